@@ -1,0 +1,54 @@
+# The one way in. Every target builds what it needs; `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+UP_OPTIONS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up test check format bench schema lock demo clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## build .venv from the lock file
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nexus_graph needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+up: setup  ## start everything here: PostgreSQL, Valkey, Neo4j, relay, API (Ctrl-C stops it)
+	$(BIN)/nexus-graph up $(UP_OPTIONS)
+
+demo: setup  ## load the demonstration data into a running stack and print three families
+	$(BIN)/nexus-graph demo
+
+test: setup  ## every test, on real servers
+	$(BIN)/python -m pytest
+
+check: setup  ## lint, types, formatting, schema, container files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/nexus-graph schema export --check
+	$(BIN)/python scripts/check_containers.py
+
+format: setup  ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup  ## measure, beside the limits of the machine, and append to docs/benchmarks.md
+	$(BIN)/python -m nexus_graph.bench
+
+schema: setup  ## write schema/schema.graphql from the code
+	$(BIN)/nexus-graph schema export
+
+lock: setup  ## resolve requirements.lock again from pyproject.toml
+	$(BIN)/python -m uv pip compile pyproject.toml --extra embedded --group dev --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header --quiet --upgrade --output-file requirements.lock
+
+clean:  ## remove what the targets made (never the data in .nexus)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist

@@ -1,0 +1,169 @@
+"""The nexus-graph command: each command a few lines that call the part of the system it is named for.
+
+Exit codes: 0 done; 1 something is wrong and the output says what; 2 the command or its settings cannot be used.
+"""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from nexus_graph.config import Settings
+
+app = typer.Typer(
+    help="An identity graph that explains itself.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
+)
+schema_app = typer.Typer(help="The GraphQL schema.", no_args_is_help=True)
+app.add_typer(schema_app, name="schema")
+
+DataDir = Annotated[Path, typer.Option(help="Where the embedded servers keep their data.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(help="Port of the API.")]
+
+_DATA_DIR = Path(".nexus")
+
+
+@app.command()
+def up(host: Host = "127.0.0.1", port: Port = 8000, data_dir: DataDir = _DATA_DIR) -> None:
+    """Start everything here: PostgreSQL, Valkey, Neo4j with its Browser, migrations, relay, API. Ctrl-C stops it."""
+    from nexus_graph.devstack.stack import StackOptions
+    from nexus_graph.devstack.stack import up as run
+
+    raise typer.Exit(run(StackOptions(host=host, port=port, data_dir=data_dir)))
+
+
+@app.command()
+def status(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
+    """What runs in a data directory, and under which addresses."""
+    from nexus_graph.devstack.status import report
+
+    raise typer.Exit(report(data_dir, as_json=json))
+
+
+@app.command()
+def doctor(data_dir: DataDir = _DATA_DIR) -> None:
+    """What is wrong here, and what to do next."""
+    from nexus_graph.devstack.doctor import run
+
+    raise typer.Exit(run(data_dir))
+
+
+@app.command()
+def serve(host: Host = "127.0.0.1", port: Port = 8000) -> None:
+    """Serve the API on the servers that DATABASE_URL, REDIS_URL and NEO4J_URI name."""
+    from nexus_graph.app import serve as run
+
+    raise typer.Exit(run(_settings(), host=host, port=port))
+
+
+@app.command()
+def relay() -> None:
+    """Keep the graph in step with the record, until stopped."""
+    from nexus_graph.relay import run
+
+    raise typer.Exit(run(_settings()))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the record's schema up to date."""
+    from nexus_graph.store.migrate import migrate_database
+
+    applied = asyncio.run(migrate_database(_settings()))
+    typer.echo("\n".join(applied) if applied else "nothing to do")
+
+
+@app.command()
+def verify(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
+    """Compare every family in both stores; exit 1 if any differs."""
+    from nexus_graph.graph.verify import run
+
+    raise typer.Exit(run(_settings(data_dir), as_json=json))
+
+
+@app.command()
+def repair(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
+    """Mend what verify finds, and verify again."""
+    from nexus_graph.graph.verify import run
+
+    raise typer.Exit(run(_settings(data_dir), repair=True, as_json=json))
+
+
+@app.command("rebuild-graph")
+def rebuild_graph(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
+    """Make the graph anew from the record."""
+    from nexus_graph.graph.rebuild import run
+
+    raise typer.Exit(run(_settings(data_dir), as_json=json))
+
+
+@app.command()
+def load(
+    file: Annotated[Path, typer.Argument(help="A .csv or .jsonl file with email and phoneNumber.", exists=True)],
+    *,
+    rate: Annotated[float | None, typer.Option(help="At most this many rows a second.", min=0.1)] = None,
+    data_dir: DataDir = _DATA_DIR,
+    json: Json = False,
+) -> None:
+    """Send the rows of a file through identify."""
+    from nexus_graph.identity.load import run
+
+    raise typer.Exit(run(_settings(data_dir), file, rate=rate, as_json=json))
+
+
+@app.command()
+def demo(data_dir: DataDir = _DATA_DIR) -> None:
+    """Load the shipped demonstration data and print three families as trees."""
+    from nexus_graph.demo import run
+
+    raise typer.Exit(run(_settings(data_dir)))
+
+
+@schema_app.command("export")
+def schema_export(
+    *, check: Annotated[bool, typer.Option("--check", help="Only say whether the file is up to date.")] = False
+) -> None:
+    """Write schema/schema.graphql from the code."""
+    from nexus_graph.api.graphql.schema import sdl
+    from nexus_graph.statements import GRAPHQL_SCHEMA
+
+    text = sdl()
+    if not check:
+        GRAPHQL_SCHEMA.write_text(text, encoding="utf-8")
+    elif not GRAPHQL_SCHEMA.exists() or GRAPHQL_SCHEMA.read_text(encoding="utf-8") != text:
+        typer.echo(
+            "schema/schema.graphql differs from the code: run `make schema` and look at the difference", err=True
+        )
+        raise typer.Exit(1)
+
+
+def _settings(data_dir: Path | None = None) -> "Settings":
+    """The settings of the environment; with a data directory, those of the stack that runs there if the environment
+    names no servers. Exits with 2 where there is nothing to work on.
+    """
+    from pydantic import ValidationError
+
+    from nexus_graph.config import Settings
+
+    try:
+        if data_dir is None or "DATABASE_URL" in os.environ:
+            return Settings()
+        return Settings(**_servers_of(data_dir))
+    except ValidationError as error:
+        for problem in error.errors(include_input=False, include_url=False):
+            typer.echo(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}", err=True)
+        raise typer.Exit(2) from None
+
+
+def _servers_of(data_dir: Path) -> dict[str, Any]:
+    from nexus_graph.devstack.status import read_status
+
+    status = read_status(data_dir)
+    if status is None:
+        typer.echo(f"no stack runs in {data_dir}: start one with `nexus-graph up`, or set DATABASE_URL", err=True)
+        raise typer.Exit(2)
+    return {name: status[name] for name in ("database_url", "redis_url", "neo4j_uri", "neo4j_user", "neo4j_password")}

@@ -1,0 +1,128 @@
+"""Natural batching: what arrives while the last batch is in flight goes out together in the next.
+
+There is no timer. A lone caller pays nothing; under load the batch grows to what one round trip can carry. identify,
+its fast path and the graph's family reads are all gathered by this one engine.
+
+Its promises:
+- a caller that goes away takes nothing with it: its batch is never cancelled, and the other callers get their answers;
+- the queue is bounded, by length and by estimated wait: past that `Overloaded` is raised at once;
+- a caller past its deadline is dropped before its request is sent.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
+from typing import Generic, NamedTuple, TypeVar
+
+from nexus_graph import telemetry
+from nexus_graph.errors import Overloaded, Unavailable
+
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
+
+_SMOOTHING = 0.2
+"""Weight of the newest batch in the estimate of how long one request takes."""
+
+
+class _Waiter(NamedTuple, Generic[Request, Answer]):
+    request: Request
+    answer: "asyncio.Future[Answer]"
+    since: float
+
+
+class Gatherer(Generic[Request, Answer]):
+    """Gathers single requests into batches for `send`.
+
+    `send` takes up to `batch_max` requests and returns an answer, or the exception to raise, for each in order. If it
+    raises, every caller of that batch gets the exception. At most `batches_max` calls of it run at once.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        send: Callable[[list[Request]], Awaitable[Sequence[Answer | Exception]]],
+        *,
+        batch_max: int,
+        batches_max: int,
+        queue_max: int,
+        wait_max_seconds: float,
+        timeout_seconds: float,
+    ) -> None:
+        self._send = send
+        self._batch_max = batch_max
+        self._batches_max = batches_max
+        self._queue_max = queue_max
+        self._wait_max_seconds = wait_max_seconds
+        self._timeout_seconds = timeout_seconds
+        self._waiting: deque[_Waiter[Request, Answer]] = deque()
+        self._lanes = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._seconds_per_request = 0.0
+        self._closed = False
+        self._batch_size = telemetry.BATCH_SIZE.labels(name)
+        self._queue_wait = telemetry.QUEUE_WAIT.labels(name)
+
+    async def ask(self, request: Request) -> Answer:
+        """The answer to one request. Raises Overloaded, Unavailable, or what `send` gave for this request."""
+        if self._closed:
+            raise Unavailable("the service is stopping")
+        depth = len(self._waiting)
+        if depth >= self._queue_max or depth * self._seconds_per_request > self._wait_max_seconds:
+            raise Overloaded("too many requests are waiting")
+        waiter: _Waiter[Request, Answer] = _Waiter(request, asyncio.get_running_loop().create_future(), monotonic())
+        self._waiting.append(waiter)
+        if self._lanes < self._batches_max:
+            self._start_lane()
+        return await waiter.answer
+
+    async def close(self) -> None:
+        """Answer what waits, then stop."""
+        self._closed = True
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _start_lane(self) -> None:
+        self._lanes += 1
+        task = asyncio.get_running_loop().create_task(self._drain())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _drain(self) -> None:
+        # Callers of the same turn of the loop are already in the queue when this first runs: they share a batch.
+        while self._waiting:
+            if batch := self._take():
+                await self._answer(batch)
+        # No await since the queue was seen empty: who comes next finds the lane gone and starts another.
+        self._lanes -= 1
+
+    def _take(self) -> list[_Waiter[Request, Answer]]:
+        now = monotonic()
+        batch: list[_Waiter[Request, Answer]] = []
+        while self._waiting and len(batch) < self._batch_max:
+            waiter = self._waiting.popleft()
+            if waiter.answer.done():
+                continue
+            self._queue_wait.observe(now - waiter.since)
+            if now - waiter.since > self._timeout_seconds:
+                waiter.answer.set_exception(Overloaded("waited too long for its turn"))
+                continue
+            batch.append(waiter)
+        return batch
+
+    async def _answer(self, batch: list[_Waiter[Request, Answer]]) -> None:
+        self._batch_size.observe(len(batch))
+        started = monotonic()
+        try:
+            answers = await self._send([waiter.request for waiter in batch])
+        except Exception as error:  # noqa: BLE001 - whatever it is belongs to the callers of this batch
+            answers = [error] * len(batch)
+        seconds = (monotonic() - started) / len(batch)
+        self._seconds_per_request += _SMOOTHING * (seconds - self._seconds_per_request)
+        for waiter, answer in zip(batch, answers, strict=True):
+            if waiter.answer.done():
+                continue
+            if isinstance(answer, Exception):
+                waiter.answer.set_exception(answer)
+            else:
+                waiter.answer.set_result(answer)

@@ -1,0 +1,133 @@
+"""identify: who is this? The verb that every client calls.
+
+A request whose identifiers are all known, in one family and paired before, is answered by the fast path: one statement,
+one snapshot, no lock. Any other goes through the write path: a batch under the one write lock (docs/adr/0001). Both are
+linearizable; the cache never answers here.
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+import asyncpg
+
+from nexus_graph import telemetry
+from nexus_graph.config import Settings
+from nexus_graph.errors import NexusError, RowRejected, Unavailable
+from nexus_graph.gather import Gatherer
+from nexus_graph.identity.model import Family, Identification, IdentifyRequest, Outcome
+from nexus_graph.statements import sql
+from nexus_graph.store.database import CONNECTION_LOST, Pool, is_servers_trouble
+
+_LOG = telemetry.log("identify")
+_FAILED = "FAILED"
+
+
+class Identify:
+    """The verb. `resolve_pool` serves the fast path, `write_pool` the write path: reads never wait behind the lock."""
+
+    def __init__(self, *, resolve_pool: Pool, write_pool: Pool, settings: Settings) -> None:
+        self._resolve_pool = resolve_pool
+        self._write_pool = write_pool
+        self._family_limit = settings.family_limit_contacts
+        self._known: Gatherer[IdentifyRequest, Family | None] = Gatherer(
+            "resolve",
+            self._resolve,
+            batch_max=settings.batch_max_requests,
+            batches_max=settings.resolve_connections,
+            queue_max=settings.identify_queue_max_requests,
+            wait_max_seconds=settings.identify_wait_max_seconds,
+            timeout_seconds=settings.identify_timeout_seconds,
+        )
+        self._unknown: Gatherer[IdentifyRequest, Identification] = Gatherer(
+            "identify",
+            self._decide,
+            batch_max=settings.batch_max_requests,
+            batches_max=1,  # the write lock lets one through at a time; a second would only wait on the server
+            queue_max=settings.identify_queue_max_requests,
+            wait_max_seconds=settings.identify_wait_max_seconds,
+            timeout_seconds=settings.identify_timeout_seconds,
+        )
+
+    async def __call__(self, request: IdentifyRequest) -> Identification:
+        """The family of the request and what was done; the answer is committed and durable.
+
+        Raises Overloaded or Unavailable (nothing is known of the effect; sending it again is safe) and RowRejected.
+        """
+        try:
+            family = await self._known.ask(request)
+            if family is not None:
+                telemetry.IDENTIFY_OUTCOMES.labels("MATCHED", "fast").inc()
+                return Identification(Outcome.MATCHED, family)
+            answer = await self._unknown.ask(request)
+        except NexusError as error:
+            telemetry.IDENTIFY_ERRORS.labels(error.code).inc()
+            raise
+        telemetry.IDENTIFY_OUTCOMES.labels(answer.outcome.value, "write").inc()
+        return answer
+
+    async def close(self) -> None:
+        """Answer what was accepted, then stop."""
+        await self._known.close()
+        await self._unknown.close()
+
+    async def _resolve(self, requests: list[IdentifyRequest]) -> list[Family | None]:
+        families: list[Family | None] = [None] * len(requests)
+        for row in await _fetch(self._resolve_pool, sql("resolve_identities"), *_columns(requests)):
+            family = Family.of_columns(*row[1:])
+            for place in row[0]:
+                families[place - 1] = family
+        return families
+
+    async def _decide(self, requests: list[IdentifyRequest]) -> Sequence[Identification | Exception]:
+        try:
+            rows = await self._call(requests)
+        except NexusError:
+            raise
+        except Exception as error:  # noqa: BLE001 - what is left is the data's fault, whatever the driver calls it
+            if len(requests) == 1:
+                _LOG.warning("row_rejected", error=telemetry.error_name(error))
+                return [RowRejected("the database refused this request for its data")]
+            # The call as a whole choked on somebody's data, before any row was decided: find out whose.
+            _LOG.warning("batch_rejected", error=telemetry.error_name(error), requests=len(requests))
+            return [(await self._decide([request]))[0] for request in requests]
+        return [_identification(row) for row in rows]
+
+    async def _call(self, requests: list[IdentifyRequest]) -> list[asyncpg.Record]:
+        emails, phones = _columns(requests)
+        request_ids = [request.request_id for request in requests]
+        return await _fetch(self._write_pool, sql("identify_batch"), emails, phones, request_ids, self._family_limit)
+
+
+def _columns(requests: list[IdentifyRequest]) -> tuple[list[str | None], list[str | None]]:
+    return [request.email for request in requests], [request.phone for request in requests]
+
+
+def _identification(row: asyncpg.Record) -> Identification | Exception:
+    outcome, reason = row[0], row[1]
+    if outcome == _FAILED:
+        _LOG.warning("row_rejected", error=reason)
+        return RowRejected("the database refused this request for its data")
+    return Identification(Outcome(outcome), Family.of_columns(*row[2:]), reason)
+
+
+async def _fetch(pool: Pool, statement: str, *arguments: object) -> list[asyncpg.Record]:
+    """The statement's rows. Where a connection is lost the statement is sent once more: repeating an identify changes
+    nothing. Raises Unavailable for the server's trouble; errors of the data pass.
+    """
+    try:
+        return cast("list[asyncpg.Record]", await pool.fetch(statement, *arguments))
+    except CONNECTION_LOST as error:
+        _LOG.warning("connection_lost", error=telemetry.error_name(error))
+    except Exception as error:
+        raise _unavailable(error) from error
+    try:
+        return cast("list[asyncpg.Record]", await pool.fetch(statement, *arguments))
+    except Exception as error:
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: Exception) -> Exception:
+    if not is_servers_trouble(error):
+        return error
+    _LOG.warning("record_unavailable", error=telemetry.error_name(error))
+    return Unavailable("the record does not answer; the same request may be sent again")

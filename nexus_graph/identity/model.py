@@ -1,0 +1,125 @@
+"""The values of the domain: plain, frozen, comparable."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import cached_property
+from typing import Literal
+from uuid import UUID
+
+
+class Outcome(StrEnum):
+    """What identify did."""
+
+    CREATED = "CREATED"
+    LINKED = "LINKED"
+    MERGED = "MERGED"
+    MATCHED = "MATCHED"
+    REFUSED = "REFUSED"
+
+
+class Precedence(StrEnum):
+    """Whether a contact leads its family."""
+
+    PRIMARY = "primary"
+    SECONDARY = "secondary"
+
+
+class Source(StrEnum):
+    """Which store answered a family read."""
+
+    GRAPH = "GRAPH"
+    RECORD = "RECORD"
+
+
+@dataclass(frozen=True, slots=True)
+class IdentifyRequest:
+    """One identify call in canonical form (`normalize`): at least one identifier is present."""
+
+    email: str | None
+    phone: str | None
+    request_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyKey:
+    """What a reader knows of a family: the id of any contact of it, or an identifier in canonical form."""
+
+    kind: Literal["contact", "email", "phone"]
+    value: int | str
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A contact row."""
+
+    id: int
+    email: str | None
+    phone: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family as of `version`: the primary first, then the secondaries by (created_at, id).
+
+    `id` is the primary's contact id.
+    """
+
+    version: int
+    contacts: tuple[Contact, ...]
+    source: Source = Source.RECORD
+
+    @property
+    def id(self) -> int:
+        return self.contacts[0].id
+
+    @property
+    def primary(self) -> Contact:
+        return self.contacts[0]
+
+    @property
+    def secondaries(self) -> tuple[Contact, ...]:
+        return self.contacts[1:]
+
+    @cached_property
+    def emails(self) -> tuple[str, ...]:
+        """Distinct emails, the primary's first, then in the contacts' order."""
+        return tuple(dict.fromkeys(contact.email for contact in self.contacts if contact.email is not None))
+
+    @cached_property
+    def phones(self) -> tuple[str, ...]:
+        """Distinct phones, the primary's first, then in the contacts' order."""
+        return tuple(dict.fromkeys(contact.phone for contact in self.contacts if contact.phone is not None))
+
+    @classmethod
+    def of_columns(
+        cls,
+        version: int,
+        ids: Sequence[int],
+        emails: Sequence[str | None],
+        phones: Sequence[str | None],
+        created_ats: Sequence[datetime],
+    ) -> "Family":
+        """A family from the parallel arrays that the SQL returns, already in the order of a family."""
+        return cls(version, tuple(map(Contact, ids, emails, phones, created_ats)))
+
+
+@dataclass(frozen=True, slots=True)
+class Identification:
+    """The answer of identify. `reason` is set when the outcome is REFUSED."""
+
+    outcome: Outcome
+    family: Family
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceTie:
+    """A pairing of an email and a phone seen beyond the contact rows."""
+
+    email: str
+    phone: str
+    seen_at: datetime
+    request_id: UUID | None

@@ -1,0 +1,56 @@
+"""Open the verbs of identity on the servers that the settings name, and close them in order."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from neo4j import AsyncDriver
+
+from nexus_graph.config import Settings
+from nexus_graph.graph.driver import open_driver
+from nexus_graph.graph.reads import GraphFamilies
+from nexus_graph.identity.families import Families
+from nexus_graph.identity.identify import Identify
+from nexus_graph.statements import sql
+from nexus_graph.store.database import Pool, connect_pool
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The opened verbs, and the resources that health checks look at."""
+
+    identify: Identify
+    families: Families
+    pool: Pool
+    driver: AsyncDriver
+
+    async def record_up(self) -> bool:
+        """Does PostgreSQL answer? Raises what the driver raises if it does not."""
+        return bool(await self.pool.fetchval(sql("ping")))
+
+    async def graph_up(self) -> bool:
+        """Does Neo4j answer? Raises what the driver raises if it does not."""
+        await self.driver.verify_connectivity()
+        return True
+
+
+@asynccontextmanager
+async def open_identity(settings: Settings) -> AsyncIterator[Identity]:
+    """The verbs, ready to call. Raises Unavailable if the record is away; the graph may be.
+
+    Each path has connections of its own: slow reads take none from identify, and none waits behind the write lock.
+    """
+    async with AsyncExitStack() as closing:
+        pools = []
+        for size in (settings.read_connections, settings.resolve_connections, 1):
+            pool = await connect_pool(settings, role="nexus_api", size=size)
+            closing.push_async_callback(pool.close)
+            pools.append(pool)
+        read_pool, resolve_pool, write_pool = pools
+        driver = open_driver(settings)
+        closing.push_async_callback(driver.close)
+        identify = Identify(resolve_pool=resolve_pool, write_pool=write_pool, settings=settings)
+        closing.push_async_callback(identify.close)
+        families = Families(pool=read_pool, graph=GraphFamilies(driver, settings), settings=settings)
+        closing.push_async_callback(families.close)
+        yield Identity(identify, families, read_pool, driver)

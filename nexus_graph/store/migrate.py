@@ -1,0 +1,106 @@
+"""Bring the record's schema up to date: ordered, locked, checksummed, one transaction a file.
+
+A landed migration is never edited; this refuses to run when one was.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+import asyncpg
+
+from nexus_graph import statements
+from nexus_graph.config import Settings
+from nexus_graph.errors import NexusError
+from nexus_graph.statements import sql
+from nexus_graph.store.database import Connection
+from nexus_graph.telemetry import log
+
+_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
+_LOG = log("migrate")
+
+
+class MigrationError(NexusError):
+    """The schema of the database and the migrations of this release do not fit."""
+
+    code = "MIGRATION"
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file of schema/migrations."""
+
+    number: int
+    name: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def migrations() -> list[Migration]:
+    """All migrations of this release, in order. Raises MigrationError on a misnamed file or a gap in the numbers."""
+    found = []
+    for path in sorted(statements.MIGRATIONS.glob("*.sql")):
+        match = _NAME.fullmatch(path.name)
+        if match is None:
+            raise MigrationError(f"{path.name} is not named NNNN_what_it_does.sql")
+        found.append(Migration(int(match[1]), path.stem, path.read_text(encoding="utf-8")))
+    if [migration.number for migration in found] != list(range(1, len(found) + 1)):
+        raise MigrationError("migrations must be numbered 1, 2, 3 … without a gap")
+    return found
+
+
+async def migrate(connection: Connection) -> list[str]:
+    """Apply what is missing; the names applied. Two processes at once: the second waits, then finds nothing to do.
+
+    Raises MigrationError if a landed migration was edited, or if the database is ahead of this release.
+    """
+    await connection.execute(sql("migrations_lock"))
+    try:
+        await connection.execute(sql("migrations_table"))
+        landed = {row["number"]: row["checksum"] for row in await connection.fetch(sql("migrations_landed"))}
+        known = migrations()
+        _check_landed(known, landed)
+        applied = []
+        for migration in known:
+            if migration.number not in landed:
+                async with connection.transaction():
+                    await connection.execute(migration.text)
+                    await connection.execute(
+                        sql("migrations_record"), migration.number, migration.name, migration.checksum
+                    )
+                _LOG.info("migration_applied", name=migration.name)
+                applied.append(migration.name)
+        return applied
+    finally:
+        if not connection.is_closed():
+            await connection.execute(sql("migrations_unlock"))
+
+
+async def pending(connection: Connection) -> list[str]:
+    """Names of the migrations that this database still lacks."""
+    if not await connection.fetchval(sql("migrations_exist")):
+        return [migration.name for migration in migrations()]
+    landed = {row["number"] for row in await connection.fetch(sql("migrations_landed"))}
+    return [migration.name for migration in migrations() if migration.number not in landed]
+
+
+async def migrate_database(settings: Settings) -> list[str]:
+    """`migrate` on a connection of its own, as the login that owns the schema."""
+    connection = await asyncpg.connect(
+        settings.database_url.get_secret_value(), timeout=settings.connect_timeout_seconds
+    )
+    try:
+        return await migrate(connection)
+    finally:
+        await connection.close()
+
+
+def _check_landed(known: list[Migration], landed: dict[int, str]) -> None:
+    for migration in known:
+        if migration.number in landed and landed[migration.number] != migration.checksum:
+            raise MigrationError(f"{migration.name} was edited after it landed; write a new migration instead")
+    if landed and max(landed) > len(known):
+        raise MigrationError(f"the database has migration {max(landed)}; this release knows {len(known)}")

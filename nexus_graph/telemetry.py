@@ -1,0 +1,56 @@
+"""Every metric, declared once, and structured logs. Labels come from closed sets; no identifier is ever among them."""
+
+import logging
+import sys
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+_LATENCY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+REQUEST_DURATION = Histogram(
+    "nexus_request_duration_seconds", "Time to answer a request", ["route", "status"], buckets=_LATENCY_SECONDS
+)
+IDENTIFY_OUTCOMES = Counter("nexus_identify_outcomes_total", "Answers of identify", ["outcome", "path"])
+IDENTIFY_ERRORS = Counter("nexus_identify_errors_total", "identify calls that ended in an error", ["code"])
+BATCH_SIZE = Histogram(
+    "nexus_batch_size", "Requests gathered into one call", ["queue"], buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
+)
+QUEUE_WAIT = Histogram("nexus_queue_wait_seconds", "Wait for a batch", ["queue"], buckets=_LATENCY_SECONDS)
+FAMILY_READS = Counter("nexus_family_reads_total", "Family reads by the store that answered", ["source", "fallback"])
+
+OUTBOX_DEPTH = Gauge("nexus_outbox_depth", "Rows that the graph has still to hear of")
+OUTBOX_OLDEST_AGE = Gauge("nexus_outbox_oldest_age_seconds", "Age of the oldest such row")
+OUTBOX_PARKED = Gauge("nexus_outbox_parked", "Rows set aside after too many failures")
+RELAY_LAG = Histogram(
+    "nexus_relay_lag_seconds", "From the commit of a change to its commit in the graph", buckets=_LATENCY_SECONDS
+)
+RELAY_PROJECTED = Counter("nexus_relay_projected_families_total", "Families written to the graph")
+RELAY_FAILURES = Counter("nexus_relay_failures_total", "Batches the relay could not project", ["cause"])
+DRIFT = Gauge("nexus_drift_families", "Families that differ between the record and the graph, by the last check")
+
+
+def configure_logging(level: str) -> None:
+    """JSON lines on stderr, one event each, with the request's correlation id where there is one."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def log(name: str) -> structlog.typing.FilteringBoundLogger:
+    """The logger of a part of the system. Events are short snake_case phrases; values are ids, counts and codes."""
+    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(part=name)
+    return logger
+
+
+def error_name(error: BaseException) -> str:
+    """What a log may say of an unexpected error: its type. Texts of drivers quote the values they choked on."""
+    code = getattr(error, "sqlstate", None) or getattr(error, "code", None)
+    return f"{type(error).__name__}:{code}" if isinstance(code, str) else type(error).__name__

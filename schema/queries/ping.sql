@@ -1,0 +1,2 @@
+-- Is the record there?
+SELECT true
