@@ -6,7 +6,6 @@ linearizable; the cache never answers here.
 """
 
 from collections.abc import Sequence
-from typing import cast
 
 import asyncpg
 
@@ -115,13 +114,13 @@ async def _fetch(pool: Pool, statement: str, *arguments: object) -> list[asyncpg
     nothing. Raises Unavailable for the server's trouble; errors of the data pass.
     """
     try:
-        return cast("list[asyncpg.Record]", await pool.fetch(statement, *arguments))
+        return await pool.fetch(statement, *arguments)
     except CONNECTION_LOST as error:
         _LOG.warning("connection_lost", error=telemetry.error_name(error))
     except Exception as error:
         raise _unavailable(error) from error
     try:
-        return cast("list[asyncpg.Record]", await pool.fetch(statement, *arguments))
+        return await pool.fetch(statement, *arguments)
     except Exception as error:
         raise _unavailable(error) from error
 

@@ -22,8 +22,11 @@ CREATE INDEX idx_contacts_email      ON contacts (email)           WHERE deleted
 CREATE INDEX idx_contacts_phone      ON contacts (phone_number)    WHERE deleted_at IS NULL;
 CREATE INDEX idx_contacts_linked_id  ON contacts (linked_id)       WHERE deleted_at IS NULL;
 CREATE INDEX idx_contacts_precedence ON contacts (link_precedence) WHERE deleted_at IS NULL;
--- A pairing is one live contact: a safety net under identify, and its question "is this pairing known?".
-CREATE UNIQUE INDEX contacts_pairing ON contacts (email, phone_number) NULLS NOT DISTINCT WHERE deleted_at IS NULL;
+-- A pairing is one live contact: a safety net under identify, and its question "is this pairing known?". It is an index
+-- on one expression (no identifier holds a space), because a planner without statistics would use one on two columns to
+-- look for a phone alone, and read all of it.
+CREATE UNIQUE INDEX contacts_pairing ON contacts ((coalesce(email, '') || ' ' || coalesce(phone_number, '')))
+    WHERE deleted_at IS NULL;
 
 -- Ties that no live contact row holds: a request that named a known email with a known phone, or the pairing of a
 -- contact that was soft-deleted. Without them a union would leave no trace that a traversal could follow.
@@ -33,8 +36,9 @@ CREATE TABLE evidence (
     family_id    bigint       NOT NULL,
     request_id   uuid,
     seen_at      timestamptz  NOT NULL,
-    PRIMARY KEY (email, phone_number)
+    pairing      text GENERATED ALWAYS AS (email || ' ' || phone_number) STORED PRIMARY KEY
 );
+CREATE INDEX evidence_email  ON evidence (email);
 CREATE INDEX evidence_phone  ON evidence (phone_number);
 CREATE INDEX evidence_family ON evidence (family_id);
 
@@ -55,7 +59,8 @@ CREATE TABLE identity_events (
     actor           text,
     request_id      uuid
 );
-CREATE INDEX identity_events_family ON identity_events (family_id, seq);
+-- Newest first. On (-seq), so that no plan for "this family's newest event" can walk the primary key instead.
+CREATE INDEX identity_events_family ON identity_events (family_id, (-seq));
 -- A refusal is told once: the same request again changes nothing.
 CREATE UNIQUE INDEX identity_events_refusal
     ON identity_events (least(family_id, other_family_id), greatest(family_id, other_family_id))

@@ -46,7 +46,7 @@ CREATE FUNCTION read_family(root bigint) RETURNS family_columns
 LANGUAGE sql STABLE AS $$
     SELECT root,
            -- 0: rows that came past the verbs and have no event.
-           coalesce((SELECT seq FROM identity_events WHERE family_id = root ORDER BY seq DESC LIMIT 1), 0),
+           coalesce((SELECT seq FROM identity_events WHERE family_id = root ORDER BY -seq LIMIT 1), 0),
            array_agg(id), array_agg(email::text), array_agg(phone_number::text), array_agg(created_at)
     FROM (
         SELECT id, email, phone_number, created_at FROM (
@@ -61,7 +61,7 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 -- Where an email, then a phone, belongs: its family, and whether a live contact carries it. An identifier that only a
--- soft-deleted contact carried is still tied, by evidence. Relies on idx_contacts_email/_phone, evidence_pkey/_phone.
+-- soft-deleted contact carried is still tied, by evidence. Relies on idx_contacts_email/_phone, evidence_email/_phone.
 CREATE FUNCTION find_by_email(wanted text, OUT family bigint, OUT live boolean)
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
@@ -214,12 +214,14 @@ CREATE FUNCTION add_evidence(
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
+    wanted_pairing text := known_email || ' ' || known_phone;  -- NULL where one of them is
     moment timestamptz;
 BEGIN
-    IF known_email IS NULL OR known_phone IS NULL
+    IF wanted_pairing IS NULL
        OR EXISTS (SELECT FROM contacts
-                  WHERE email = known_email AND phone_number = known_phone AND deleted_at IS NULL)
-       OR EXISTS (SELECT FROM evidence WHERE email = known_email AND phone_number = known_phone) THEN
+                  WHERE coalesce(email, '') || ' ' || coalesce(phone_number, '') = wanted_pairing
+                    AND deleted_at IS NULL)
+       OR EXISTS (SELECT FROM evidence WHERE pairing = wanted_pairing) THEN
         RETURN;
     END IF;
     moment := next_moment();

@@ -34,6 +34,6 @@ SELECT up.asked_id, version.seq AS version, contact_ids, emails, phones, created
 FROM up
 JOIN families ON families.head = up.id
 CROSS JOIN LATERAL (
-    SELECT coalesce((SELECT seq FROM identity_events WHERE family_id = up.id ORDER BY seq DESC LIMIT 1), 0) AS seq
+    SELECT coalesce((SELECT seq FROM identity_events WHERE family_id = up.id ORDER BY -seq LIMIT 1), 0) AS seq
 ) AS version
 WHERE up.linked_id IS NULL

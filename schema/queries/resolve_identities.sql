@@ -21,8 +21,9 @@ WITH known AS MATERIALIZED (
         WHEN asked.phone IS NULL THEN by_email.family IS NOT NULL
         WHEN by_email.family = by_phone.family THEN
             EXISTS (SELECT FROM contacts
-                    WHERE email = asked.email AND phone_number = asked.phone AND deleted_at IS NULL)
-            OR EXISTS (SELECT FROM evidence WHERE email = asked.email AND phone_number = asked.phone)
+                    WHERE coalesce(email, '') || ' ' || coalesce(phone_number, '') = asked.email || ' ' || asked.phone
+                      AND deleted_at IS NULL)
+            OR EXISTS (SELECT FROM evidence WHERE pairing = asked.email || ' ' || asked.phone)
         ELSE false
     END
     GROUP BY 1
