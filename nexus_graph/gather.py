@@ -76,6 +76,11 @@ class Gatherer(Generic[Request, Answer]):
             self._start_lane()
         return await waiter.answer
 
+    @property
+    def depth(self) -> int:
+        """How many requests wait for a batch."""
+        return len(self._waiting)
+
     async def close(self) -> None:
         """Answer what waits, then stop."""
         self._closed = True

@@ -71,7 +71,15 @@ class Identify:
 
     async def _resolve(self, requests: list[IdentifyRequest]) -> list[Family | None]:
         families: list[Family | None] = [None] * len(requests)
-        for row in await _fetch(self._resolve_pool, sql("resolve_identities"), *_columns(requests)):
+        try:
+            rows = await _fetch(self._resolve_pool, sql("resolve_identities"), *_columns(requests))
+        except NexusError:
+            raise
+        except Exception as error:  # noqa: BLE001 - what is left is the data's fault, whatever the driver calls it
+            # Somebody's data is unreadable: nobody is known for now, and the write path finds out whose it is.
+            _LOG.warning("resolve_rejected", error=telemetry.error_name(error), requests=len(requests))
+            return families
+        for row in rows:
             family = Family.of_columns(*row[1:])
             for place in row[0]:
                 families[place - 1] = family

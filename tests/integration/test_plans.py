@@ -1,0 +1,73 @@
+"""Reads stay index reads at 100,000 contacts, and from the first row on."""
+
+import json
+from typing import Any
+
+import pytest
+
+from nexus_graph.statements import sql
+from nexus_graph.store.database import Pool
+
+PEOPLE = 25_000
+CONTACTS_EACH = 4
+
+
+@pytest.fixture
+async def populated(pool: Pool) -> Pool:
+    """100,000 contacts in families of four that share an email or a phone, by plain SQL."""
+    await pool.execute(
+        """
+        WITH primaries AS (
+            INSERT INTO contacts (email, phone_number, link_precedence)
+            SELECT 'e' || n || '@x.example', 'p' || n, 'primary' FROM generate_series(1, $1::int) AS n
+            RETURNING id, email, phone_number
+        )
+        INSERT INTO contacts (email, phone_number, linked_id, link_precedence)
+        SELECT primaries.email, primaries.phone_number || '-' || k, primaries.id, 'secondary'
+        FROM primaries, generate_series(2, $2::int) AS k
+        """,
+        PEOPLE,
+        CONTACTS_EACH,
+    )
+    return pool
+
+
+def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [plan, *(node for child in plan.get("Plans", []) for node in _nodes(child))]
+
+
+async def _explain(pool: Pool, statement: str, *arguments: object) -> list[dict[str, Any]]:
+    """The nodes of the plan that ran, as the API would run it."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        plan = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *arguments)
+    return _nodes(json.loads(plan)[0]["Plan"])
+
+
+def _indexes(nodes: list[dict[str, Any]]) -> set[str]:
+    return {node["Index Name"] for node in nodes if "Index Name" in node}
+
+
+@pytest.mark.parametrize("analyzed", [True, False], ids=["analyzed", "with first statistics only"])
+async def test_a_family_read_probes_the_partial_indexes(populated: Pool, *, analyzed: bool) -> None:
+    if analyzed:
+        await populated.execute("ANALYZE contacts")
+    middle = await populated.fetchval(
+        "SELECT id FROM contacts WHERE email = 'e12345@x.example' AND linked_id IS NOT NULL LIMIT 1"
+    )
+    (family,) = await populated.fetch(sql("family_of_contact"), [middle])
+    assert len(family["contact_ids"]) == CONTACTS_EACH
+    nodes = await _explain(populated, sql("family_of_contact"), [middle])
+    assert {"contacts_pkey", "idx_contacts_linked_id"} <= _indexes(nodes)
+    assert not [node for node in nodes if node["Node Type"] == "Seq Scan"]
+    assert sum(node.get("Rows Removed by Filter", 0) * node["Actual Loops"] for node in nodes) < 100
+
+
+@pytest.mark.parametrize("analyzed", [True, False], ids=["analyzed", "with first statistics only"])
+async def test_the_fast_path_probes_the_partial_indexes(populated: Pool, *, analyzed: bool) -> None:
+    if analyzed:
+        await populated.execute("ANALYZE contacts")
+    nodes = await _explain(populated, sql("resolve_identities"), ["e777@x.example", "e778@x.example"], ["p777", None])
+    assert {"idx_contacts_email", "idx_contacts_phone", "contacts_pairing"} <= _indexes(nodes)
+    assert not [node for node in nodes if node["Node Type"] == "Seq Scan"]
+    assert sum(node.get("Rows Removed by Filter", 0) * node["Actual Loops"] for node in nodes) < 100

@@ -1,0 +1,21 @@
+-- A planted bug: the usual advice. Each request locks its own two identifiers, in sorted order, instead of the one write
+-- lock. Two requests that share no identifier can still meet in one family, so families split and links chain.
+CREATE OR REPLACE FUNCTION take_write_lock() RETURNS void LANGUAGE sql AS 'SELECT';
+
+ALTER FUNCTION identify_one RENAME TO identify_one_unlocked;
+CREATE FUNCTION identify_one(
+    wanted_email text, wanted_phone text, request uuid, family_limit integer,
+    OUT outcome text, OUT reason text, OUT answer family_columns
+)
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    identifier text;
+BEGIN
+    FOR identifier IN
+        SELECT named FROM unnest(ARRAY[wanted_email, wanted_phone]) AS named WHERE named IS NOT NULL ORDER BY 1
+    LOOP
+        PERFORM pg_advisory_xact_lock(hashtextextended(identifier, 0));
+    END LOOP;
+    SELECT * INTO outcome, reason, answer
+    FROM identify_one_unlocked(wanted_email, wanted_phone, request, family_limit);
+END $$;
