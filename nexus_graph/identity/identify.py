@@ -15,7 +15,7 @@ from nexus_graph.errors import NexusError, RowRejected, Unavailable
 from nexus_graph.gather import Gatherer
 from nexus_graph.identity.model import Family, Identification, IdentifyRequest, Outcome
 from nexus_graph.statements import sql
-from nexus_graph.store.database import CONNECTION_LOST, Pool, is_servers_trouble
+from nexus_graph.store.database import CONNECTION_LOST, Pool, is_datas_fault, is_servers_trouble
 
 _LOG = telemetry.log("identify")
 _FAILED = "FAILED"
@@ -73,9 +73,9 @@ class Identify:
         families: list[Family | None] = [None] * len(requests)
         try:
             rows = await _fetch(self._resolve_pool, sql("resolve_identities"), *_columns(requests))
-        except NexusError:
-            raise
-        except Exception as error:  # noqa: BLE001 - what is left is the data's fault, whatever the driver calls it
+        except Exception as error:
+            if not is_datas_fault(error):
+                raise
             # Somebody's data is unreadable: nobody is known for now, and the write path finds out whose it is.
             _LOG.warning("resolve_rejected", error=telemetry.error_name(error), requests=len(requests))
             return families
@@ -88,9 +88,9 @@ class Identify:
     async def _decide(self, requests: list[IdentifyRequest]) -> Sequence[Identification | Exception]:
         try:
             rows = await self._call(requests)
-        except NexusError:
-            raise
-        except Exception as error:  # noqa: BLE001 - what is left is the data's fault, whatever the driver calls it
+        except Exception as error:
+            if not is_datas_fault(error):
+                raise
             if len(requests) == 1:
                 _LOG.warning("row_rejected", error=telemetry.error_name(error))
                 return [RowRejected("the database refused this request for its data")]

@@ -29,10 +29,15 @@ _SERVER_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
 
 def is_servers_trouble(error: BaseException) -> bool:
     """True if the same statement may succeed later; False if its data is at fault."""
-    if isinstance(error, CONNECTION_LOST | TimeoutError | asyncio.IncompleteReadError):
+    if isinstance(error, (*CONNECTION_LOST, TimeoutError, asyncio.IncompleteReadError)):
         return True
     sqlstate: str | None = getattr(error, "sqlstate", None)
     return sqlstate is not None and sqlstate[:2] in _SERVER_CLASSES
+
+
+def is_datas_fault(error: BaseException) -> bool:
+    """True if the statement failed for the values it was given, on their way to the server or there."""
+    return isinstance(error, asyncpg.PostgresError | asyncpg.DataError | UnicodeError) and not is_servers_trouble(error)
 
 
 async def connect_pool(settings: Settings, *, role: Role | None, size: int) -> Pool:
