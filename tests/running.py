@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import uvicorn
-from nexus_graph.app import create_app
+from nexus_graph.app import create_app, server_config
 from nexus_graph.relay import Relay
 
 from nexus_graph.config import Settings
@@ -42,8 +42,7 @@ async def running_api(settings: Settings) -> AsyncIterator[ApiServer]:
     """A real server on a free port of the loopback address."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(create_app(settings), log_level="error", access_log=False, lifespan="on")
-    server = _Server(config)
+    server = _Server(server_config(create_app(settings), settings))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     listening = asyncio.create_task(server.listening.wait())
     await asyncio.wait({serving, listening}, return_when=asyncio.FIRST_COMPLETED)

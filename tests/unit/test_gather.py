@@ -1,0 +1,135 @@
+"""The batching engine, without a server."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from nexus_graph.errors import Overloaded, Unavailable
+from nexus_graph.gather import Gatherer
+
+
+class Gate:
+    """A `send` that answers its requests doubled, once it is opened, and remembers what it was sent."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.open = asyncio.Event()
+        self.called = asyncio.Event()
+
+    async def send(self, requests: list[int]) -> Sequence[int | Exception]:
+        self.batches.append(requests)
+        self.called.set()
+        await self.open.wait()
+        return [ValueError("thirteen") if request == 13 else request * 2 for request in requests]
+
+
+def _gatherer(gate: Gate, **bounds: float) -> Gatherer[int, int]:
+    usual = {"batch_max": 4, "batches_max": 1, "queue_max": 100, "wait_max_seconds": 60, "timeout_seconds": 60}
+    return Gatherer("unit", gate.send, **{**usual, **bounds})  # type: ignore[arg-type]
+
+
+async def _asked(gatherer: Gatherer[int, int], requests: Sequence[int]) -> list["asyncio.Task[int]"]:
+    """Callers that wait in the queue, or in flight."""
+    tasks = [asyncio.create_task(gatherer.ask(request)) for request in requests]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_what_arrives_in_flight_shares_the_next_batch() -> None:
+    gate = Gate()
+    gatherer = _gatherer(gate)
+    first = await _asked(gatherer, [1])
+    await gate.called.wait()
+    rest = await _asked(gatherer, [2, 3, 4, 5, 6])
+    assert gatherer.depth == 5
+    gate.open.set()
+    assert await asyncio.gather(*first, *rest) == [2, 4, 6, 8, 10, 12]
+    assert gate.batches == [[1], [2, 3, 4, 5], [6]]
+
+
+async def test_one_lane_carries_any_number_of_callers_one_after_another() -> None:
+    """A caller that asks at the very moment a lane ends must not be left waiting for it."""
+    gate = Gate()
+    gate.open.set()
+    gatherer = _gatherer(gate)
+    async with asyncio.timeout(5):
+        assert [await gatherer.ask(request) for request in range(100, 300)] == [*range(200, 600, 2)]
+        # Asked from the callback of an answer: the lane has just seen an empty queue.
+        loop = asyncio.get_running_loop()
+        answered = loop.create_future()
+        asyncio.create_task(gatherer.ask(1)).add_done_callback(
+            lambda _: asyncio.create_task(gatherer.ask(2)).add_done_callback(
+                lambda done: answered.set_result(done.result())
+            )
+        )
+        assert await answered == 4
+
+
+async def test_an_error_reaches_its_own_caller_only() -> None:
+    gate = Gate()
+    gate.open.set()
+    answers = await asyncio.gather(*await _asked(_gatherer(gate), [1, 13, 3]), return_exceptions=True)
+    assert [answers[0], answers[2]] == [2, 6]
+    assert isinstance(answers[1], ValueError)
+    assert gate.batches == [[1, 13, 3]]
+
+
+async def test_a_cancelled_caller_is_not_sent_and_cancels_nothing() -> None:
+    gate = Gate()
+    gatherer = _gatherer(gate)
+    in_flight = await _asked(gatherer, [1])
+    await gate.called.wait()
+    waiting = await _asked(gatherer, [2, 3, 4])
+    in_flight[0].cancel()
+    waiting[1].cancel()
+    await asyncio.sleep(0)
+    gate.open.set()
+    assert await asyncio.gather(waiting[0], waiting[2]) == [4, 8]
+    assert gate.batches == [[1], [2, 4]]
+
+
+async def test_who_waited_past_the_deadline_is_dropped_before_sending() -> None:
+    gate = Gate()
+    gatherer = _gatherer(gate, timeout_seconds=1e-9)
+    asked = await _asked(gatherer, [1])
+    with pytest.raises(Overloaded):
+        await asked[0]
+    assert gate.batches == []
+
+
+async def test_a_long_queue_and_a_long_wait_are_refused() -> None:
+    gate = Gate()
+    gatherer = _gatherer(gate, queue_max=2)
+    asked = await _asked(gatherer, [1])
+    await gate.called.wait()
+    asked += await _asked(gatherer, [2, 3])
+    with pytest.raises(Overloaded):
+        await gatherer.ask(4)
+    gate.open.set()
+    assert await asyncio.gather(*asked) == [2, 4, 6]
+
+    impatient = _gatherer(gate, wait_max_seconds=1e-12)
+    gate.called.clear()
+    assert await impatient.ask(1) == 2  # nothing is known yet of how long one takes
+    gate.open.clear()
+    asked = await _asked(impatient, [2])
+    await gate.called.wait()
+    asked += await _asked(impatient, [3])
+    with pytest.raises(Overloaded):
+        await impatient.ask(4)
+    gate.open.set()
+    assert await asyncio.gather(*asked) == [4, 6]
+
+
+async def test_closing_answers_what_waits_and_takes_no_more() -> None:
+    gate = Gate()
+    gatherer = _gatherer(gate)
+    asked = await _asked(gatherer, [1, 2, 3, 4, 5])
+    closing = asyncio.create_task(gatherer.close())
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable):
+        await gatherer.ask(6)
+    gate.open.set()
+    await closing
+    assert [task.result() for task in asked] == [2, 4, 6, 8, 10]
