@@ -5,10 +5,22 @@ Units stand last in the names.
 """
 
 from functools import cache
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PHONES_REMEMBERED: Final = 8_192
+"""Canonical phone numbers kept by each process: parsing one costs more than all else that identify does here."""
+
+CONSTRAINTS_WAIT_MAX_SECONDS: Final = 60
+"""How long a process waits for the graph's indexes to answer when it starts."""
+
+OUTBOX_COUNT_MAX: Final = 100_000
+"""The outbox's depth is counted no further: past it the exact number helps nobody and counting costs."""
+
+PAGE_DEFAULT: Final = 20
+"""Items of a page when a client does not say; the GraphQL schema shows it, so it is the same everywhere."""
 
 
 class Settings(BaseSettings):
@@ -56,9 +68,30 @@ class Settings(BaseSettings):
     # HTTP
     body_max_bytes: int = Field(64 * 1024, ge=1_024)
     json_depth_max: int = Field(32, ge=1)
-    graphql_document_max_tokens: int = Field(1_000, ge=10)
+    headers_max_bytes: int = Field(16 * 1024, ge=1_024)
+    headers_max_count: int = Field(100, ge=10)
     page_max: int = Field(100, ge=1, le=1_000)
+    keep_alive_seconds: int = Field(75, ge=1)
+    """Longer than the idle time of the usual load balancers, so that they close first."""
+    accept_backlog: int = Field(2_048, ge=1)
+    slow_request_seconds: float = Field(1.0, gt=0)
+    """A request that takes longer gets a line in the log."""
+    health_timeout_seconds: float = Field(1.0, gt=0)
+    health_remembered_seconds: float = Field(0.5, ge=0)
     shutdown_grace_seconds: float = Field(10.0, gt=0)
+
+    # GraphQL: what one document may ask for, fragments spread out
+    graphql_document_max_bytes: int = Field(15_000, ge=100)
+    graphql_document_max_tokens: int = Field(1_000, ge=10)
+    graphql_documents_remembered: int = Field(256, ge=1, le=10_000)
+    graphql_depth_max: int = Field(8, ge=1)
+    graphql_introspection_depth_max: int = Field(20, ge=1)
+    """Introspection describes types of types; its documents are deeper than any question about contacts."""
+    graphql_fields_max: int = Field(500, ge=1)
+    graphql_aliases_max: int = Field(15, ge=0)
+    graphql_root_fields_max: int = Field(5, ge=1)
+    graphql_directives_max: int = Field(50, ge=0)
+    graphql_errors_max: int = Field(10, ge=1)
 
     # Freshness of graph reads
     graph_wait_max_seconds: float = Field(0.5, ge=0)
@@ -72,17 +105,63 @@ class Settings(BaseSettings):
     graph_read_batches: int = Field(2, ge=1, le=32)
     graph_queue_max_reads: int = Field(4_096, ge=1)
 
+    # The graph
+    graph_connections: int = Field(16, ge=2, le=1_000)
+    graph_write_timeout_seconds: float = Field(30.0, gt=0)
+    graph_retry_seconds: float = Field(5.0, ge=0)
+    """How long a write that lost a race or a deadlock is repeated."""
+    graph_retry_base_seconds: float = Field(0.02, gt=0)
+    graph_batch_contacts: int = Field(5_000, ge=1, le=100_000)
+    """A transaction takes no further family once it holds this many contacts and evidence rows."""
+
     # Relay
     relay_poll_seconds: float = Field(0.2, gt=0)
     relay_batch_rows: int = Field(500, ge=1, le=10_000)
     relay_tries_max: int = Field(5, ge=1)
     relay_retry_base_seconds: float = Field(0.5, gt=0)
     relay_retry_max_seconds: float = Field(30.0, gt=0)
-    rebuild_batch_families: int = Field(200, ge=1, le=10_000)
-    verify_batch_families: int = Field(500, ge=1, le=10_000)
+    relay_pace_seconds: float = Field(0.02, ge=0)
+    """Under load the relay begins no batch sooner than this after the last: fuller batches cost less."""
+    relay_away_max_seconds: float = Field(5.0, gt=0)
+    """The longest pause before the relay asks again for a server that was away."""
+    relay_gauge_seconds: float = Field(1.0, gt=0)
+    relay_metrics_port: int | None = Field(None, ge=0, le=65_535)
+    """Where the relay shows its own metrics to Prometheus; nowhere when unset."""
+    relay_metrics_host: str = "127.0.0.1"
+    rebuild_batch_families: int = Field(500, ge=1, le=10_000)
+    rebuild_lanes: int = Field(2, ge=1, le=16)
+    """Batches that a rebuild writes at once."""
+    verify_batch_families: int = Field(1_000, ge=1, le=10_000)
+    verify_batch_ids: int = Field(10_000, ge=1, le=1_000_000)
+    verify_lanes: int = Field(2, ge=1, le=16)
+    verify_timeout_seconds: float = Field(60.0, gt=0)
+    verify_settle_seconds: float = Field(10.0, ge=0)
+    """How long verify waits for the relay before it calls a difference drift."""
+    verify_settle_step_seconds: float = Field(0.05, gt=0)
+    verify_findings_max: int = Field(10_000, ge=1)
+    """Findings that one pass remembers and repair mends; where there are more, repair makes another pass."""
+    repair_batch_families: int = Field(50, ge=1, le=10_000)
+    repair_passes_max: int = Field(10, ge=1)
     drift_check_seconds: float = Field(60.0, gt=0)
     """How often the relay samples families to keep the drift gauge honest."""
     drift_sample_families: int = Field(500, ge=0)
+
+    # load and demo
+    load_in_flight_max: int = Field(256, ge=1, le=4_096)
+    """Rows of a file that are under way at once."""
+    load_line_max_bytes: int = Field(64 * 1024, ge=256)
+    load_tries_max: int = Field(6, ge=1)
+    """A row that found the record away or overloaded is sent this often before the load stops."""
+    load_retry_base_seconds: float = Field(0.5, ge=0)
+    load_retry_max_seconds: float = Field(10.0, ge=0)
+    load_rate_slack_seconds: float = Field(0.05, ge=0)
+    """With --rate, how much lost time may be made up for at once."""
+    load_report_seconds: float = Field(5.0, gt=0)
+    """How often progress is printed where there is no terminal for a bar."""
+    load_lines_shown: int = Field(5, ge=1)
+    """Line numbers that the summary gives for each kind of fault."""
+    demo_graph_wait_seconds: float = Field(60.0, ge=0)
+    """How long the demo waits for the relay to bring its families to the graph."""
 
     # Operation
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

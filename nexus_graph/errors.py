@@ -3,8 +3,13 @@
 NexusError
 ├── InvalidRequest      the request cannot be read: 400
 │   ├── BodyTooLarge    413
-│   └── UnsupportedMediaType 415
+│   ├── UnsupportedMediaType 415
+│   ├── HeadersTooLarge 431
+│   └── UnacceptableMediaType 406
 ├── InvalidIdentifier   one field of it is wrong: 400
+│   └── IdentifierMissing both identifiers are absent
+├── InvalidArgument     an argument other than an identifier is wrong: 400
+│   └── PageTooLarge    more was asked for than a page may hold
 ├── NotFound            404
 ├── Unavailable         try again later: 503 with Retry-After
 │   └── Overloaded      the queue is full
@@ -29,6 +34,11 @@ class NexusError(Exception):
         self.message = message
         self.field = field
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of the request that are at fault, if the error can say so."""
+        return () if self.field is None else (self.field,)
+
 
 class InvalidRequest(NexusError):
     """The request as a whole cannot be understood."""
@@ -51,11 +61,46 @@ class UnsupportedMediaType(InvalidRequest):
     status = 415
 
 
+class UnacceptableMediaType(InvalidRequest):
+    """Nothing that the caller accepts can be answered."""
+
+    code = "NOT_ACCEPTABLE"
+    status = 406
+
+
+class HeadersTooLarge(InvalidRequest):
+    """The header block is longer than `NEXUS_HEADERS_MAX_BYTES`, or has too many lines."""
+
+    code = "HEADERS_TOO_LARGE"
+    status = 431
+
+
 class InvalidIdentifier(NexusError):
     """An email or phone that has no canonical form; `field` says which."""
 
     code = "BAD_USER_INPUT"
     status = 400
+
+
+class IdentifierMissing(InvalidIdentifier):
+    """Neither an email nor a phone was given."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return ("email", "phoneNumber")
+
+
+class InvalidArgument(NexusError):
+    """An argument that is not an identifier has a value outside its contract; `field` says which."""
+
+    code = "BAD_USER_INPUT"
+    status = 400
+
+
+class PageTooLarge(InvalidArgument):
+    """`first` is more than `NEXUS_PAGE_MAX`."""
+
+    code = "PAGE_TOO_LARGE"
 
 
 class RowRejected(NexusError):

@@ -9,10 +9,10 @@ import httpx2
 import pytest
 import redis.asyncio as redis
 from neo4j import AsyncDriver, AsyncGraphDatabase
-from nexus_graph.graph.driver import ensure_constraints
 
 from nexus_graph.config import Settings
 from nexus_graph.devstack.stack import Stack, StackOptions, StackUrls
+from nexus_graph.graph.driver import ensure_constraints
 from nexus_graph.identity.opening import Identity, open_identity
 from nexus_graph.store.database import Pool
 from nexus_graph.store.migrate import migrate

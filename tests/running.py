@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import uvicorn
-from nexus_graph.app import create_app, server_config
-from nexus_graph.relay import Relay
 
+from nexus_graph.app import create_app, server_config
 from nexus_graph.config import Settings
+from nexus_graph.relay import Relay
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from nexus_graph.errors import IdentifierMissing, InvalidIdentifier
 from nexus_graph.identity.model import IdentifyRequest
 
 # Two identifiers of one family may not differ by what nobody can see.
-_BLANKS: Final = " \t\r\n\v\f\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+_BLANKS: Final = " \t\r\n\v\f\u00a0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 _UNSEEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zs", "Zl", "Zp"})
 _UNSEEN_LETTERS: Final = frozenset(
     "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0"
@@ -66,7 +66,7 @@ def phone(value: object, region: str | None) -> str | None:
     Raises InvalidIdentifier.
     """
     if isinstance(value, int) and not isinstance(value, bool):
-        if not 0 < value < 10**_PHONE_LENGTHS[-1]:
+        if not 0 < value < 10 ** _PHONE_LENGTHS[-1]:
             raise _bad_phone(f"must be a positive number of {_PHONE_LENGTHS[0]} to {_PHONE_LENGTHS[-1]} digits")
         return _canonical_phone(str(value), region)
     if not isinstance(value, str):

@@ -4,10 +4,9 @@ Every check can only prove a history wrong. Together they leave little room: ans
 oracle in the order of their versions, and real time must agree with that order.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 
 import asyncpg
 
@@ -61,16 +60,17 @@ def _own_identifiers(history: list[Answered]) -> Iterable[str]:
 
 
 def _laminar(history: list[Answered]) -> Iterable[str]:
-    """Any two answers' contact sets are nested or disjoint: for each contact, the sets that hold it form a chain."""
-    holding: dict[int, set[frozenset[int]]] = defaultdict(set)
-    for call in history:
-        members = frozenset(call.contacts)
+    """Any two answers' contact sets are nested or disjoint.
+
+    Sets are taken by size; each contact remembers the last that held it. Of such a set all or nothing may come again.
+    """
+    last: dict[int, frozenset[int]] = {}
+    for members in sorted({frozenset(call.contacts) for call in history}, key=len):
+        seen_again = Counter(id(last[contact]) for contact in members if contact in last)
         for contact in members:
-            holding[contact].add(members)
-    for contact, sets in holding.items():
-        for smaller, larger in pairwise(sorted(sets, key=len)):
-            if not smaller <= larger:
+            if contact in last and seen_again[id(last[contact])] != len(last[contact]):
                 yield f"two answers overlap at contact {contact} and neither holds the other"
+        last.update(dict.fromkeys(members, members))
 
 
 def _monotone(history: list[Answered]) -> Iterable[str]:

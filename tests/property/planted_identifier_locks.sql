@@ -10,12 +10,15 @@ CREATE FUNCTION identify_one(
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     identifier text;
+    found record;
 BEGIN
     FOR identifier IN
         SELECT named FROM unnest(ARRAY[wanted_email, wanted_phone]) AS named WHERE named IS NOT NULL ORDER BY 1
     LOOP
         PERFORM pg_advisory_xact_lock(hashtextextended(identifier, 0));
     END LOOP;
-    SELECT * INTO outcome, reason, answer
-    FROM identify_one_unlocked(wanted_email, wanted_phone, request, family_limit);
+    SELECT * INTO found FROM identify_one_unlocked(wanted_email, wanted_phone, request, family_limit);
+    outcome := found.outcome;
+    reason := found.reason;
+    answer := found.answer;
 END $$;

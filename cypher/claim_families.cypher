@@ -1,0 +1,15 @@
+// First step of a projection: lock the families, compare versions, and take those that are not newer already.
+// A family the record no longer has becomes a tombstone: its id and version, so that no older state revives it.
+// Parameters: $families [{id, version, live, size}], sorted by id.
+// Returns how many were taken. The later steps see by `f.version = state.version` whether theirs was.
+// Relies on constraint family_id.
+UNWIND $families AS state
+MERGE (f:Family {id: state.id})
+// Changes nothing and takes the node's write lock: compared before it is held, a version may be stale (docs/adr/0002).
+SET f.id = state.id
+WITH f, state
+WHERE coalesce(f.version, -1) <= state.version
+SET f.version = state.version, f.size = CASE WHEN state.live THEN state.size END
+FOREACH (_ IN CASE WHEN state.live THEN [1] ELSE [] END | REMOVE f:Tombstone)
+FOREACH (_ IN CASE WHEN state.live THEN [] ELSE [1] END | SET f:Tombstone)
+RETURN count(f) AS taken

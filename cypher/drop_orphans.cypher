@@ -1,0 +1,10 @@
+// Last step of a projection: of these identifiers, those that nothing ties any more.
+// Parameters: $identifiers, element ids.
+UNWIND $identifiers AS id
+MATCH (identifier)
+WHERE elementId(identifier) = id
+// The write lock: who ties it meanwhile waits, or is seen.
+SET identifier.value = identifier.value
+WITH identifier
+WHERE NOT EXISTS { (identifier)--() }
+DELETE identifier

@@ -1,0 +1,33 @@
+// Repair only: what the graph shows and the record does not have.
+// Parameters: $contacts, ids; $nodes and $ties, element ids.
+// Returns the element ids of identifiers that lost an edge, for drop_orphans. Relies on constraint contact_id.
+CALL () {
+  UNWIND $contacts AS id
+  MATCH (c:Contact {id: id})
+  RETURN collect(c) AS contacts
+}
+CALL () {
+  UNWIND $nodes AS id
+  MATCH (node)
+  WHERE elementId(node) = id
+  RETURN collect(node) AS nodes
+}
+CALL () {
+  UNWIND $ties AS id
+  MATCH (e)-[tie]->(p)
+  WHERE elementId(tie) = id
+  RETURN collect(tie) AS ties, collect(e) + collect(p) AS ends
+}
+WITH contacts + nodes AS strangers, ties, ends
+CALL (strangers) {
+  UNWIND strangers AS stranger
+  MATCH (stranger)-[:HAS_EMAIL|HAS_PHONE]->(identifier)
+  RETURN collect(identifier) AS identifiers
+}
+FOREACH (tie IN ties | DELETE tie)
+FOREACH (stranger IN strangers | DETACH DELETE stranger)
+WITH ends + identifiers AS loose, strangers
+UNWIND loose AS identifier
+WITH DISTINCT identifier, strangers
+WHERE NOT identifier IN strangers
+RETURN collect(elementId(identifier)) AS loose

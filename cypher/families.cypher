@@ -1,0 +1,41 @@
+// The families of these keys, found by walking identifiers and evidence: node by node, each once, whatever the links say.
+// VarLengthExpand(Pruning,BFS) keeps the walk linear in the family; naming its path, or asking for more than the distinct
+// contacts at its end, would lose that plan.
+// Parameters: $contacts ids, $emails, $phones. An identifier starts at a contact that carries it, as in the record.
+// Returns one list of [kind, key, version before the walk, families [[id, version, size]], members [[id, email, phone,
+// micros since 1970]]]; more than one family, or a version that changed under the walk, is a torn read.
+// Relies on constraints contact_id, email_value, phone_value.
+CALL () {
+  UNWIND $contacts AS key
+  MATCH (start:Contact {id: key})
+  RETURN 'contact' AS kind, key, start
+  UNION ALL
+  UNWIND $emails AS key
+  CALL (key) {
+    MATCH (:Email {value: key})<-[:HAS_EMAIL]-(start:Contact)
+    RETURN start LIMIT 1
+  }
+  RETURN 'email' AS kind, key, start
+  UNION ALL
+  UNWIND $phones AS key
+  CALL (key) {
+    MATCH (:Phone {value: key})<-[:HAS_PHONE]-(start:Contact)
+    RETURN start LIMIT 1
+  }
+  RETURN 'phone' AS kind, key, start
+}
+CALL (start) {
+  MATCH (start)-[:IN_FAMILY]->(before:Family)
+  WITH start, before.version AS version
+  // The label is asked for after the walk: in its pattern it could make a planner that knows an empty graph scan contacts
+  // and look for a path to each, a plan that never ends once the graph has filled.
+  MATCH (start)-[:HAS_EMAIL|HAS_PHONE|SEEN_WITH*0..]-(member)
+  WITH DISTINCT version, member
+  WHERE member:Contact
+  MATCH (member)-[:IN_FAMILY]->(family:Family)
+  RETURN version,
+         collect(DISTINCT [family.id, family.version, family.size]) AS families,
+         collect([member.id, member.email, member.phoneNumber,
+                  member.createdAt.epochMillis * 1000 + member.createdAt.microsecond % 1000]) AS members
+}
+RETURN collect([kind, key, version, families, members])

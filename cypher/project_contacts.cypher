@@ -1,0 +1,53 @@
+// Second step of a projection: the contacts of the families taken, their properties, and exactly their edges.
+// A contact's version is that of the family which brought it where it is: an older state of the family it left does not
+// take it back. Edges that are right already are not touched; if one is wrong, all of that contact's are made anew.
+// Parameters: $families [{id, version, ids, emails, phones, micros}], the primary first; the lists are parallel.
+// Returns the element ids of identifiers that lost an edge, for drop_orphans.
+// Relies on constraints family_id, contact_id, email_value, phone_value.
+UNWIND $families AS state
+MATCH (f:Family {id: state.id})
+WHERE f.version = state.version
+UNWIND range(0, size(state.ids) - 1) AS place
+MERGE (c:Contact {id: state.ids[place]})
+// The write lock, before the comparison.
+SET c.id = state.ids[place]
+WITH f, state, place, c, state.emails[place] AS email, state.phones[place] AS phone,
+     (state.micros[place] % 1000000 + 1000000) % 1000000 AS fraction
+WHERE coalesce(c.version, -1) <= state.version
+SET c.email = email, c.phoneNumber = phone,
+    c.linkPrecedence = CASE place WHEN 0 THEN 'primary' ELSE 'secondary' END,
+    c.createdAt = datetime.fromEpoch((state.micros[place] - fraction) / 1000000, fraction * 1000)
+WITH f, state, place, c, email, phone
+CALL (f, state, place, c, email, phone) {
+  MATCH (c)-[edge:IN_FAMILY|LINKED_TO|HAS_EMAIL|HAS_PHONE]->(end)
+  RETURN collect(edge) AS edges,
+         count(DISTINCT CASE
+           WHEN CASE type(edge)
+             WHEN 'IN_FAMILY' THEN end = f
+             WHEN 'LINKED_TO' THEN place > 0 AND end:Contact AND end.id = state.id
+             WHEN 'HAS_EMAIL' THEN end:Email AND end.value = email
+             ELSE end:Phone AND end.value = phone
+           END THEN type(edge)
+         END) AS right,
+         collect(CASE WHEN end:Email OR end:Phone THEN end END) AS identifiers
+}
+WITH f, state, place, c, email, phone, edges, right, identifiers,
+     1 + CASE WHEN place > 0 THEN 1 ELSE 0 END
+       + CASE WHEN email IS NULL THEN 0 ELSE 1 END
+       + CASE WHEN phone IS NULL THEN 0 ELSE 1 END AS wanted
+WHERE c.version IS NULL OR size(edges) <> wanted OR right <> wanted
+SET c.version = state.version
+FOREACH (edge IN edges | DELETE edge)
+CREATE (c)-[:IN_FAMILY]->(f)
+FOREACH (_ IN CASE WHEN place > 0 THEN [1] ELSE [] END |
+  MERGE (head:Contact {id: state.id})
+  CREATE (c)-[:LINKED_TO]->(head))
+FOREACH (value IN CASE WHEN email IS NULL THEN [] ELSE [email] END |
+  MERGE (e:Email {value: value})
+  CREATE (c)-[:HAS_EMAIL]->(e))
+FOREACH (value IN CASE WHEN phone IS NULL THEN [] ELSE [phone] END |
+  MERGE (p:Phone {value: value})
+  CREATE (c)-[:HAS_PHONE]->(p))
+WITH identifiers
+UNWIND identifiers AS identifier
+RETURN collect(DISTINCT elementId(identifier)) AS loose

@@ -1,0 +1,7 @@
+// Delete everything the projection makes, in transactions of bounded size. Auto-commit only.
+// A batch that meets the relay's locks is tried again. Parameters: none.
+MATCH (node:Contact|Email|Phone|Family)
+CALL (node) {
+  DETACH DELETE node
+} IN TRANSACTIONS OF 2000 ROWS
+  ON ERROR RETRY FOR 60 SECONDS THEN FAIL

@@ -1,0 +1,1 @@
+"""What clients call: GraphQL, REST and the operators' routes. Verbs do the work; nothing here decides."""

@@ -1,0 +1,26 @@
+"""What resolvers are given for one request."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import strawberry
+
+from nexus_graph.config import Settings
+
+if TYPE_CHECKING:  # the schema can be exported without a driver in sight
+    from nexus_graph.identity.families import Families
+    from nexus_graph.identity.identify import Identify
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The verbs, the settings and the request's id, which goes into the record's events."""
+
+    identify: "Identify"
+    families: "Families"
+    settings: Settings
+    request_id: UUID
+
+
+ContextInfo = strawberry.Info[Context, None]

@@ -1,0 +1,13 @@
+"""Declaring fields so that mypy still sees the methods they are."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import strawberry
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def described(description: str) -> Callable[[Method], Method]:
+    """Make a field of the method that follows. Every field says what it is."""
+    return cast("Callable[[Method], Method]", strawberry.field(description=description))

@@ -1,0 +1,152 @@
+"""What a document may ask for, decided in one linear pass before it is validated.
+
+Every fragment is measured once, in values relative to itself, and each spread adds them up: a document of fragments
+that double each other is refused by arithmetic, not by walking it. Absolute depths must not be remembered: a fragment
+that was first met near the root would hide how deep its next spread lies.
+"""
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    InlineFragmentNode,
+    OperationDefinitionNode,
+    SelectionSetNode,
+)
+
+from nexus_graph.config import Settings
+
+_MANY: Final = 1_000_000_000
+"""Sums stop here: doubling fragments reach numbers that would themselves be slow."""
+_INTROSPECTION: Final = frozenset({"__schema", "__type"})
+
+
+class LimitPassed(Exception):
+    """The document asks for more than a limit allows. `limit` names the limit, `most` is its value."""
+
+    def __init__(self, message: str, *, limit: str, most: int) -> None:
+        super().__init__(message)
+        self.message = message
+        self.limit = limit
+        self.most = most
+
+
+class Measure(NamedTuple):
+    """What a selection set holds with its fragments spread out; `own_fields` counts its first level only."""
+
+    depth: int = 0
+    introspection_depth: int = 0
+    fields: int = 0
+    own_fields: int = 0
+    aliases: int = 0
+    directives: int = 0
+
+
+def check(document: DocumentNode, settings: Settings) -> None:
+    """Raises LimitPassed for the first limit that an operation of the document passes, or for a cycle of fragments."""
+    fragments = {
+        definition.name.value: definition
+        for definition in document.definitions
+        if isinstance(definition, FragmentDefinitionNode)
+    }
+    measuring = _Measuring(fragments)
+    try:
+        for definition in document.definitions:
+            if isinstance(definition, OperationDefinitionNode):
+                _compare(measuring.operation(definition), settings)
+        for name in fragments:
+            measuring.fragment(name)
+    except RecursionError:
+        raise LimitPassed("the document is nested too deeply", limit="depth", most=settings.graphql_depth_max) from None
+
+
+def _compare(measure: Measure, settings: Settings) -> None:
+    for limit, found, most in (
+        ("depth", measure.depth, settings.graphql_depth_max),
+        ("introspectionDepth", measure.introspection_depth, settings.graphql_introspection_depth_max),
+        ("fields", measure.fields, settings.graphql_fields_max),
+        ("rootFields", measure.own_fields, settings.graphql_root_fields_max),
+        ("aliases", measure.aliases, settings.graphql_aliases_max),
+        ("directives", measure.directives, settings.graphql_directives_max),
+    ):
+        if found > most:
+            raise LimitPassed(f"the document passes the limit on {limit}: at most {most}", limit=limit, most=most)
+
+
+class _Measuring:
+    def __init__(self, fragments: dict[str, FragmentDefinitionNode]) -> None:
+        self._fragments = fragments
+        self._measured: dict[str, Measure] = {}
+        self._entered: set[str] = set()
+
+    def operation(self, operation: OperationDefinitionNode) -> Measure:
+        """The operation's measure; directives on it and its variables count."""
+        measure = self._selections(operation.selection_set)
+        directives = len(operation.directives or ()) + sum(
+            len(variable.directives or ()) for variable in operation.variable_definitions or ()
+        )
+        return measure._replace(directives=measure.directives + directives)
+
+    def fragment(self, name: str) -> Measure:
+        """The fragment's measure relative to where it is spread. One that is not defined is validation's business."""
+        if (measured := self._measured.get(name)) is not None:
+            return measured
+        definition = self._fragments.get(name)
+        if definition is None:
+            return Measure()
+        if name in self._entered:
+            raise LimitPassed("the document's fragments form a cycle", limit="fragmentCycles", most=0)
+        self._entered.add(name)
+        measure = self._selections(definition.selection_set)
+        measure = measure._replace(directives=_sum(measure.directives, len(definition.directives or ())))
+        self._measured[name] = measure
+        return measure
+
+    def _selections(self, selections: SelectionSetNode | None) -> Measure:
+        if selections is None:
+            return Measure()
+        return _together(self._selection(selection) for selection in selections.selections)
+
+    def _selection(self, node: object) -> Measure:
+        if isinstance(node, FieldNode):
+            return self._field(node)
+        if isinstance(node, FragmentSpreadNode):
+            measure = self.fragment(node.name.value)
+        elif isinstance(node, InlineFragmentNode):
+            measure = self._selections(node.selection_set)
+        else:
+            raise TypeError(type(node).__name__)
+        return measure._replace(directives=_sum(measure.directives, len(node.directives or ())))
+
+    def _field(self, node: FieldNode) -> Measure:
+        below = self._selections(node.selection_set)
+        introspects = node.name.value in _INTROSPECTION
+        deeper = max(below.depth, below.introspection_depth) if introspects else below.introspection_depth
+        return Measure(
+            depth=1 if introspects else 1 + below.depth,
+            introspection_depth=1 + deeper if introspects or deeper else 0,
+            fields=_sum(1, below.fields),
+            own_fields=1,
+            aliases=_sum(below.aliases, int(node.alias is not None)),
+            directives=_sum(below.directives, len(node.directives or ())),
+        )
+
+
+def _together(measures: Iterable[Measure]) -> Measure:
+    depth = introspection_depth = fields = own_fields = aliases = directives = 0
+    for measure in measures:
+        depth = max(depth, measure.depth)
+        introspection_depth = max(introspection_depth, measure.introspection_depth)
+        fields += measure.fields
+        own_fields += measure.own_fields
+        aliases += measure.aliases
+        directives += measure.directives
+    return Measure(depth, introspection_depth, _sum(fields), _sum(own_fields), _sum(aliases), _sum(directives))
+
+
+def _sum(*values: int) -> int:
+    return min(sum(values), _MANY)

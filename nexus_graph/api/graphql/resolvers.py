@@ -1,0 +1,133 @@
+"""Queries and mutations: read the arguments, call the verb, map its answer."""
+
+from typing import Annotated
+
+import strawberry
+
+from nexus_graph.api.graphql import cursors
+from nexus_graph.api.graphql.context import ContextInfo
+from nexus_graph.api.graphql.declaring import described
+from nexus_graph.api.graphql.scalars import BigInt
+from nexus_graph.api.graphql.types import (
+    Contact,
+    ContactFamily,
+    FamilyLookup,
+    FamilySource,
+    IdentifyInput,
+    IdentifyResult,
+    IdentifySuccess,
+    InvalidIdentifierError,
+    LinkPrecedence,
+    Node,
+    TemporarilyUnavailableError,
+    UserErrorCode,
+)
+from nexus_graph.errors import InvalidIdentifier, NexusError, RowRejected, Unavailable
+from nexus_graph.identity import normalize
+from nexus_graph.identity.model import Family, FamilyKey, Source
+
+By = Annotated[FamilyLookup, strawberry.argument(description="What is known of the family.")]
+AtLeast = Annotated[
+    BigInt | None,
+    strawberry.argument(description="Answer no older than this version, as a write returned it: read your own write."),
+]
+FromSource = Annotated[
+    FamilySource | None,
+    strawberry.argument(description="Insist on this store. By default the graph answers, or the record if it is late."),
+]
+Identifiers = Annotated[IdentifyInput, strawberry.argument(description="The identifiers, at least one.")]
+GlobalId = Annotated[strawberry.ID, strawberry.argument(description="A global id.")]
+ContactId = Annotated[
+    strawberry.ID, strawberry.argument(description="The contact's global id, or its number in the record.")
+]
+
+
+@strawberry.type(description="Reading.")
+class Query:
+    @described("The family that an identifier or a contact belongs to; null if there is none.")
+    async def contact_family(
+        self, info: ContextInfo, by: By, at_least: AtLeast = None, source: FromSource = None
+    ) -> ContactFamily | None:
+        family = await info.context.families.family(
+            _key(by, info.context.settings.phone_region),
+            at_least=at_least,
+            source=None if source is None else Source[source.name],
+        )
+        return None if family is None else ContactFamily(family=family)
+
+    @described("A contact; null if there is none.")
+    async def contact(self, info: ContextInfo, id: ContactId) -> Contact | None:  # noqa: A002 - the field's name
+        contact_id = cursors.contact_id(id, field="id")
+        family = await info.context.families.family(FamilyKey("contact", contact_id))
+        return None if family is None else _contact_of(family, contact_id)
+
+    @described("The object that has this global id; null if there is none.")
+    async def node(self, info: ContextInfo, id: GlobalId) -> Node | None:  # noqa: A002 - the field's name
+        wanted = cursors.decode_id(id)
+        family = await info.context.families.family(FamilyKey("contact", wanted.database_id))
+        if family is None:
+            return None
+        if wanted.type_name == cursors.CONTACT:
+            return _contact_of(family, wanted.database_id)
+        return ContactFamily(family=family)
+
+
+@strawberry.type(description="Writing.")
+class Mutation:
+    @described(
+        "Who is this? Finds the family of the identifiers, or starts one; ties what the request ties. "
+        "The same request again changes nothing."
+    )
+    async def identify(
+        self,
+        info: ContextInfo,
+        input: Identifiers,  # noqa: A002 - the argument's name
+    ) -> IdentifyResult:
+        context = info.context
+        try:
+            request = normalize.identify_request(
+                _given(input.email),
+                _given(input.phone_number),
+                region=context.settings.phone_region,
+                request_id=context.request_id,
+            )
+            return IdentifySuccess(identification=await context.identify(request))
+        except Unavailable as error:
+            return TemporarilyUnavailableError(
+                code=UserErrorCode[error.code],
+                message=error.message,
+                field=None,
+                retry_after_seconds=error.retry_after_seconds or 0,
+            )
+        except (InvalidIdentifier, RowRejected) as error:
+            return _invalid(error)
+
+
+def _invalid(error: NexusError) -> InvalidIdentifierError:
+    return InvalidIdentifierError(code=UserErrorCode[error.code], message=error.message, field=error.field)
+
+
+def _given(value: object) -> object:
+    return None if value is strawberry.UNSET else value
+
+
+def _key(by: FamilyLookup, region: str | None) -> FamilyKey:
+    if _given(by.contact_id) is not None:
+        return FamilyKey("contact", cursors.contact_id(str(by.contact_id), field="contactId"))
+    if by.email is not strawberry.UNSET:
+        email = normalize.email(by.email)
+        if email is None:
+            raise InvalidIdentifier("email must not be blank", field="email")
+        return FamilyKey("email", email)
+    phone = normalize.phone(by.phone_number, region)
+    if phone is None:
+        raise InvalidIdentifier("phoneNumber must not be blank", field="phoneNumber")
+    return FamilyKey("phone", phone)
+
+
+def _contact_of(family: Family, contact_id: int) -> Contact | None:
+    for contact in family.contacts:
+        if contact.id == contact_id:
+            leads = contact is family.primary
+            return Contact(contact=contact, precedence=LinkPrecedence.PRIMARY if leads else LinkPrecedence.SECONDARY)
+    return None

@@ -1,0 +1,80 @@
+"""The scalars of the schema."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, NewType
+
+import strawberry
+from graphql import ConstValueNode, GraphQLError, IntValueNode, StringValueNode, ValueNode, value_from_ast_untyped
+from strawberry.types.scalar import ScalarDefinition
+
+BigInt = NewType("BigInt", int)
+EmailAddress = NewType("EmailAddress", object)
+PhoneNumber = NewType("PhoneNumber", object)
+
+_SAFE_MAX: Final = 2**53 - 1
+
+
+def _big_int(value: object) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= len(str(_SAFE_MAX)):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _SAFE_MAX:
+        raise GraphQLError(f"BigInt is a whole number from 0 to {_SAFE_MAX}")
+    return value
+
+
+def _big_int_literal(node: ValueNode, _variables: object = None) -> int:
+    if isinstance(node, IntValueNode | StringValueNode):
+        return _big_int(int(node.value) if len(node.value) <= len(str(_SAFE_MAX)) and node.value.isdigit() else None)
+    return _big_int(None)
+
+
+def _date_time(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _as_given(value: object) -> object:
+    return value
+
+
+def _literal_as_given(node: ConstValueNode, _variables: object = None) -> object:
+    return value_from_ast_untyped(node)
+
+
+# Identifiers come through as they are: `normalize` judges them for every transport alike, and names the field.
+_IDENTIFIER: Final[dict[str, Any]] = {
+    "serialize": _as_given,
+    "parse_value": _as_given,
+    "parse_literal": _literal_as_given,
+}
+
+SCALARS: Final[Mapping[object, ScalarDefinition]] = {
+    BigInt: strawberry.scalar(
+        name="BigInt",
+        description="A whole number past 32 bits, as a JSON number: always below 2^53, so JavaScript holds it exactly.",
+        serialize=int,
+        parse_value=_big_int,
+        parse_literal=_big_int_literal,
+    ),
+    EmailAddress: strawberry.scalar(
+        name="EmailAddress",
+        description="An email address, as a string. Blanks around it and upper case do not matter; "
+        "dots and plus tags do. null and a blank string mean that there is none.",
+        specified_by_url="https://html.spec.whatwg.org/multipage/input.html#valid-e-mail-address",
+        **_IDENTIFIER,
+    ),
+    PhoneNumber: strawberry.scalar(
+        name="PhoneNumber",
+        description="A phone number, as a string or a positive integer. One that begins with + is held as E.164, "
+        "any other as its digits; separators do not matter. null and a blank string mean that there is none.",
+        specified_by_url="https://www.itu.int/rec/T-REC-E.164",
+        **_IDENTIFIER,
+    ),
+    datetime: strawberry.scalar(
+        name="DateTime",
+        description="A moment in UTC with microseconds, as RFC 3339 writes it.",
+        specified_by_url="https://www.rfc-editor.org/rfc/rfc3339",
+        serialize=_date_time,
+        parse_value=datetime.fromisoformat,
+    ),
+}

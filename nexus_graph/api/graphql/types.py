@@ -1,0 +1,259 @@
+"""The GraphQL types: thin views on the values of `identity.model`. A query pays only for the fields it asks for."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import Enum
+from typing import Annotated
+
+import strawberry
+from strawberry import enum_value
+
+from nexus_graph.api.graphql import cursors
+from nexus_graph.api.graphql.context import ContextInfo
+from nexus_graph.api.graphql.declaring import described
+from nexus_graph.api.graphql.scalars import BigInt, EmailAddress, PhoneNumber
+from nexus_graph.config import PAGE_DEFAULT
+from nexus_graph.errors import InvalidArgument, PageTooLarge
+from nexus_graph.identity import model
+
+
+@strawberry.enum(description="What identify did.")
+class IdentifyOutcome(Enum):
+    CREATED = enum_value("CREATED", description="Nobody was known by these identifiers: a new family.")
+    LINKED = enum_value("LINKED", description="Something new about a known family: a secondary contact was added.")
+    MERGED = enum_value("MERGED", description="The request tied families together: the most senior took the others in.")
+    MATCHED = enum_value("MATCHED", description="Everything was known already.")
+    REFUSED = enum_value("REFUSED", description="The union was not made; `reason` says why.")
+
+
+@strawberry.enum(description="Why a union was refused.")
+class RefusalReason(Enum):
+    FAMILY_LIMIT = enum_value("FAMILY_LIMIT", description="The family would have more contacts than are allowed.")
+
+
+@strawberry.enum(description="Whether a contact leads its family.")
+class LinkPrecedence(Enum):
+    PRIMARY = enum_value("PRIMARY", description="The most senior contact: the family is known by it.")
+    SECONDARY = enum_value("SECONDARY", description="A contact that was linked to the primary later.")
+
+
+@strawberry.enum(description="The store that answered.")
+class FamilySource(Enum):
+    GRAPH = enum_value("GRAPH", description="Neo4j, by walking identifiers and evidence.")
+    RECORD = enum_value("RECORD", description="PostgreSQL, the system of record.")
+
+
+@strawberry.enum(description="What kind of failure a caller met.")
+class UserErrorCode(Enum):
+    BAD_USER_INPUT = enum_value("BAD_USER_INPUT", description="An identifier is missing or has no canonical form.")
+    ROW_REJECTED = enum_value("ROW_REJECTED", description="The database refused this request for its data.")
+    UNAVAILABLE = enum_value("UNAVAILABLE", description="A server is away; the same request may be sent again.")
+    OVERLOADED = enum_value("OVERLOADED", description="Too many requests are waiting; try again later.")
+
+
+@strawberry.interface(description="An object that can be fetched again by its global id.")
+class Node:
+    @described("The global id: opaque, and unique among all objects.")
+    def id(self) -> strawberry.ID:
+        raise NotImplementedError
+
+
+@strawberry.interface(description="A failure that a caller can act upon.")
+class UserError:
+    code: UserErrorCode = strawberry.field(description="The kind of failure.")
+    message: str = strawberry.field(description="What is wrong, for people. It never repeats the value.")
+    field: str | None = strawberry.field(description="The field of the input that is at fault, if it is one field.")
+
+
+@strawberry.type(description="One record of an email, a phone number, or both.")
+class Contact(Node):
+    contact: strawberry.Private[model.Contact]
+    precedence: strawberry.Private[LinkPrecedence]
+
+    @described("The global id: opaque, and unique among all objects.")
+    def id(self) -> strawberry.ID:
+        return strawberry.ID(cursors.encode_id(cursors.CONTACT, self.contact.id))
+
+    @described("The contact's number in the record, as REST answers it.")
+    def database_id(self) -> BigInt:
+        return BigInt(self.contact.id)
+
+    @described("The email in canonical form.")
+    def email(self) -> str | None:
+        return self.contact.email
+
+    @described("The phone number in canonical form.")
+    def phone_number(self) -> str | None:
+        return self.contact.phone
+
+    @described("Whether this contact leads its family.")
+    def link_precedence(self) -> LinkPrecedence:
+        return self.precedence
+
+    @described("When the contact came to be. The most senior of a family is its primary.")
+    def created_at(self) -> datetime:
+        return self.contact.created_at
+
+
+@strawberry.type(description="Where a page begins and ends.")
+class PageInfo:
+    has_next_page: bool = strawberry.field(description="Whether more items follow this page.")
+    has_previous_page: bool = strawberry.field(description="Whether items come before this page.")
+    start_cursor: str | None = strawberry.field(description="The cursor of the first item; null if the page is empty.")
+    end_cursor: str | None = strawberry.field(description="The cursor of the last item: give it as `after` to go on.")
+
+
+@strawberry.type(description="A contact and its place in a list.")
+class ContactEdge:
+    contact: strawberry.Private[model.Contact]
+
+    @described("The place of this contact: give it as `after` to read on from here.")
+    def cursor(self) -> str:
+        return cursors.encode_cursor(self.contact)
+
+    @described("The contact.")
+    def node(self) -> Contact:
+        return Contact(contact=self.contact, precedence=LinkPrecedence.SECONDARY)
+
+
+@strawberry.type(description="A page of contacts, by the time they came to be.")
+class ContactConnection:
+    contacts: strawberry.Private[Sequence[model.Contact]]
+    start: strawberry.Private[int]
+    stop: strawberry.Private[int]
+
+    @described("The contacts of this page.")
+    def nodes(self) -> list[Contact]:
+        return [Contact(contact=contact, precedence=LinkPrecedence.SECONDARY) for contact in self._page()]
+
+    @described("The contacts of this page, each with its cursor.")
+    def edges(self) -> list[ContactEdge]:
+        return [ContactEdge(contact=contact) for contact in self._page()]
+
+    @described("Where this page begins and ends.")
+    def page_info(self) -> PageInfo:
+        page = self._page()
+        return PageInfo(
+            has_next_page=self.stop < len(self.contacts),
+            has_previous_page=self.start > 0,
+            start_cursor=cursors.encode_cursor(page[0]) if page else None,
+            end_cursor=cursors.encode_cursor(page[-1]) if page else None,
+        )
+
+    @described("How many contacts there are on all pages.")
+    def total_count(self) -> int:
+        return len(self.contacts)
+
+    def _page(self) -> Sequence[model.Contact]:
+        return self.contacts[self.start : self.stop]
+
+
+First = Annotated[
+    int | None,
+    strawberry.argument(description="At most this many items; more than the server's page limit is an error."),
+]
+After = Annotated[str | None, strawberry.argument(description="Only items after the one with this cursor.")]
+
+
+@strawberry.type(description="All contacts that are one person, by what is known: a primary and its secondaries.")
+class ContactFamily(Node):
+    family: strawberry.Private[model.Family]
+
+    @described("The global id: opaque, and unique among all objects. It is the primary's.")
+    def id(self) -> strawberry.ID:
+        return strawberry.ID(cursors.encode_id(cursors.FAMILY, self.family.id))
+
+    @described("Grows with every change of the family. Give it as `atLeast` to read your own write.")
+    def version(self) -> BigInt:
+        return BigInt(self.family.version)
+
+    @described("The store that answered.")
+    def source(self) -> FamilySource:
+        return _SOURCES[self.family.source]
+
+    @described("The distinct emails: the primary's first, then by the time they came to be.")
+    def emails(self) -> list[str]:
+        return list(self.family.emails)
+
+    @described("The distinct phone numbers: the primary's first, then by the time they came to be.")
+    def phone_numbers(self) -> list[str]:
+        return list(self.family.phones)
+
+    @described("The most senior contact.")
+    def primary_contact(self) -> Contact:
+        return Contact(contact=self.family.primary, precedence=LinkPrecedence.PRIMARY)
+
+    @described("All other contacts, by the time they came to be.")
+    def secondary_contacts(
+        self, info: ContextInfo, first: First = PAGE_DEFAULT, after: After = None
+    ) -> ContactConnection:
+        size = PAGE_DEFAULT if first is None else first
+        page_max = info.context.settings.page_max
+        if size < 0:
+            raise InvalidArgument("first must not be negative", field="first")
+        if size > page_max:
+            raise PageTooLarge(f"first must be at most {page_max}", field="first")
+        contacts = self.family.secondaries
+        start = 0 if after is None else cursors.after(contacts, after)
+        return ContactConnection(contacts=contacts, start=start, stop=min(start + size, len(contacts)))
+
+
+@strawberry.type(description="identify decided; the answer is committed.")
+class IdentifySuccess:
+    identification: strawberry.Private[model.Identification]
+
+    @described("What was done.")
+    def outcome(self) -> IdentifyOutcome:
+        return _OUTCOMES[self.identification.outcome]
+
+    @described("Why a union was refused; null unless the outcome is REFUSED.")
+    def reason(self) -> RefusalReason | None:
+        reason = self.identification.reason
+        return None if reason is None else RefusalReason[reason]
+
+    @described("The family that the identifiers belong to.")
+    def family(self) -> ContactFamily:
+        return ContactFamily(family=self.identification.family)
+
+    @described("The family's version after this request: give it as `atLeast` to read your write.")
+    def version(self) -> BigInt:
+        return BigInt(self.identification.family.version)
+
+
+@strawberry.type(description="An identifier is missing, has no canonical form, or was refused. Nothing was written.")
+class InvalidIdentifierError(UserError):
+    pass
+
+
+@strawberry.type(description="No answer for now. Sending the same request again is safe.")
+class TemporarilyUnavailableError(UserError):
+    retry_after_seconds: int = strawberry.field(description="Wait at least this long before trying again.")
+
+
+IdentifyResult = Annotated[
+    IdentifySuccess | InvalidIdentifierError | TemporarilyUnavailableError,
+    strawberry.union("IdentifyResult", description="What became of an identify request."),
+]
+
+
+@strawberry.input(description="Who is this? At least one identifier, neither null nor blank.")
+class IdentifyInput:
+    email: EmailAddress | None = strawberry.field(default=strawberry.UNSET, description="An email address.")
+    phone_number: PhoneNumber | None = strawberry.field(default=strawberry.UNSET, description="A phone number.")
+
+
+@strawberry.input(one_of=True, description="What is known of a family: exactly one of these.")
+class FamilyLookup:
+    contact_id: strawberry.ID | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="The id of any contact of the family: its global id, or its number in the record. "
+        "Ids of contacts that were merged away still lead to their family.",
+    )
+    email: EmailAddress | None = strawberry.field(default=strawberry.UNSET, description="An email of the family.")
+    phone_number: PhoneNumber | None = strawberry.field(
+        default=strawberry.UNSET, description="A phone number of the family."
+    )
+
+
+_OUTCOMES = {outcome: IdentifyOutcome[outcome.name] for outcome in model.Outcome}
+_SOURCES = {source: FamilySource[source.name] for source in model.Source}

@@ -1,0 +1,164 @@
+"""POST /graphql, by the GraphQL-over-HTTP standard: plain ASGI around graphql-core's executor.
+
+A request that cannot be executed is answered with 4xx and no data. One that was executed is answered with 200, whatever
+its fields met: expected failures are data, the unexpected is masked with a code and a correlation id.
+"""
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from types import CoroutineType
+from typing import Any, Final, TypeGuard, cast
+
+import msgspec
+from graphql import ExecutionResult, Executor, GraphQLError, GraphQLSchema
+from starlette.types import Receive, Scope, Send
+
+from nexus_graph.api.body import decode_object, read_json_body
+from nexus_graph.api.graphql.context import Context
+from nexus_graph.api.graphql.documents import Documents, RequestError, located, request_error
+from nexus_graph.api.graphql.negotiation import GRAPHQL_RESPONSE, accepts_html, media_type
+from nexus_graph.api.middleware import header, request_id
+from nexus_graph.api.responses import HTML, encode, failure_of, graphql_extensions, respond
+from nexus_graph.config import Settings
+from nexus_graph.errors import InvalidRequest, NexusError, UnacceptableMediaType
+
+_ALLOW: Final = ((b"allow", b"POST"),)
+_CHARSET: Final = b"; charset=utf-8"
+_BAD_REQUEST: Final = "BAD_REQUEST"
+_BAD_USER_INPUT: Final = "BAD_USER_INPUT"
+
+# Resolvers of ours return coroutines or values, never futures: one check in C, made several times a field.
+_is_awaitable = cast("Callable[[Any], TypeGuard[Awaitable[Any]]]", CoroutineType.__instancecheck__)
+
+_PAGE: Final = b"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>nexus_graph: GraphQL</title>
+<body style="font: 16px/1.5 system-ui; max-width: 44rem; margin: 3rem auto; padding: 0 1rem">
+<h1>GraphQL</h1>
+<p>This is a GraphQL endpoint. Send it a POST request with a JSON body:</p>
+<pre>curl http://localhost:8000/graphql --header 'Content-Type: application/json' --data '
+  {"query": "mutation { identify(input: {email: \\"ada@example.com\\"}) {
+      ... on IdentifySuccess { outcome version family { emails phoneNumbers } } } }"}'</pre>
+</body></html>
+"""
+
+
+class _Request(msgspec.Struct):
+    query: Any = None
+    variables: Any = None
+    operationName: Any = None  # noqa: N815 - the standard's name
+    extensions: Any = None
+
+
+_decode = msgspec.json.Decoder(_Request).decode
+
+
+class GraphQLRoute:
+    """The ASGI endpoint."""
+
+    def __init__(self, schema: GraphQLSchema, settings: Settings) -> None:
+        self._schema = schema
+        self._settings = settings
+        self._documents = Documents(schema, settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        accept = header(scope, b"accept")
+        if scope["method"] != "POST":
+            await self._not_posted(scope, send, accept)
+            return
+        accepted = media_type(accept)
+        try:
+            if accepted is None:
+                raise UnacceptableMediaType("answers are application/graphql-response+json or application/json")
+            request = await self._read(scope, receive)
+            answer = await self._execute(request, scope)
+        except RequestError as error:
+            await _refuse(send, error.status, error.errors)
+        except NexusError as error:
+            failure = failure_of(error)
+            extensions = graphql_extensions(failure, request_id(scope).text)
+            await _refuse(send, failure.status, [{"message": failure.message, "extensions": extensions}])
+        else:
+            await respond(send, HTTPStatus.OK, encode(answer), content_type=(accepted or GRAPHQL_RESPONSE) + _CHARSET)
+
+    async def _not_posted(self, scope: Scope, send: Send, accept: bytes | None) -> None:
+        if scope["method"] in ("GET", "HEAD") and accepts_html(accept):
+            await respond(send, HTTPStatus.OK, _PAGE, content_type=HTML)
+        else:
+            errors = [request_error("only POST is served here", "METHOD_NOT_ALLOWED")]
+            await _refuse(send, HTTPStatus.METHOD_NOT_ALLOWED, errors, headers=_ALLOW)
+
+    async def _read(self, scope: Scope, receive: Receive) -> _Request:
+        raw = await read_json_body(scope, receive, limit_bytes=self._settings.body_max_bytes, type_required=True)
+        if raw.lstrip()[:1] == b"[":
+            raise RequestError(422, [request_error("batches are not served: send one request a call", _BAD_REQUEST)])
+        request = decode_object(raw, _decode, _Request, depth_max=self._settings.json_depth_max)
+        _check_shape(request)
+        return request
+
+    async def _execute(self, request: _Request, scope: Scope) -> dict[str, Any]:
+        document = self._documents.prepare(request.query)
+        identity = scope["state"]["identity"]
+        identified = request_id(scope)
+        executor = Executor.build(
+            self._schema,
+            document.ast,
+            None,
+            Context(identity.identify, identity.families, self._settings, identified.uuid),
+            request.variables,
+            document.name_of(request.operationName),
+            max_coercion_errors=self._settings.graphql_errors_max,
+            is_awaitable=_is_awaitable,
+            hide_suggestions=True,
+        )
+        if isinstance(executor, list):
+            raise RequestError(422, [located(error, _BAD_USER_INPUT) for error in executor])
+        result = executor.execute_operation()
+        if not isinstance(result, ExecutionResult):
+            result = await cast("Awaitable[ExecutionResult]", result)
+        return _answer(result, identified.text)
+
+
+def _check_shape(request: _Request) -> None:
+    """Raises RequestError unless this is a well-formed GraphQL-over-HTTP request."""
+    for name, value, kind, optional in (
+        ("query", request.query, str, False),
+        ("operationName", request.operationName, str, True),
+        ("variables", request.variables, dict, True),
+        ("extensions", request.extensions, dict, True),
+    ):
+        if not isinstance(value, kind) and not (optional and value is None):
+            what = "a string" if kind is str else "an object"
+            raise RequestError(422, [request_error(f"{name} must be {what}", _BAD_REQUEST)])
+    try:
+        request.query.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest("query holds a lone surrogate") from None
+
+
+def _answer(result: ExecutionResult, correlation_id: str) -> dict[str, Any]:
+    if not result.errors:
+        return {"data": result.data}
+    return {"data": result.data, "errors": [_field_error(error, correlation_id) for error in result.errors]}
+
+
+def _field_error(error: GraphQLError, correlation_id: str) -> dict[str, Any]:
+    """An error that a field met. What we did not raise on purpose is masked."""
+    cause: BaseException = error
+    while isinstance(cause, GraphQLError) and cause.original_error is not None:
+        cause = cause.original_error
+    told = located(error, _BAD_USER_INPUT)
+    if error.path:
+        told["path"] = error.path
+    if not isinstance(cause, GraphQLError):
+        failure = failure_of(cause)
+        told["message"] = failure.message
+        told["extensions"] = graphql_extensions(failure, correlation_id)
+    return told
+
+
+async def _refuse(
+    send: Send, status: int, errors: list[dict[str, Any]], *, headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> None:
+    """A request error. It has the standard's media type for any client: who does not know it sees a 4xx."""
+    body = encode({"errors": errors})
+    await respond(send, status, body, content_type=GRAPHQL_RESPONSE + _CHARSET, headers=headers)

@@ -1,0 +1,144 @@
+"""What every HTTP request gets: a correlation id, bounded headers, an answer whatever happens, a metric, safe headers.
+
+One plain ASGI layer does it all, in place of Starlette's two: it is on the hot path.
+"""
+
+import random
+import re
+from collections.abc import Iterable
+from time import perf_counter
+from typing import Final
+from uuid import UUID
+
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars
+
+from nexus_graph.api.body import ClientGone
+from nexus_graph.api.responses import PROBLEM, Failure, failure_of, problem, respond
+from nexus_graph.config import Settings
+from nexus_graph.errors import HeadersTooLarge
+from nexus_graph.telemetry import REQUEST_DURATION, log
+
+_LOG = log("api")
+_is_sane_id = re.compile(rb"[A-Za-z0-9._-]{1,64}").fullmatch
+_is_uuid = re.compile(rb"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
+
+_SAFE_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+)
+_NO_ROUTE: Final = "none"
+_HTTP_CODES: Final = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
+
+
+class RequestId:
+    """The id of one request: `text` for headers and logs, `uuid` for the record's events."""
+
+    __slots__ = ("_given", "_uuid")
+
+    def __init__(self, given: bytes | None) -> None:
+        """`given` is the caller's X-Request-ID. It is used if it is harmless, and as the UUID too if it is one."""
+        self._given = given if given is not None and _is_sane_id(given) else None
+        self._uuid: UUID | None = None
+
+    @property
+    def uuid(self) -> UUID:
+        if self._uuid is None:
+            if self._given is not None and _is_uuid(self._given):
+                self._uuid = UUID(self._given.decode())
+            else:
+                # It tells requests apart and guards nothing: the cheap generator will do.
+                self._uuid = UUID(int=random.getrandbits(128), version=4)
+        return self._uuid
+
+    @property
+    def text(self) -> str:
+        return str(self.uuid) if self._given is None else self._given.decode()
+
+
+def request_id(scope: Scope) -> RequestId:
+    """The id of the request that `Envelope` let in."""
+    found: RequestId = scope["request_id"]
+    return found
+
+
+def header(scope: Scope, wanted: bytes) -> bytes | None:
+    """The first header of this lower-case name."""
+    for name, value in scope["headers"]:
+        if name == wanted:
+            found: bytes = value
+            return found
+    return None
+
+
+class Envelope:
+    """Wraps the whole application."""
+
+    def __init__(self, app: ASGIApp, *, routes: Iterable[BaseRoute], settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+        self._templates = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
+        self._durations = {
+            (template, status_class): REQUEST_DURATION.labels(template, f"{status_class}xx")
+            for template in (*self._templates.values(), _NO_ROUTE)
+            for status_class in range(1, 6)
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = perf_counter()
+        identity = scope["request_id"] = RequestId(header(scope, b"x-request-id"))
+        correlation_id = identity.text
+        bind_contextvars(correlation_id=correlation_id)
+        envelope = ((b"x-request-id", correlation_id.encode()), *_SAFE_HEADERS)
+        status = 0
+
+        async def send_enveloped(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"].extend(envelope)
+            await send(message)
+
+        try:
+            self._check_headers(scope)
+            await self._app(scope, receive, send_enveloped)
+        except ClientGone:
+            status = 499
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer that tells nothing of it
+            failure, headers = _failure(error)
+            if status == 0:
+                body = problem(failure, correlation_id)
+                await respond(send_enveloped, failure.status, body, content_type=PROBLEM, headers=headers)
+        finally:
+            self._observe(scope, status, perf_counter() - started)
+
+    def _check_headers(self, scope: Scope) -> None:
+        headers = scope["headers"]
+        if len(headers) > self._settings.headers_max_count:
+            raise HeadersTooLarge(f"too many headers: at most {self._settings.headers_max_count}")
+        if sum(len(name) + len(value) for name, value in headers) > self._settings.headers_max_bytes:
+            raise HeadersTooLarge(f"the headers are too large: at most {self._settings.headers_max_bytes} bytes")
+
+    def _observe(self, scope: Scope, status: int, seconds: float) -> None:
+        template = self._templates.get(scope["endpoint"], _NO_ROUTE) if "endpoint" in scope else _NO_ROUTE
+        self._durations[template, (status or 500) // 100].observe(seconds)
+        if status >= 500 or status == 0:
+            _LOG.error("request_failed", route=template, status=status, seconds=round(seconds, 4))
+        elif seconds > self._settings.slow_request_seconds:
+            _LOG.warning("request_slow", route=template, status=status, seconds=round(seconds, 4))
+
+
+def _failure(error: Exception) -> tuple[Failure, list[tuple[bytes, bytes]]]:
+    if isinstance(error, HTTPException):  # Starlette's router: no such path, or not by this method
+        code = _HTTP_CODES.get(error.status_code, "BAD_REQUEST")
+        headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
+        return Failure(error.status_code, code, error.detail), headers
+    failure = failure_of(error)
+    return failure, failure.headers()

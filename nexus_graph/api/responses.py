@@ -1,0 +1,98 @@
+"""Errors as answers: the one table for both APIs, and the plain ASGI messages that carry every answer."""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from pathlib import Path
+from traceback import extract_tb
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from starlette.types import Send
+
+from nexus_graph.errors import NexusError
+from nexus_graph.telemetry import error_name, log
+
+Header = tuple[bytes, bytes]
+
+JSON: Final = b"application/json"
+PROBLEM: Final = b"application/problem+json"
+HTML: Final = b"text/html; charset=utf-8"
+MASKED_CODE: Final = "INTERNAL"
+MASKED_MESSAGE: Final = "Internal error"
+
+_LOG = log("api")
+_ROOT: Final = Path(__file__).parent.parent.parent
+
+encode = msgspec.json.Encoder().encode
+
+
+class Failure(NamedTuple):
+    """What a caller is told of an error, on any transport."""
+
+    status: int
+    code: str
+    message: str
+    fields: tuple[str, ...] = ()
+    retry_after_seconds: int | None = None
+
+    def headers(self) -> list[Header]:
+        """Retry-After, where there is one."""
+        seconds = self.retry_after_seconds
+        return [] if seconds is None else [(b"retry-after", b"%d" % seconds)]
+
+
+def failure_of(error: BaseException) -> Failure:
+    """The table: a NexusError tells its code and message; anything else is masked, and logged by its type and place."""
+    if isinstance(error, NexusError):
+        return Failure(error.status, error.code, error.message, error.fields, error.retry_after_seconds)
+    _LOG.error("unexpected_error", error=error_name(error), at=_place(error))
+    return Failure(HTTPStatus.INTERNAL_SERVER_ERROR, MASKED_CODE, MASKED_MESSAGE)
+
+
+def problem(failure: Failure, correlation_id: str) -> bytes:
+    """The failure as application/problem+json (RFC 9457)."""
+    return encode(
+        {
+            "type": "urn:nexus-graph:problem:" + failure.code.lower().replace("_", "-"),
+            "title": HTTPStatus(failure.status).phrase,
+            "status": failure.status,
+            "code": failure.code,
+            "detail": failure.message,
+            "errors": [{"field": field, "message": failure.message} for field in failure.fields],
+            "correlationId": correlation_id,
+        }
+    )
+
+
+def graphql_extensions(failure: Failure, correlation_id: str) -> dict[str, Any]:
+    """The failure as `extensions` of a GraphQL error. The correlation id is told where only the log knows more."""
+    extensions: dict[str, Any] = {"code": failure.code}
+    if failure.fields:
+        extensions["fields"] = failure.fields
+    if failure.retry_after_seconds is not None:
+        extensions["retryAfterSeconds"] = failure.retry_after_seconds
+    if failure.code == MASKED_CODE:
+        extensions["correlationId"] = correlation_id
+    return extensions
+
+
+async def respond(
+    send: Send, status: int, body: bytes, *, content_type: bytes = JSON, headers: Iterable[Header] = ()
+) -> None:
+    """Send a whole answer."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *headers],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+def _place(error: BaseException) -> str:
+    """File and line of our own code that raised: what a developer needs, without a value in it."""
+    for frame in reversed(extract_tb(error.__traceback__)):
+        if Path(frame.filename).is_relative_to(_ROOT):
+            return f"{Path(frame.filename).relative_to(_ROOT)}:{frame.lineno}"
+    return "elsewhere"

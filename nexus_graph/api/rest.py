@@ -1,0 +1,61 @@
+"""POST /identify: the legacy contract, through the same verb as GraphQL. The hot path: plain ASGI."""
+
+from typing import Any
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from nexus_graph.api.body import decode_object, read_json_body
+from nexus_graph.api.middleware import request_id
+from nexus_graph.api.responses import encode, respond
+from nexus_graph.config import Settings
+from nexus_graph.identity.identify import Identify
+from nexus_graph.identity.model import Family
+from nexus_graph.identity.normalize import identify_request
+
+
+class _Question(msgspec.Struct):
+    """Members are judged by `normalize`; those it does not know are ignored, as they always were."""
+
+    email: Any = None
+    phoneNumber: Any = None  # noqa: N815 - the contract's name
+
+
+class _Contact(msgspec.Struct):
+    primaryContatctId: int  # noqa: N815 - misspelt in the contract, and kept for those who rely on it
+    primaryContactId: int  # noqa: N815
+    emails: tuple[str, ...]
+    phoneNumbers: tuple[str, ...]  # noqa: N815
+    secondaryContactIds: list[int]  # noqa: N815
+
+
+class _Answer(msgspec.Struct):
+    contact: _Contact
+
+
+_decode = msgspec.json.Decoder(_Question).decode
+
+
+class IdentifyRoute:
+    """The ASGI endpoint. Errors pass to `Envelope`, which answers them from the one table."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._body_max_bytes = settings.body_max_bytes
+        self._json_depth_max = settings.json_depth_max
+        self._region = settings.phone_region
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raw = await read_json_body(scope, receive, limit_bytes=self._body_max_bytes, type_required=False)
+        asked = decode_object(raw, _decode, _Question, depth_max=self._json_depth_max)
+        request = identify_request(
+            asked.email, asked.phoneNumber, region=self._region, request_id=request_id(scope).uuid
+        )
+        identify: Identify = scope["state"]["identity"].identify
+        found = await identify(request)
+        outcome = found.outcome.value.encode()
+        await respond(send, 200, encode(_answer(found.family)), headers=((b"nexus-outcome", outcome),))
+
+
+def _answer(family: Family) -> _Answer:
+    ids = [contact.id for contact in family.contacts]
+    return _Answer(_Contact(ids[0], ids[0], family.emails, family.phones, ids[1:]))

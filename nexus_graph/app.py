@@ -1,0 +1,163 @@
+"""The composition root: opens the resources, mounts the APIs, serves them."""
+
+import ipaddress
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import FrameType
+from typing import Any, Final
+
+import uvicorn
+from redis.asyncio import Redis
+from starlette.applications import Starlette
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from nexus_graph.api.graphql.schema import schema
+from nexus_graph.api.graphql.view import GraphQLRoute
+from nexus_graph.api.middleware import Envelope
+from nexus_graph.api.ops import RECORD, Health, HealthRoute, LiveRoute, MetricsRoute, Migrated, ReadyRoute
+from nexus_graph.api.rest import IdentifyRoute
+from nexus_graph.config import Settings
+from nexus_graph.errors import NexusError
+from nexus_graph.identity.opening import open_identity
+from nexus_graph.telemetry import configure_logging, log
+
+_LOG = log("app")
+
+STOPPED: Final = 0
+CANNOT_START: Final = 1
+CANNOT_BE_USED_SO: Final = 2
+
+
+class _App(Starlette):
+    """Starlette's router and lifespan, with our own envelope in place of its two middlewares."""
+
+    settings: Settings
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return Envelope(self.router, routes=self.routes, settings=self.settings)
+
+
+class _Server(uvicorn.Server):
+    """Says when it serves, and where; and returns when it was told to stop, where uvicorn's would die of the signal."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or ():
+            host, port, *_ = listener.getsockname()
+            _LOG.info("serving", host=host, port=port)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a signal handler
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+
+def create_app(settings: Settings) -> Starlette:
+    """The application. Its lifespan opens the servers that the settings name, and closes them in order."""
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[dict[str, Any]]:
+        async with _opened(settings) as state:
+            yield state
+
+    app = _App(routes=_routes(settings), lifespan=lifespan)
+    app.settings = settings
+    return app
+
+
+def serve(settings: Settings, *, host: str, port: int) -> int:
+    """Serve until SIGINT or SIGTERM; the exit code. Answers what was accepted before it stops."""
+    configure_logging(settings.log_level)
+    if settings.auth != "off" and not _is_loopback(host):
+        return _cannot(
+            CANNOT_BE_USED_SO,
+            f"{host} can be reached from other machines, and there is no authentication yet. Listen on 127.0.0.1, or "
+            "set NEXUS_AUTH=off where the network itself keeps strangers out.",
+        )
+    try:
+        listener = listen(host, port, backlog=settings.accept_backlog)
+    except OSError as error:
+        return _cannot(CANNOT_START, f"cannot listen on {host} port {port}: {error.strerror}")
+    with listener:
+        try:
+            _Server(server_config(create_app(settings), settings)).run(sockets=[listener])
+        except SystemExit:  # uvicorn's, when the application could not open what it needs; it has said why
+            return CANNOT_START
+    return STOPPED
+
+
+def listen(host: str, port: int, *, backlog: int) -> socket.socket:
+    """A listening socket; port 0 means any free one. Raises OSError."""
+    family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    listener = socket.create_server((str(address[0]), port), family=family, backlog=backlog)
+    # Connections inherit it. asyncio would not set it on a socket that it did not make, and every answer, which is two
+    # writes, would wait 40 ms for the client's delayed acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def server_config(app: Starlette, settings: Settings) -> uvicorn.Config:
+    """How uvicorn serves the application. It logs nothing of requests: they hold identifiers."""
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=settings.keep_alive_seconds,
+        timeout_graceful_shutdown=round(settings.shutdown_grace_seconds),
+    )
+
+
+def _routes(settings: Settings) -> list[Route]:
+    return [
+        Route("/identify", IdentifyRoute(settings), methods=["POST"]),
+        Route("/graphql", GraphQLRoute(schema(), settings)),
+        Route("/health", HealthRoute(), methods=["GET"]),
+        Route("/livez", LiveRoute(), methods=["GET"]),
+        Route("/readyz", ReadyRoute(), methods=["GET"]),
+        Route("/metrics", MetricsRoute(), methods=["GET"]),
+    ]
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[dict[str, Any]]:
+    """What requests find in their scope's state. Raises NexusError, logged, if the record is away."""
+    async with AsyncExitStack() as closing:
+        try:
+            identity = await closing.enter_async_context(open_identity(settings))
+        except NexusError as error:
+            _LOG.error("cannot_start", reason=error.message)
+            raise
+        redis = Redis.from_url(
+            settings.redis_url.get_secret_value(),
+            socket_timeout=settings.health_timeout_seconds,
+            socket_connect_timeout=settings.health_timeout_seconds,
+        )
+        closing.push_async_callback(redis.aclose)
+
+        async def redis_up() -> bool:
+            return bool(await redis.ping())
+
+        health = Health({RECORD: identity.record_up, "neo4j": identity.graph_up, "redis": redis_up}, settings)
+        closing.push_async_callback(health.close)
+        yield {"identity": identity, "health": health, "migrated": Migrated(identity.pool, settings)}
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _cannot(exit_code: int, reason: str) -> int:
+    sys.stderr.write(f"nexus-graph: {reason}\n")
+    return exit_code

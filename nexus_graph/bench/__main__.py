@@ -1,0 +1,99 @@
+"""python -m nexus_graph.bench: measure, beside the limits of the machine, and append to docs/benchmarks.md.
+
+Exit codes: 0 all floors held; 1 one was missed, or there is no measurement, and the output says why; 2 wrong options.
+"""
+
+import asyncio
+import json
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from time import monotonic
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from nexus_graph.bench import report
+from nexus_graph.bench.pgbench import PgbenchError
+from nexus_graph.bench.report import Result
+from nexus_graph.bench.run import ARMS, BenchError, Plan, expected_outcomes, run
+from nexus_graph.devstack.process import StackError
+
+FAILED = 1
+WRONG_OPTIONS = 2
+WIDTH = 120  # where there is no terminal to ask
+
+
+def bench(
+    *,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="Rounds; each runs every arm once.")] = Plan.rounds,
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long an arm is measured.")] = Plan.seconds,
+    warmup: Annotated[float, typer.Option(min=0.0, help="And how long before that.")] = Plan.warmup_seconds,
+    clients: Annotated[int, typer.Option(min=1, max=256, help="Closed-loop clients.")] = Plan.clients,
+    people: Annotated[int, typer.Option(min=100, max=50_000, help="People loaded before.")] = Plan.people,
+    arms: Annotated[str, typer.Option(help="Which arms, separated by commas.")] = ",".join(ARMS),
+    seed: Annotated[int, typer.Option(help="Of the load.")] = Plan.seed,
+    data_dir: Annotated[Path | None, typer.Option(help="A new folder to keep; else a temporary one.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
+    docs: Annotated[Path, typer.Option(help="Where results are collected.")] = Path("docs/benchmarks.md"),
+    append: Annotated[bool, typer.Option(help="Append this one there.")] = True,
+) -> None:
+    """Measure nexus_graph beside the limits of this machine."""
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)
+    try:
+        plan = Plan(
+            rounds=rounds,
+            seconds=seconds,
+            warmup_seconds=warmup,
+            clients=clients,
+            people=people,
+            seed=seed,
+            arms=arms.split(","),
+            data_dir=data_dir,
+        )
+    except BenchError as error:
+        console.print(str(error), style="red", markup=False)
+        raise typer.Exit(WRONG_OPTIONS) from None
+    result = _run(plan, console)
+    failed = report.failures(result, mix=expected_outcomes())
+    if json_file is not None:
+        json_file.write_text(json.dumps(report.raw(result, failed), indent=1) + "\n", encoding="utf-8")
+    if append:
+        _append(docs, report.markdown(result, failed))
+    _tell(result, failed, console)
+    raise typer.Exit(FAILED if failed else 0)
+
+
+def _run(plan: Plan, console: Console) -> Result:
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # stop in order, as on Ctrl-C
+    command = shlex.join(["python", "-m", "nexus_graph.bench", *sys.argv[1:]])
+    started = monotonic()
+    try:
+        return asyncio.run(run(plan, command=command, say=lambda text: _say(console, monotonic() - started, text)))
+    except (BenchError, PgbenchError, StackError, ConnectionError, TimeoutError) as error:
+        console.print(str(error) or type(error).__name__, style="red", markup=False)
+        raise typer.Exit(FAILED) from None
+
+
+def _say(console: Console, seconds: float, text: str) -> None:
+    console.print(f"{seconds:6.1f} s  {text}", markup=False)
+
+
+def _append(docs: Path, section: str) -> None:
+    with docs.open("a", encoding="utf-8") as file:
+        file.write(f"\n{section}")
+
+
+def _tell(result: Result, failed: Sequence[str], console: Console) -> None:
+    console.print(*report.tables(result))
+    for problem in failed:
+        console.print(problem, style="red", markup=False)
+    if not failed:
+        console.print("all floors held", style="green")
+
+
+if __name__ == "__main__":
+    typer.run(bench)

@@ -1,0 +1,130 @@
+"""The arms that are driven over HTTP: what each asks, and what makes an answer right."""
+
+import json
+import random
+from collections.abc import Sequence
+from typing import Final, Protocol, TypeVar
+
+from nexus_graph.bench.client import request_bytes, request_head
+from nexus_graph.bench.workload import OUTCOMES, Pairing, Request, Workload
+
+Asked = TypeVar("Asked")
+OK: Final = 200
+_SHOWN_BYTES: Final = 300
+
+_FAMILY_FIELDS: Final = (
+    "id emails phoneNumbers primaryContact { databaseId } secondaryContacts(first: 20) { nodes { databaseId } }"
+)
+IDENTIFY: Final = (
+    "mutation Identify($input: IdentifyInput!) { identify(input: $input) { __typename "
+    f"... on IdentifySuccess {{ outcome version family {{ {_FAMILY_FIELDS} }} }} }} }}"
+)
+CONTACT_FAMILY: Final = (
+    f"query Family($id: ID!) {{ contactFamily(by: {{contactId: $id}}) {{ version source {_FAMILY_FIELDS} }} }}"
+)
+
+
+class Arm(Protocol[Asked]):
+    """One kind of load. It is asked for requests and shown the answers by many connections in turn."""
+
+    def next(self) -> tuple[bytes, Asked]:
+        """The bytes to send, and what to remember them by."""
+
+    def problem(self, asked: Asked, status: int, head: bytes, body: bytes) -> str | None:
+        """What is wrong with the answer; None if it is right."""
+
+
+class Rest:
+    """POST /identify."""
+
+    def __init__(self, workload: Workload, *, host: str, path: str = "/identify") -> None:
+        self._workload = workload
+        self._head = request_head("POST", path, host=host)
+
+    def next(self) -> tuple[bytes, Request]:
+        asked = self._workload.next()
+        return request_bytes(self._head, _identifiers(asked.pairing)), asked
+
+    def problem(self, asked: Request, status: int, head: bytes, body: bytes) -> str | None:
+        outcome = b"nexus-outcome: %b" % OUTCOMES[asked.kind].encode()
+        if status == OK and _names(body, asked.pairing) and outcome in head:
+            self._workload.acknowledge(asked)
+            return None
+        return f"{asked.kind} {asked.pairing.identifiers}: {status} {shown(head, body)}"
+
+
+class GraphQL:
+    """The same requests as an `identify` mutation."""
+
+    def __init__(self, workload: Workload, *, host: str) -> None:
+        self._workload = workload
+        self._head = request_head("POST", "/graphql", host=host)
+        self._body = _graphql(IDENTIFY) + b'{"input":%b}}'
+
+    def next(self) -> tuple[bytes, Request]:
+        asked = self._workload.next()
+        return request_bytes(self._head, self._body % _identifiers(asked.pairing)), asked
+
+    def problem(self, asked: Request, status: int, head: bytes, body: bytes) -> str | None:
+        outcome = b'"%b"' % OUTCOMES[asked.kind].encode()
+        if status == OK and _names(body, asked.pairing) and outcome in body and b'"errors"' not in body:
+            self._workload.acknowledge(asked)
+            return None
+        return f"{asked.kind} {asked.pairing.identifiers}: {status} {shown(head, body)}"
+
+
+class FamilyQuery:
+    """`contactFamily` by the id of any of its contacts; the graph must answer."""
+
+    def __init__(self, families: Sequence[Sequence[int]], *, host: str, seed: int) -> None:
+        """`families` are the contact ids of each."""
+        self._asked = [(contact, len(family)) for family in families for contact in family]
+        self._random = random.Random(seed)  # noqa: S311 - it guards nothing
+        self._head = request_head("POST", "/graphql", host=host)
+        self._body = _graphql(CONTACT_FAMILY) + b'{"id":"%d"}}'
+
+    def next(self) -> tuple[bytes, tuple[int, int]]:
+        asked = self._asked[int(self._random.random() * len(self._asked))]
+        return request_bytes(self._head, self._body % asked[0]), asked
+
+    def problem(self, asked: tuple[int, int], status: int, head: bytes, body: bytes) -> str | None:
+        contact, size = asked
+        whole = body.count(b'"databaseId"') == size and b"%d" % contact in body
+        if status == OK and whole and b'"GRAPH"' in body and b'"errors"' not in body:
+            return None
+        return f"family of contact {contact}, {size} contacts: {status} {shown(head, body)}"
+
+
+class Echo:
+    """Requests like those of `Rest`, to the server that only reads JSON and writes it."""
+
+    def __init__(self, workload: Workload, *, host: str) -> None:
+        self._workload = workload
+        self._head = request_head("POST", "/echo", host=host)
+
+    def next(self) -> tuple[bytes, Request]:
+        asked = self._workload.repeat()
+        return request_bytes(self._head, _identifiers(asked.pairing)), asked
+
+    def problem(self, asked: Request, status: int, head: bytes, body: bytes) -> str | None:
+        if status == OK and _names(body, asked.pairing):
+            return None
+        return f"echo {asked.pairing.identifiers}: {status} {shown(head, body)}"
+
+
+def shown(head: bytes, body: bytes) -> str:
+    """The beginning of an answer, for a message."""
+    return (head + b" | " + body[:_SHOWN_BYTES]).decode(errors="replace").replace("\r\n", " | ")
+
+
+def _identifiers(pairing: Pairing) -> bytes:
+    return b'{"email":"p%d@bench.example","phoneNumber":"+%d"}' % pairing
+
+
+def _names(body: bytes, pairing: Pairing) -> bool:
+    return b'"p%d@bench.example"' % pairing.email in body and b'"+%d"' % pairing.phone in body
+
+
+def _graphql(document: str) -> bytes:
+    """The beginning of a request's body, up to the value of its variables; a template of %."""
+    return b'{"query":%b,"variables":' % json.dumps(document).encode().replace(b"%", b"%%")

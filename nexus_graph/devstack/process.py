@@ -1,0 +1,319 @@
+"""One child process: in its own session, told to die with us, stopped within a bound, and never left behind."""
+
+import asyncio
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+READY_POLL_SECONDS = 0.05
+START_TIMEOUT_SECONDS = 90.0
+STOP_TIMEOUT_SECONDS = 10.0
+KILL_TIMEOUT_SECONDS = 5.0
+EXIT_POLL_SECONDS = 0.1  # only where the kernel cannot tell us that a child ended
+LOG_MAX_BYTES = 10 * 1024 * 1024
+LOG_TAIL_BYTES = 4 * 1024
+LOG_TAIL_LINES = 12
+NICENESS_IN_BACKGROUND = 19
+PR_SET_PDEATHSIG = 1
+
+T = TypeVar("T")
+Say = Callable[[str], None]
+Probe = Callable[[], Awaitable[bool]]
+
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+class StackError(Exception):
+    """What stops the stack, in words for the person who started it; `exit_code` is the command's."""
+
+    def __init__(self, message: str, *, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True)
+class SystemUser:
+    """Whom a child runs as when that is not us."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True)
+class Command:
+    """How to run one child, how to see that it serves, and how to end it."""
+
+    name: str
+    argv: Sequence[str]
+    log: Path
+    cwd: Path
+    probe: Probe | None = None
+    """Polled until it says True; None: alive is enough. It may raise StackError to give up at once."""
+    before_start: Callable[[], None] | None = None
+    """Run in a thread before each start, also after it died: to clear what its last life left behind."""
+    env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    user: SystemUser | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+    force_signal: signal.Signals = signal.SIGKILL
+    """What a second Ctrl-C sends: SIGKILL, but for a server that has a quick end of its own."""
+    in_background: bool = False
+    """It runs only while nobody else wants the processor."""
+    start_timeout_seconds: float = START_TIMEOUT_SECONDS
+    stop_timeout_seconds: float = STOP_TIMEOUT_SECONDS
+
+
+class ChildProcess:
+    """A command that can be started, watched, stopped and started again. Use it from one event loop, in the main
+    thread: the kernel's parent-death signal is bound to the thread that starts the child.
+    """
+
+    def __init__(self, command: Command, *, on_change: Callable[[], None] = lambda: None) -> None:
+        self.command = command
+        self.wanted = False
+        """True from `start` to `stop`: a process that is wanted and not running has died."""
+        self.restarts = 0
+        self.started_at: float | None = None
+        self._on_change = on_change
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._exited: asyncio.Future[int] | None = None
+        self._running = asyncio.Event()
+        self._log_offset = 0
+        self._poller: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.command.name
+
+    @property
+    def running(self) -> bool:
+        return self._running.is_set()
+
+    @property
+    def pid(self) -> int:
+        """The process id. Raises StackError when it does not run."""
+        if self._popen is None or not self.running:
+            raise StackError(f"{self.name} is not running")
+        return self._popen.pid
+
+    async def start(self) -> None:
+        """Start it and return once it serves. Raises StackError, with the end of its log and nothing left running,
+        if it ends first or does not serve in time.
+        """
+        if self.running:
+            return
+        self.wanted = True
+        if self.command.before_start is not None:
+            await in_thread(self.command.before_start)
+        self._spawn()
+        try:
+            async with asyncio.timeout(self.command.start_timeout_seconds):
+                await self._serves()
+        except TimeoutError:
+            await self.end()
+            limit = self.command.start_timeout_seconds
+            raise StackError(f"{self.name} did not answer within {limit:g} s; {self.log_tail()}") from None
+        except BaseException:
+            await self.end()
+            raise
+
+    async def wait(self) -> int:
+        """Return the exit code once it has ended (negative: the signal that ended it)."""
+        if self._exited is None:
+            raise StackError(f"{self.name} was never started")
+        return await asyncio.shield(self._exited)
+
+    async def died(self) -> int:
+        """Return the exit code once it has ended although it is wanted."""
+        while True:
+            code = await self.wait()
+            if self.wanted:
+                return code
+            await self._running.wait()
+
+    async def stop(self) -> None:
+        """End it for good: its stop signal, a bounded wait, SIGKILL. Does nothing if it does not run."""
+        self.wanted = False
+        await self.end()
+
+    async def end(self) -> None:
+        """As `stop`, but a supervisor may start it again."""
+        if not self.running:
+            return
+        self._signal(self.command.stop_signal)
+        if await self._ended_within(self.command.stop_timeout_seconds):
+            return
+        self._signal(signal.SIGKILL)
+        if not await self._ended_within(KILL_TIMEOUT_SECONDS):
+            raise StackError(f"{self.name} (pid {self.pid}) survived SIGKILL: is its disk hanging?")
+
+    def ask_to_stop(self) -> None:
+        """Send its stop signal and leave it to `wait` to see the end."""
+        self.wanted = False
+        self._signal(self.command.stop_signal)
+
+    def kill(self) -> None:
+        """SIGKILL, as a fault would: it stays wanted, so a supervisor starts it again."""
+        self._signal(signal.SIGKILL)
+
+    def force(self) -> None:
+        """End it at once and for good, without waiting."""
+        self.wanted = False
+        self._signal(self.command.force_signal)
+
+    def log_tail(self) -> str:
+        """The last lines it wrote since it was started, to put into a message."""
+        with suppress(OSError), self.command.log.open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(self._log_offset, size - LOG_TAIL_BYTES))
+            lines = log.read().decode(errors="replace").strip().splitlines()[-LOG_TAIL_LINES:]
+            if lines:
+                return f"the end of {self.command.log}:\n" + "\n".join(f"  {line}" for line in lines)
+        return f"it wrote nothing to {self.command.log}"
+
+    def _spawn(self) -> None:
+        command = self.command
+        options: dict[str, object] = {}
+        if command.user is not None:
+            options |= {"user": command.user.uid, "group": command.user.gid, "extra_groups": []}
+        with _open_log(command.log) as log, warnings.catch_warnings():
+            self._log_offset = log.seek(0, os.SEEK_END)
+            # Python warns of a fork among threads; what runs between fork and exec here is two system calls.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            try:
+                popen: subprocess.Popen[bytes] = subprocess.Popen(  # type: ignore[call-overload]
+                    list(command.argv),
+                    cwd=command.cwd,
+                    env=dict(command.env),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,  # a terminal's Ctrl-C reaches us alone, so that we stop things in order
+                    preexec_fn=_die_with_parent(command.stop_signal),  # noqa: PLW1509 - see the warning above
+                    umask=0o077,
+                    **options,
+                )
+            except OSError as error:
+                raise StackError(f"{self.name} cannot be run: {error}") from error
+        if command.in_background:
+            _only_when_idle(popen.pid)
+        self._popen = popen
+        self.started_at = time.monotonic()
+        self._exited = asyncio.get_running_loop().create_future()
+        self._running.set()
+        self._watch(popen)
+        self._on_change()
+
+    def _watch(self, popen: subprocess.Popen[bytes]) -> None:
+        loop = asyncio.get_running_loop()
+        if sys.platform == "linux":
+            pidfd = os.pidfd_open(popen.pid)
+            loop.add_reader(pidfd, self._reap_by_pidfd, pidfd)
+        else:
+            self._poller = loop.create_task(self._reap_by_polling())
+
+    def _reap_by_pidfd(self, pidfd: int) -> None:
+        asyncio.get_running_loop().remove_reader(pidfd)
+        os.close(pidfd)
+        self._reap()
+
+    async def _reap_by_polling(self) -> None:
+        assert self._popen is not None
+        while self._popen.poll() is None:  # noqa: ASYNC110 - there is nothing to wait for but the process table
+            await asyncio.sleep(EXIT_POLL_SECONDS)
+        self._reap()
+
+    def _reap(self) -> None:
+        assert self._popen is not None
+        assert self._exited is not None
+        # Whatever it started in its session ends with it. Until we collect its exit code nobody can get its number.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._popen.pid, signal.SIGKILL)
+        self._running.clear()
+        self._exited.set_result(self._popen.wait())
+        self._on_change()
+
+    async def _serves(self) -> None:
+        assert self._popen is not None
+        while True:
+            if not self.running:
+                code = await self.wait()
+                raise StackError(f"{self.name} {describe_exit(code)} while starting; {self.log_tail()}")
+            if self.command.probe is None or await self.command.probe():
+                return
+            await self._ended_within(READY_POLL_SECONDS)
+
+    async def _ended_within(self, seconds: float) -> bool:
+        assert self._exited is not None
+        await asyncio.wait([self._exited], timeout=seconds)
+        return self._exited.done()
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.running and self._popen is not None:
+            self._popen.send_signal(number)
+
+
+async def in_thread(work: Callable[..., T], *arguments: Any, interrupt: Callable[[], None] = lambda: None) -> T:
+    """Run blocking work in a thread. When cancelled, ask it to end by `interrupt`, and wait for that: nothing may go on
+    behind our back.
+    """
+    task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        interrupt()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # seen, so that it is not reported as forgotten
+        raise
+
+
+def describe_exit(code: int) -> str:
+    """Say in words how a process ended."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was ended by signal {-code}"
+
+
+def _only_when_idle(pid: int) -> None:
+    with suppress(OSError):
+        if sys.platform == "linux":
+            os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))  # its later threads inherit it
+        else:
+            os.setpriority(os.PRIO_PROCESS, pid, NICENESS_IN_BACKGROUND)
+
+
+def _open_log(path: Path) -> BinaryIO:
+    """Open a log for appending, readable by its owner only; a long one is set aside first, so that two are kept."""
+    if path.exists() and path.stat().st_size > LOG_MAX_BYTES:
+        path.replace(path.with_name(path.name + ".1"))
+    return os.fdopen(os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600), "ab")
+
+
+def _die_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
+    """Make what runs in the child between fork and exec, after the change of user (which would undo it): the kernel
+    sends `death_signal` when we end, even by SIGKILL.
+    """
+    if _libc is None:
+        return None
+    prctl = _libc.prctl
+    parent = os.getpid()
+
+    def in_child() -> None:
+        prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
+        if os.getppid() != parent:  # we ended before the kernel knew what to do about it
+            os._exit(1)
+
+    return in_child

@@ -1,0 +1,1 @@
+"""Neo4j, the disposable picture of the record: made by one projection, read by traversal, held against the record."""

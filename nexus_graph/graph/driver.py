@@ -1,0 +1,125 @@
+"""Connections to the graph, and what their failures mean."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+import neo4j
+from neo4j import AsyncDriver, AsyncGraphDatabase, AsyncManagedTransaction, Query, unit_of_work
+from neo4j.exceptions import DriverError, Neo4jError
+
+from nexus_graph.config import CONSTRAINTS_WAIT_MAX_SECONDS, Settings
+from nexus_graph.statements import cypher
+
+# Its retries and connection errors come to us as exceptions; its own log lines would quote what the server said.
+logging.getLogger("neo4j").setLevel(logging.CRITICAL + 1)
+
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
+
+# Another transaction deleted what this one was tying, or tied what it was deleting. Once more.
+_RACES: Final = frozenset({
+    "Neo.ClientError.Statement.EntityNotFound",
+    "Neo.ClientError.Schema.ConstraintValidationFailed",
+})  # fmt: skip
+_STATEMENT_CODES: Final = ("Neo.ClientError.Statement.", "Neo.ClientError.Schema.")
+# One family more than one transaction can carry: nobody else's trouble.
+_TOO_MUCH: Final = frozenset({
+    "Neo.TransientError.General.MemoryPoolOutOfMemoryError",
+    "Neo.TransientError.General.TransactionMemoryLimit",
+    "Neo.ClientError.Transaction.TransactionTimedOut",
+    "Neo.ClientError.Transaction.TransactionTimedOutClientConfiguration",
+})  # fmt: skip
+# A statement of ours that this server cannot read is our mistake, whatever the values are.
+_OUR_MISTAKES: Final = frozenset({
+    "Neo.ClientError.Statement.SyntaxError",
+    "Neo.ClientError.Statement.SemanticError",
+    "Neo.ClientError.Statement.ParameterMissing",
+    "Neo.ClientError.Statement.UnsupportedOperationError",
+})  # fmt: skip
+
+
+def open_driver(settings: Settings) -> AsyncDriver:
+    """A driver for the server of the settings. It connects when first used; close it in the end."""
+    return AsyncGraphDatabase.driver(
+        settings.neo4j_uri,
+        auth=(settings.neo4j_user, settings.neo4j_password.get_secret_value()),
+        max_connection_pool_size=settings.graph_connections,
+        connection_acquisition_timeout=settings.graph_timeout_seconds,
+        connection_timeout=settings.connect_timeout_seconds,
+        max_transaction_retry_time=0,  # `write` repeats sooner than after the driver's second
+        notifications_min_severity=neo4j.NotificationMinimumSeverity.OFF,
+        telemetry_disabled=True,
+    )
+
+
+async def ensure_constraints(driver: AsyncDriver, *, wait_max_seconds: int = CONSTRAINTS_WAIT_MAX_SECONDS) -> None:
+    """Make the constraints and indexes that every statement relies on, and wait until they answer. Idempotent.
+
+    Raises what the driver raises: the graph is away, or holds duplicates already.
+    """
+    for statement in cypher("constraints").split(";\n"):
+        if statement.strip():
+            await driver.execute_query(statement)  # type: ignore[arg-type]  # wants a literal; ours are files
+    await driver.execute_query(cypher("await_indexes"), seconds=wait_max_seconds)  # type: ignore[arg-type]
+
+
+async def write(
+    driver: AsyncDriver,
+    settings: Settings,
+    work: Callable[Concatenate[AsyncManagedTransaction, Given], Awaitable[Answer]],
+    *args: Given.args,
+    **kwargs: Given.kwargs,
+) -> Answer:
+    """What `work` returns, in one transaction, committed. One that lost a race or a deadlock is repeated for a while.
+
+    Raises what the driver raises; then nothing of it is in the graph, or the connection broke during the commit.
+    """
+    timed = unit_of_work(timeout=settings.graph_write_timeout_seconds)(work)
+    wait_seconds = settings.graph_retry_base_seconds
+    deadline = monotonic() + settings.graph_retry_seconds
+    while True:
+        try:
+            async with asyncio.timeout(settings.graph_write_timeout_seconds), driver.session() as session:
+                return await session.execute_write(timed, *args, **kwargs)
+        except Neo4jError as error:
+            repeatable = error.code in _RACES or (error.code or "").startswith("Neo.TransientError.Transaction.")
+            if not repeatable or monotonic() + wait_seconds > deadline:
+                raise
+        await asyncio.sleep(wait_seconds * random.random())  # noqa: S311 - jitter
+        wait_seconds *= 2
+
+
+async def run(transaction: AsyncManagedTransaction, name: str, **parameters: object) -> Any:
+    """The one value that `cypher/<name>.cypher` returns, None if it returns none."""
+    record = await (await transaction.run(cypher(name), parameters)).single()
+    return None if record is None else record[0]
+
+
+async def ask(driver: AsyncDriver, name: str, parameters: dict[str, Any], *, timeout_seconds: float) -> list[Any]:
+    """The one record that the read `cypher/<name>.cypher` returns. Statements collect what they find: a record each
+    costs the driver more than all else. Raises what the driver raises.
+    """
+    query = Query(cypher(name), timeout=timeout_seconds)
+    async with driver.session(default_access_mode=neo4j.READ_ACCESS, fetch_size=-1) as session:
+        result = await session.run(query, parameters)
+        record = await result.single(strict=True)
+    return list(record.values())
+
+
+def is_graphs_trouble(error: BaseException) -> bool:
+    """True if the graph is away, busy or misconfigured: the same statement may succeed later."""
+    if isinstance(error, Neo4jError):
+        return not is_datas_fault(error) and error.code not in _OUR_MISTAKES
+    return isinstance(error, DriverError | OSError | TimeoutError)
+
+
+def is_datas_fault(error: BaseException) -> bool:
+    """True if the graph refused this statement for its values, or for how many they were."""
+    if not isinstance(error, Neo4jError):
+        return isinstance(error, ValueError | TypeError | OverflowError)  # what the driver cannot put on the wire
+    code = error.code or ""
+    return code in _TOO_MUCH or (code.startswith(_STATEMENT_CODES) and code not in _OUR_MISTAKES)

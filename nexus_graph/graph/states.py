@@ -1,0 +1,86 @@
+"""What the record says of families, in the shape that the projection and verify take."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from typing import TypeAlias, TypedDict, TypeVar, cast
+
+from nexus_graph.config import Settings
+from nexus_graph.statements import sql
+from nexus_graph.store.database import Connection, Pool
+
+Reader: TypeAlias = "Connection | Pool"
+Page = TypeVar("Page")
+
+
+class FamilyState(TypedDict):
+    """A family of the record at one moment; where `live` is false it is gone and its lists are empty.
+
+    The lists of contacts are parallel, the primary first; so are those of the evidence. `micros` count from 1970.
+    """
+
+    id: int
+    live: bool
+    version: int
+    size: int
+    ids: list[int]
+    emails: list[str | None]
+    phones: list[str | None]
+    micros: list[int]
+    pairs: list[list[str]]
+    tie_micros: list[int]
+    tie_requests: list[str | None]
+
+
+async def read_states(source: Reader, ids: list[int]) -> list[FamilyState]:
+    """The states of these families, all in one snapshot, in no particular order."""
+    rows = await source.fetch(sql("family_states"), ids)
+    return [cast("FamilyState", dict(row)) for row in rows]
+
+
+async def read_page(source: Reader, settings: Settings, *, after: int, families_max: int) -> list[int]:
+    """The next family ids past `after`, those that are gone as well; a page of bounded weight."""
+    rows = await source.fetch(sql("family_page"), after, families_max, settings.graph_batch_contacts)
+    return [row["id"] for row in rows]
+
+
+async def pages(source: Reader, settings: Settings, *, families_max: int) -> AsyncIterator[list[int]]:
+    """Every family id there is or was, in order, page by page."""
+    after = 0
+    while ids := await read_page(source, settings, after=after, families_max=families_max):
+        yield ids
+        after = ids[-1]
+
+
+def bounded(states: Iterable[FamilyState], weight_max: int) -> Iterator[list[FamilyState]]:
+    """The states in batches that take no further family once they hold so many contacts and evidence rows."""
+    batch: list[FamilyState] = []
+    weight = 0
+    for state in states:
+        batch.append(state)
+        weight += 1 + state["size"] + len(state["pairs"])
+        if weight >= weight_max:
+            yield batch
+            batch, weight = [], 0
+    if batch:
+        yield batch
+
+
+async def work_through(pages: AsyncIterator[Page], work: Callable[[Page], Awaitable[None]], *, lanes: int) -> None:
+    """Give every page to `work`, so many at once. Raises the first error, with nothing left running."""
+    turn = asyncio.Lock()
+
+    async def lane() -> None:
+        while True:
+            async with turn:
+                try:
+                    page = await anext(pages)
+                except StopAsyncIteration:
+                    return
+            await work(page)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(lanes):
+                group.create_task(lane())
+    except ExceptionGroup as group_error:
+        raise group_error.exceptions[0] from group_error

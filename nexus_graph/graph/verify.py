@@ -1,0 +1,235 @@
+"""verify: is the graph equal to the record? Every family, every contact, every edge, and nothing else.
+
+For each family of the record the graph is walked from its primary, through identifiers and evidence only. What that
+walk finds is held against the record's links: each proves the other, and both that families are connected components.
+Then the other way round: what the graph shows that no family of the record accounts for.
+
+It may run beside live traffic. A difference counts only if it is still there after the relay has worked off what had
+been queued, and the record has not changed while the graph was read.
+"""
+
+import asyncio
+import json
+import random
+import sys
+from collections.abc import AsyncIterator, Callable
+from time import monotonic
+from typing import Any, Final
+
+from neo4j import AsyncDriver
+
+from nexus_graph.config import Settings
+from nexus_graph.graph.comparison import differences, read_shown
+from nexus_graph.graph.driver import ask, ensure_constraints
+from nexus_graph.graph.findings import Finding, Report
+from nexus_graph.graph.progress import contacts_bar
+from nexus_graph.graph.repair import repair as mended
+from nexus_graph.graph.servers import opened, without_traceback
+from nexus_graph.graph.states import FamilyState, pages, read_page, read_states, work_through
+from nexus_graph.statements import sql
+from nexus_graph.store.database import Pool
+
+Progress = Callable[[int], None]
+"""Told how many more contacts have been compared."""
+
+_BEFORE_ALL_IDS: Final = -(2**63)
+
+
+async def verify(pool: Pool, driver: AsyncDriver, settings: Settings, *, progress: Progress = lambda _: None) -> Report:
+    """Compare everything. Raises what the drivers raise when a server is away."""
+    began = monotonic()
+    verification = _Verification(pool, driver, settings)
+    report = Report()
+
+    async def compare(ids: list[int]) -> None:
+        states = await read_states(pool, ids)
+        verification.suspect(await verification.differing(states))
+        report.families += len(states)
+        contacts = sum(state["size"] for state in states)
+        report.contacts += contacts
+        progress(contacts)
+
+    page = pages(pool, settings, families_max=settings.verify_batch_families)
+    await work_through(page, compare, lanes=settings.verify_lanes)
+    await verification.look_for_strangers()
+    await verification.look_for_loose_ends()
+    report.findings = await verification.confirmed()
+    report.complete = verification.complete
+    report.seconds = monotonic() - began
+    return report
+
+
+async def sample_drift(pool: Pool, driver: AsyncDriver, settings: Settings) -> list[int]:
+    """The ids that drift among some families, picked anew each time. Raises what the drivers raise."""
+    newest = await pool.fetchval(sql("family_newest"))
+    after = random.randrange(-1, newest) if newest else 0  # noqa: S311 - a sample, not a secret
+    verification = _Verification(pool, driver, settings)
+    ids = await read_page(pool, settings, after=after, families_max=settings.drift_sample_families)
+    verification.suspect(await verification.differing(await read_states(pool, ids)))
+    return [finding.ref for finding in await verification.confirmed() if isinstance(finding.ref, int)]
+
+
+class _Verification:
+    """One pass: first whatever looks wrong is suspected, then each suspicion is confirmed or dropped."""
+
+    def __init__(self, pool: Pool, driver: AsyncDriver, settings: Settings) -> None:
+        self._pool = pool
+        self._driver = driver
+        self._settings = settings
+        self._families: set[int] = set()
+        self._strange_contacts: list[int] = []
+        self._strange_families: list[int] = []
+        self._stranded: list[int] = []
+        self._loose: dict[str, list[str]] = {}
+
+    @property
+    def complete(self) -> bool:
+        """False if there was more to suspect than one pass remembers."""
+        return self._room() > 0
+
+    async def differing(self, states: list[FamilyState]) -> dict[int, tuple[str, ...]]:
+        """What differs, by family; families that do not differ are left out."""
+        shown = await read_shown(self._driver, states, self._settings)
+        found = {state["id"]: differences(state, shown[state["id"]]) for state in states}
+        return {family_id: names for family_id, names in found.items() if names}
+
+    def suspect(self, differing: dict[int, tuple[str, ...]]) -> None:
+        self._families.update(list(differing)[: self._room()])
+
+    async def look_for_strangers(self) -> None:
+        """Contacts and families of the graph that the record lacks, and contacts of the record outside any family."""
+        async for ids in self._graph_ids("page_contacts"):
+            self._strange_contacts += (await self._pool.fetchval(sql("verify_contacts"), ids))[: self._room()]
+        async for rows in self._graph_ids("page_families"):
+            living = [family_id for family_id, lives in rows if lives]
+            self._strange_families += (await self._pool.fetchval(sql("verify_families"), living))[: self._room()]
+        after: int | None = 0
+        while after is not None:
+            (page,) = await self._pool.fetch(sql("verify_stranded"), after, self._settings.verify_batch_ids)
+            self._stranded += page["stranded"][: self._room()]
+            after = page["last"]
+
+    async def look_for_loose_ends(self) -> None:
+        """Identifiers that nothing ties, ties of no family, nodes without an id."""
+        identifiers, ties, nameless = await self._ask("find_loose", limit=self._room())
+        self._loose = {"identifier": identifiers, "tie": ties, "node": nameless}
+
+    async def confirmed(self) -> list[Finding]:
+        """The suspicions that outlast what the relay had queued."""
+        if not self._suspects():
+            return []
+        deadline = monotonic() + self._settings.verify_settle_seconds
+        newest = await self._pool.fetchval(sql("outbox_newest"))
+        while monotonic() < deadline:
+            if await self._pool.fetchval(sql("outbox_reached"), newest):
+                break
+            await asyncio.sleep(self._settings.verify_settle_step_seconds)
+        return [*await self._confirmed_families(deadline), *await self._confirmed_rest()]
+
+    async def _confirmed_families(self, deadline: float) -> list[Finding]:
+        confirmed: list[Finding] = []
+        suspected = sorted(self._families)
+        while suspected:
+            late = monotonic() >= deadline
+            open_still: list[int] = []
+            for ids in _slices(suspected, self._settings.verify_batch_families):
+                findings, undecided = await self._decide(ids, late=late)
+                confirmed += findings
+                open_still += undecided
+            suspected = open_still
+            if suspected:
+                await asyncio.sleep(self._settings.verify_settle_step_seconds)
+        return confirmed
+
+    async def _decide(self, ids: list[int], *, late: bool) -> tuple[list[Finding], list[int]]:
+        """Compare once more: (what differs for certain, what cannot be told yet). If it is late, all is certain.
+
+        Certain is what differs although nothing was queued for it after the record was read and before the graph was,
+        and the record is the same afterwards.
+        """
+        states = await read_states(self._pool, ids)
+        pending = set(await self._pool.fetchval(sql("verify_pending"), ids))
+        differing = await self.differing(states)
+        again = {state["id"]: state for state in await read_states(self._pool, list(differing))}
+        certain, undecided = [], []
+        for state in states:
+            if (names := differing.get(state["id"])) is None:
+                continue
+            if late or (state["id"] not in pending and state == again[state["id"]]):
+                certain.append(Finding("family", state["id"], names))
+            else:
+                undecided.append(state["id"])
+        return certain, undecided
+
+    async def _confirmed_rest(self) -> list[Finding]:
+        contacts, families = await self._ask(
+            "still_there", contacts=self._strange_contacts, families=self._strange_families
+        )
+        found: dict[str, list[str]] = {}
+        if any(self._loose.values()):
+            identifiers, ties, nameless = await self._ask("find_loose", limit=self._settings.verify_findings_max)
+            found = {"identifier": identifiers, "tie": ties, "node": nameless}
+        return [
+            *(Finding("contact", contact_id, ("not in the record",)) for contact_id in contacts),
+            *(Finding("family", family_id, ("not in the record",)) for family_id in families),
+            *(Finding("contact", contact_id, ("in no family of the record",)) for contact_id in self._stranded),
+            *(
+                Finding(kind, ref, ("belongs to nothing",))  # type: ignore[arg-type]
+                for kind, suspected in self._loose.items()
+                for ref in sorted(set(suspected).intersection(found.get(kind, ())))
+            ),
+        ]
+
+    async def _graph_ids(self, statement: str) -> AsyncIterator[list[Any]]:
+        after = _BEFORE_ALL_IDS
+        while True:
+            (rows,) = await self._ask(statement, after=after, limit=self._settings.verify_batch_ids)
+            if not rows:
+                return
+            yield rows
+            after = rows[-1] if isinstance(rows[-1], int) else rows[-1][0]
+
+    async def _ask(self, statement: str, **parameters: object) -> list[Any]:
+        return await ask(self._driver, statement, parameters, timeout_seconds=self._settings.verify_timeout_seconds)
+
+    def _suspects(self) -> int:
+        return (
+            len(self._families)
+            + len(self._strange_contacts)
+            + len(self._strange_families)
+            + len(self._stranded)
+            + sum(map(len, self._loose.values()))
+        )
+
+    def _room(self) -> int:
+        return max(0, self._settings.verify_findings_max - self._suspects())
+
+
+def _slices(ids: list[int], length: int) -> list[list[int]]:
+    return [ids[start : start + length] for start in range(0, len(ids), length)]
+
+
+def run(settings: Settings, *, repair: bool = False, as_json: bool = False) -> int:
+    """The command: 0 if nothing differs (after repair, where that was asked for), else 1 and the output says what."""
+    return without_traceback(lambda: asyncio.run(_run(settings, mend=repair, as_json=as_json)))
+
+
+async def _run(settings: Settings, *, mend: bool, as_json: bool) -> int:
+    async with opened(settings, connections=settings.verify_lanes + 1) as (pool, driver):
+        await ensure_constraints(driver)
+        report = await _verify_in_sight(pool, driver, settings, quiet=as_json)
+        passes_left = settings.repair_passes_max if mend else 0
+        while report.drift and passes_left:
+            if not as_json:
+                sys.stdout.write("\n".join(report.lines()) + f"\nmending {report.drift}\n")
+            before = report.findings
+            await mended(pool, driver, settings, before)
+            report = await _verify_in_sight(pool, driver, settings, quiet=as_json)
+            passes_left = 0 if report.findings == before else passes_left - 1
+    sys.stdout.write(json.dumps(report.as_json()) + "\n" if as_json else "\n".join(report.lines()) + "\n")
+    return 1 if report.drift else 0
+
+
+async def _verify_in_sight(pool: Pool, driver: AsyncDriver, settings: Settings, *, quiet: bool) -> Report:
+    with contacts_bar("verify", await pool.fetchval(sql("contacts_live")), quiet=quiet) as progress:
+        return await verify(pool, driver, settings, progress=progress)

@@ -1,0 +1,264 @@
+"""The relay: keeps the graph in step with the record.
+
+It reads which families are due, reads their state, projects it, and deletes exactly the rows it had read. A row is read
+before the state it leads to, so the state holds whatever the row stands for; what comes meanwhile has a row of its own.
+
+One connection hears the notices, reads and deletes, and holds an advisory lock: when it is gone, so is the right to be
+the active relay, and another takes over. That is for efficiency. If two are active for a moment nothing breaks, as
+the projection compares versions (docs/adr/0002).
+
+What goes wrong: a server that is away is waited for, and no row is blamed. Data that cannot be projected is found
+family by family; its rows are tried again later, then parked, while the others flow.
+"""
+
+import asyncio
+import random
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from time import monotonic
+from typing import Final, cast
+
+from neo4j import AsyncDriver
+from neo4j.exceptions import DriverError, Neo4jError
+from prometheus_client import start_http_server
+
+from nexus_graph import telemetry
+from nexus_graph.config import Settings
+from nexus_graph.errors import Unavailable
+from nexus_graph.graph import driver as graph
+from nexus_graph.graph.projection import project
+from nexus_graph.graph.states import read_states
+from nexus_graph.graph.verify import sample_drift
+from nexus_graph.statements import sql
+from nexus_graph.store import database, outbox
+from nexus_graph.store.database import Connection, Pool
+
+RELAY_LOCK: Final = 7954896762663234681
+"""Key of the active relay's advisory lock: "nexusrly" in ASCII, as a number."""
+_CHANNEL: Final = "outbox"
+# SQLSTATE classes of data that a family's state cannot be read for: limits, unsupported values, data, constraints.
+_DATA_CLASSES: Final = frozenset({"0A", "22", "23", "54"})
+_LOG = telemetry.log("relay")
+
+
+class Relay:
+    """A relay. Many may run; the one that holds the lock works, the others wait to take over."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        on_projected: Callable[[], Awaitable[None]] | None = None,
+        lock_key: int = RELAY_LOCK,
+    ) -> None:
+        """`on_projected`: a fault point for tests, between the graph's commit and the deletion of the rows.
+        `lock_key`: relays with different keys do not know of each other.
+        """
+        self._settings = settings
+        self._on_projected = on_projected
+        self._lock_key = lock_key
+        self._stopping = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._failures_in_a_row = 0
+        self._gauged_at = float("-inf")
+        self._looks = 0
+        self._empty_look = 0
+        self._found_empty = asyncio.Condition()
+        self.active = asyncio.Event()
+        """Set while this relay holds the lock."""
+
+    async def work(self) -> None:
+        """Work until `stop`; whatever goes wrong, it is logged and tried again."""
+        driver = graph.open_driver(self._settings)
+        try:
+            while not self._stopping.is_set():
+                try:
+                    await self._serve(driver)
+                except Exception as error:  # noqa: BLE001 - a relay that ends leaves the graph behind
+                    self._failures_in_a_row += 1
+                    cause = _cause(error)
+                    telemetry.RELAY_FAILURES.labels(cause).inc()
+                    _LOG.warning("relay_failed", cause=cause, error=telemetry.error_name(error))
+                    await _wait(self._stopping, self._pause_seconds())
+        finally:
+            await driver.close()
+
+    def stop(self) -> None:
+        """Finish the batch at hand, give the lock back, and let `work` return."""
+        self._stopping.set()
+        self._wake.set()
+
+    async def drained(self) -> None:
+        """Return after a look at the outbox that began after this call and found nothing due."""
+        begun = self._looks
+        self._wake.set()
+        async with self._found_empty:
+            await self._found_empty.wait_for(lambda: self._empty_look > begun)
+
+    async def _serve(self, driver: AsyncDriver) -> None:
+        """Become the active relay and work off the outbox until `stop`. Raises what either driver raises."""
+        async with _pool(self._settings) as pool, pool.acquire() as held:
+            connection = cast("Connection", held)  # a proxy that does all a connection does
+            while not await connection.fetchval(sql("relay_lock"), self._lock_key):
+                if await _wait(self._stopping, self._settings.relay_poll_seconds):
+                    return
+            await graph.ensure_constraints(driver)
+            async with self._listening(connection), self._watching_drift(pool, driver):
+                self.active.set()
+                _LOG.info("relay_active")
+                try:
+                    while not self._stopping.is_set():
+                        await self._look(connection, driver)
+                        self._failures_in_a_row = 0
+                finally:
+                    self.active.clear()
+
+    async def _look(self, connection: Connection, driver: AsyncDriver) -> None:
+        """Work off what is due, or wait until there may be more."""
+        began = monotonic()
+        self._wake.clear()
+        self._looks += 1
+        batch = await outbox.read_due(connection, self._settings)
+        if began - self._gauged_at >= self._settings.relay_gauge_seconds:
+            await outbox.outbox_gauges(connection)
+            self._gauged_at = began
+        if batch:
+            await self._work_off(connection, driver, batch)
+            if sum(len(family.due) for family in batch) < self._settings.relay_batch_rows:
+                await _wait(self._stopping, began + self._settings.relay_pace_seconds - monotonic())
+            return
+        async with self._found_empty:
+            self._empty_look = self._looks
+            self._found_empty.notify_all()
+        await _wait(self._wake, self._settings.relay_poll_seconds)
+
+    async def _work_off(self, connection: Connection, driver: AsyncDriver, batch: list[outbox.Due]) -> None:
+        try:
+            await self._project(connection, driver, batch)
+        except Exception as error:
+            if not _is_datas_fault(error):
+                raise
+            telemetry.RELAY_FAILURES.labels("data").inc()
+            _LOG.warning("batch_rejected", families=len(batch), error=telemetry.error_name(error))
+        else:
+            return
+        for family in batch:
+            try:
+                await self._project(connection, driver, [family])
+            except Exception as error:
+                if not _is_datas_fault(error):
+                    raise
+                await self._set_back(connection, family, error)
+            if self._stopping.is_set():
+                return
+
+    async def _project(self, connection: Connection, driver: AsyncDriver, batch: list[outbox.Due]) -> None:
+        states = await read_states(connection, [family.family_id for family in batch])
+        await project(driver, states, self._settings)
+        if self._on_projected is not None:
+            await self._on_projected()
+        for waited_seconds in await outbox.done(connection, batch):
+            telemetry.RELAY_LAG.observe(waited_seconds)
+        telemetry.RELAY_PROJECTED.inc(len(batch))
+
+    async def _set_back(self, connection: Connection, family: outbox.Due, error: Exception) -> None:
+        name = telemetry.error_name(error)
+        parked = await outbox.failed(connection, family, error=name, settings=self._settings)
+        _LOG.warning("family_parked" if parked else "family_set_back", family_id=family.family_id, error=name)
+
+    def _pause_seconds(self) -> float:
+        doubled = self._settings.relay_retry_base_seconds * 2.0 ** min(self._failures_in_a_row - 1, 16)
+        return min(doubled, self._settings.relay_away_max_seconds) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+
+    @asynccontextmanager
+    async def _listening(self, connection: Connection) -> AsyncIterator[None]:
+        def notice(*_: object) -> None:
+            self._wake.set()
+
+        await connection.add_listener(_CHANNEL, notice)
+        try:
+            yield
+        finally:
+            with suppress(*database.CONNECTION_LOST, TimeoutError):
+                await connection.remove_listener(_CHANNEL, notice)
+
+    @asynccontextmanager
+    async def _watching_drift(self, pool: Pool, driver: AsyncDriver) -> AsyncIterator[None]:
+        watching = asyncio.create_task(self._watch_drift(pool, driver))
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await asyncio.wait({watching})
+
+    async def _watch_drift(self, pool: Pool, driver: AsyncDriver) -> None:
+        while True:
+            await asyncio.sleep(self._settings.drift_check_seconds)
+            try:
+                drifting = await sample_drift(pool, driver, self._settings)
+            except Exception as error:  # noqa: BLE001 - the relay's work goes on; the next check may do better
+                _LOG.warning("drift_unknown", error=telemetry.error_name(error))
+                continue
+            telemetry.DRIFT.set(len(drifting))
+            if drifting:
+                _LOG.warning("drift_found", families=drifting)
+
+
+def run(settings: Settings) -> int:
+    """Relay until SIGINT or SIGTERM; the exit code."""
+    telemetry.configure_logging(settings.log_level)
+    if settings.relay_metrics_port is not None:
+        start_http_server(settings.relay_metrics_port, addr=settings.relay_metrics_host)
+    if sys.platform == "win32":
+        asyncio.run(_work_until_signalled(settings))
+    else:
+        import uvloop  # noqa: PLC0415 - not to be had on Windows
+
+        uvloop.run(_work_until_signalled(settings))
+    return 0
+
+
+async def _work_until_signalled(settings: Settings) -> None:
+    relay = Relay(settings)
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signal_number, relay.stop)
+    await relay.work()
+    _LOG.info("relay_stopped")
+
+
+@asynccontextmanager
+async def _pool(settings: Settings) -> AsyncIterator[Pool]:
+    """One connection to work with, one to look for drift. Closed within a bound, even if the server hangs."""
+    pool = await database.connect_pool(settings, role="nexus_relay", size=2)
+    try:
+        yield pool
+    finally:
+        try:
+            await asyncio.wait_for(pool.close(), settings.connect_timeout_seconds)
+        except (*database.CONNECTION_LOST, TimeoutError):
+            pool.terminate()
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for the event, at most so long; True if it came."""
+    if seconds > 0:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(event.wait(), seconds)
+    return event.is_set()
+
+
+def _is_datas_fault(error: BaseException) -> bool:
+    sqlstate: str | None = getattr(error, "sqlstate", None)
+    return graph.is_datas_fault(error) if sqlstate is None else sqlstate[:2] in _DATA_CLASSES
+
+
+def _cause(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    if isinstance(error, Neo4jError | DriverError) and graph.is_graphs_trouble(error):
+        return "graph"
+    if database.is_servers_trouble(error) or isinstance(error, Unavailable):
+        return "record"
+    return "bug"

@@ -1,0 +1,57 @@
+"""The queue of families that the graph has still to hear of. Its rows hold ids only, never an identifier.
+
+A row means "look at this family again". It is deleted by its own number after a look that began when the row was there:
+never "all up to here", so nothing is skipped whatever the order of commits.
+"""
+
+from typing import NamedTuple
+
+from nexus_graph import telemetry
+from nexus_graph.config import OUTBOX_COUNT_MAX, Settings
+from nexus_graph.statements import sql
+from nexus_graph.store.database import Connection, Pool
+
+
+class Due(NamedTuple):
+    """A family whose turn it is."""
+
+    family_id: int
+    due: list[int]
+    """The rows that ask for it now."""
+    seqs: list[int]
+    """Those, and its rows that had failed before: one look at the family answers all of them."""
+
+
+async def read_due(connection: Connection, settings: Settings) -> list[Due]:
+    """The next families, the longest waiting first; empty if none is due."""
+    rows = await connection.fetch(sql("outbox_due"), settings.relay_batch_rows, settings.graph_batch_contacts)
+    return [Due(*row) for row in rows]
+
+
+async def done(connection: Connection, families: list[Due]) -> list[float]:
+    """Delete exactly the rows of these families; how many seconds each had waited."""
+    waited: list[float] = await connection.fetchval(sql("outbox_done"), [seq for due in families for seq in due.seqs])
+    return waited
+
+
+async def failed(connection: Connection, family: Due, *, error: str, settings: Settings) -> bool:
+    """Count a failure of the rows that asked for this family; True if that parked them."""
+    parked: bool = await connection.fetchval(
+        sql("outbox_failed"),
+        family.due,
+        error,
+        settings.relay_tries_max,
+        settings.relay_retry_base_seconds,
+        settings.relay_retry_max_seconds,
+    )
+    return parked
+
+
+async def outbox_gauges(source: "Connection | Pool") -> None:
+    """Set the gauges of the outbox by one cheap query. Raises what the driver raises; the gauges keep their values."""
+    row = await source.fetchrow(sql("outbox_gauges"), OUTBOX_COUNT_MAX)
+    assert row is not None
+    depth, age, parked = row
+    telemetry.OUTBOX_DEPTH.set(depth)
+    telemetry.OUTBOX_OLDEST_AGE.set(max(age, 0.0))
+    telemetry.OUTBOX_PARKED.set(parked)

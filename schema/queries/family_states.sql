@@ -1,0 +1,45 @@
+-- What the graph should show of each of these family ids: the state of the record, in one snapshot.
+-- Parameters: $1 family ids. Returns a row for each; where live is false the family is gone and its lists are empty.
+-- version: of a live family its newest event, 0 if it has none; of one that is gone, when it went.
+-- ids, emails, phones, micros: its contacts, the primary first, then by (created_at, id); micros since 1970.
+-- pairs, tie_micros, tie_requests: its evidence, by (email, phone).
+-- Relies on contacts_pkey, idx_contacts_linked_id, identity_events_family, evidence_family, aliases_pkey.
+SELECT asked.id,
+       head.id IS NOT NULL AS live,
+       coalesce(CASE WHEN head.id IS NULL THEN greatest(event.seq, aliases.version) ELSE event.seq END, 0) AS version,
+       coalesce(cardinality(members.ids), 0) AS size,
+       coalesce(members.ids, '{}') AS ids,
+       coalesce(members.emails, '{}') AS emails,
+       coalesce(members.phones, '{}') AS phones,
+       coalesce(members.micros, '{}') AS micros,
+       coalesce(ties.pairs, '{}') AS pairs,
+       coalesce(ties.micros, '{}') AS tie_micros,
+       coalesce(ties.requests, '{}') AS tie_requests
+FROM unnest($1::bigint[]) AS asked (id)
+LEFT JOIN contacts AS head ON head.id = asked.id AND head.linked_id IS NULL AND head.deleted_at IS NULL
+LEFT JOIN aliases ON aliases.family_id = asked.id
+LEFT JOIN LATERAL (
+    SELECT seq FROM identity_events WHERE family_id = asked.id ORDER BY -seq LIMIT 1
+) AS event ON true
+LEFT JOIN LATERAL (
+    SELECT array_agg(id) AS ids, array_agg(email::text) AS emails, array_agg(phone_number::text) AS phones,
+           array_agg((extract(epoch FROM created_at) * 1000000)::bigint) AS micros
+    FROM (
+        SELECT id, email, phone_number, created_at FROM (
+            SELECT head.id, head.email, head.phone_number, head.created_at, 0 AS place WHERE head.id IS NOT NULL
+            UNION ALL
+            SELECT id, email, phone_number, created_at, 1
+            FROM contacts WHERE linked_id = head.id AND deleted_at IS NULL
+        ) AS found
+        ORDER BY place, created_at, id
+    ) AS ordered
+) AS members ON true
+LEFT JOIN LATERAL (
+    SELECT array_agg(ARRAY[email::text, phone_number::text]) AS pairs,
+           array_agg((extract(epoch FROM seen_at) * 1000000)::bigint) AS micros,
+           array_agg(request_id::text) AS requests
+    FROM (
+        SELECT email, phone_number, seen_at, request_id FROM evidence
+        WHERE family_id = head.id ORDER BY email, phone_number
+    ) AS ordered
+) AS ties ON true

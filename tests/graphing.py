@@ -1,0 +1,122 @@
+"""What the tests of relay, projection, verify and rebuild share: writes to the record, and looks at the whole graph."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from neo4j import AsyncDriver
+
+from nexus_graph.config import Settings
+from nexus_graph.graph.findings import Finding
+from nexus_graph.graph.verify import verify
+from nexus_graph.store.database import Pool
+
+Pair = tuple[str | None, str | None]
+
+
+async def identify(pool: Pool, *pairs: Pair) -> list[int]:
+    """The family ids that the record answers, in order."""
+    emails, phones = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    rows = await pool.fetch(
+        "SELECT family_id, outcome FROM identify_batch_v1($1::text[], $2::text[], $3::uuid[], 1000)",
+        emails,
+        phones,
+        [None] * len(pairs),
+    )
+    assert "FAILED" not in {row["outcome"] for row in rows}
+    return [row["family_id"] for row in rows]
+
+
+async def soft_delete(pool: Pool, contact_id: int) -> None:
+    await pool.execute("UPDATE contacts SET deleted_at = now() WHERE id = $1", contact_id)
+
+
+async def outbox_rows(pool: Pool) -> list[int]:
+    return [row["seq"] for row in await pool.fetch("SELECT seq FROM outbox ORDER BY seq")]
+
+
+async def findings(pool: Pool, driver: AsyncDriver, settings: Settings) -> list[Finding]:
+    return (await verify(pool, driver, settings)).findings
+
+
+async def picture(driver: AsyncDriver) -> tuple[list[str], list[str]]:
+    """Everything in the graph, comparable."""
+    nodes = await driver.execute_query("MATCH (n) RETURN labels(n) AS labels, properties(n) AS properties")
+    edges = await driver.execute_query(
+        "MATCH (a)-[r]->(b) RETURN coalesce(a.id, a.value) AS a, type(r) AS type, properties(r) AS properties, "
+        "coalesce(b.id, b.value) AS b"
+    )
+    return _sorted(nodes.records), _sorted(edges.records)
+
+
+def _sorted(records: Sequence[Any]) -> list[str]:
+    return sorted(
+        repr([sorted(value.items()) if isinstance(value, dict) else value for value in record.values()])
+        for record in records
+    )
+
+
+class Gate:
+    """A TCP proxy in front of a server: closed, it cuts what is open and refuses what comes."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.port = 0
+        self.refused = asyncio.Event()
+        """Set when a client came to the closed gate."""
+        self._open = True
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        self.shut()
+        assert self._server is not None
+        self._server.close()
+        await self._server.wait_closed()
+
+    def shut(self) -> None:
+        self._open = False
+        self.refused.clear()
+        for writer in self._writers:
+            writer.transport.abort()
+
+    def open(self) -> None:
+        self._open = True
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self._open:
+            self.refused.set()
+            writer.transport.abort()
+            return
+        server_reader, server_writer = await asyncio.open_connection(*self._target)
+        self._writers |= {writer, server_writer}
+        await asyncio.gather(self._pump(reader, server_writer), self._pump(server_reader, writer))
+        self._writers -= {writer, server_writer}
+
+    @staticmethod
+    async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def gate_before_graph(settings: Settings) -> AsyncIterator[tuple[Gate, Settings]]:
+    """A gate before Neo4j, and settings that lead through it."""
+    host, _, port = settings.neo4j_uri.removeprefix("bolt://").partition(":")
+    gate = Gate(host, int(port))
+    await gate.start()
+    try:
+        yield gate, settings.model_copy(update={"neo4j_uri": f"bolt://127.0.0.1:{gate.port}"})
+    finally:
+        await gate.stop()

@@ -1,0 +1,299 @@
+"""The application as operators meet it: health, readiness, metrics, starting, stopping, and servers that go away."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+from pydantic import SecretStr
+
+from nexus_graph import __version__
+from nexus_graph.app import CANNOT_BE_USED_SO, CANNOT_START, listen, serve
+from nexus_graph.config import Settings
+from nexus_graph.store.database import Pool
+from tests.running import running_api
+
+ADA = {"email": "ada@example.com", "phoneNumber": "123456"}
+IDENTIFY_SOMEBODY = """
+    mutation {
+      identify(input: {email: "x@example.com"}) {
+        __typename
+        ... on UserError { code field }
+        ... on TemporarilyUnavailableError { retryAfterSeconds }
+      }
+    }
+"""
+NOWHERE = "127.0.0.1:9"  # the discard port: nothing listens there
+LOCK_WAITERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
+class Wire:
+    """The way from the API to a server, which can be cut and mended."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.port = 0
+
+    async def mend(self) -> None:
+        """Let connections through, on the same port as before."""
+        self._server = await asyncio.start_server(self._pass_on, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def cut(self) -> None:
+        """Break what is connected, refuse what comes."""
+        assert self._server is not None
+        self._server.close()
+        for writer in tuple(self._writers):
+            writer.transport.abort()
+        await self._server.wait_closed()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(*self._target)
+        self._writers |= {writer, far_writer}
+        await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
+        self._writers -= {writer, far_writer}
+
+    @staticmethod
+    async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while chunk := await reader.read(65_536):
+                writer.write(chunk)
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+
+async def somebody_waits_for_the_lock(pool: Pool) -> None:
+    async with asyncio.timeout(10):
+        while not await pool.fetchval(LOCK_WAITERS):
+            pass
+
+
+@asynccontextmanager
+async def wired(settings: Settings) -> AsyncIterator[tuple[Settings, Wire]]:
+    """Settings whose record is at the far end of a wire."""
+    url = urlsplit(settings.database_url.get_secret_value())
+    assert url.hostname is not None
+    assert url.port is not None
+    wire = Wire(url.hostname, url.port)
+    await wire.mend()
+    credentials, at, _ = url.netloc.rpartition("@")
+    moved = url._replace(netloc=f"{credentials}{at}127.0.0.1:{wire.port}").geturl()
+    try:
+        yield settings.model_copy(update={"database_url": SecretStr(moved), "health_remembered_seconds": 0.0}), wire
+    finally:
+        await wire.cut()
+
+
+@asynccontextmanager
+async def api_of(settings: Settings) -> AsyncIterator[httpx2.AsyncClient]:
+    async with running_api(settings) as server, httpx2.AsyncClient(base_url=server.url, timeout=20) as client:
+        yield client
+
+
+async def test_all_is_well(api: httpx2.AsyncClient) -> None:
+    response = await api.get("/health")
+    assert response.status_code == 200
+    told = response.json()
+    assert told.pop("uptimeSeconds") >= 0
+    assert told == {
+        "status": "ok",
+        "version": __version__,
+        "checks": {"postgres": {"status": "ok"}, "neo4j": {"status": "ok"}, "redis": {"status": "ok"}},
+    }
+    assert (await api.get("/livez")).json() == {"status": "ok"}
+    ready = await api.get("/readyz")
+    assert ready.status_code == 200
+    assert ready.json() == {
+        "status": "ok",
+        "checks": {"postgres": {"status": "ok"}, "migrations": {"status": "ok"}},
+    }
+    assert (await api.head("/health")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("server", "elsewhere"),
+    [("neo4j", {"neo4j_uri": f"bolt://{NOWHERE}"}), ("redis", {"redis_url": SecretStr(f"redis://{NOWHERE}/0")})],
+)
+async def test_without_graph_or_cache_the_api_is_degraded_and_serves(
+    settings: Settings, server: str, elsewhere: dict[str, Any]
+) -> None:
+    async with api_of(settings.model_copy(update=elsewhere)) as api:
+        response = await api.get("/health")
+        assert response.status_code == 200
+        told = response.json()
+        assert told["status"] == "degraded"
+        assert [name for name, check in told["checks"].items() if check["status"] == "down"] == [server]
+        assert (await api.get("/readyz")).status_code == 200
+        assert (await api.post("/identify", json=ADA)).status_code == 200
+        query = "{contactFamily(by: {contactId: 1}, atLeast: 1) {source emails}}"
+        told = (await api.post("/graphql", json={"query": query})).json()
+        assert told["data"]["contactFamily"]["emails"] == ["ada@example.com"]
+
+
+async def test_without_the_record_callers_are_told_to_come_back(settings: Settings) -> None:
+    async with wired(settings) as (wired_settings, wire), api_of(wired_settings) as api:
+        assert (await api.post("/identify", json=ADA)).status_code == 200
+        await wire.cut()
+
+        response = await api.post("/identify", json=ADA)
+        assert response.status_code == 503
+        assert response.headers["retry-after"] == "1"
+        assert response.json()["code"] == "UNAVAILABLE"
+        told = (await api.post("/graphql", json={"query": IDENTIFY_SOMEBODY})).json()
+        assert told["data"]["identify"] == {
+            "__typename": "TemporarilyUnavailableError",
+            "code": "UNAVAILABLE",
+            "field": None,
+            "retryAfterSeconds": 1,
+        }
+        query = "{contactFamily(by: {contactId: 1}, source: RECORD) {id}}"
+        told = (await api.post("/graphql", json={"query": query})).json()
+        assert told["data"] == {"contactFamily": None}
+        assert told["errors"][0]["extensions"] == {"code": "UNAVAILABLE", "retryAfterSeconds": 1}
+
+        health = await api.get("/health")
+        assert (health.status_code, health.json()["status"]) == (503, "down")
+        assert (await api.get("/readyz")).status_code == 503
+        assert (await api.get("/livez")).status_code == 200
+
+        await wire.mend()
+        assert (await api.post("/identify", json=ADA)).headers["nexus-outcome"] == "MATCHED"
+        assert (await api.get("/readyz")).status_code == 200
+
+
+async def test_a_schema_behind_this_release_is_not_ready(settings: Settings, pool: Pool) -> None:
+    await pool.execute("DELETE FROM schema_migrations WHERE number = (SELECT max(number) FROM schema_migrations)")
+    async with api_of(settings) as api:
+        response = await api.get("/readyz")
+        assert response.status_code == 503
+        assert response.json()["checks"] == {"postgres": {"status": "ok"}, "migrations": {"status": "down"}}
+
+
+async def test_metrics_count_by_route_and_never_by_caller(api: httpx2.AsyncClient) -> None:
+    for _ in range(3):
+        await api.post("/identify", json=ADA)
+    await api.get("/nowhere/ada@example.com")
+    response = await api.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain")
+    assert 'nexus_request_duration_seconds_count{route="/identify",status="2xx"}' in response.text
+    assert 'nexus_request_duration_seconds_count{route="none",status="4xx"}' in response.text
+    assert 'nexus_identify_outcomes_total{outcome="CREATED"' in response.text
+    assert "ada" not in response.text
+
+
+async def test_a_caller_that_goes_away_takes_nobody_along(api: httpx2.AsyncClient, pool: Pool) -> None:
+    """Both wait behind the write lock in one batch; one gives up; the other is answered."""
+    async with pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("SELECT take_write_lock()")
+        leaving = asyncio.create_task(api.post("/identify", json={"email": "gone@example.com"}))
+        staying = asyncio.create_task(api.post("/identify", json=ADA))
+        await somebody_waits_for_the_lock(pool)
+        leaving.cancel()
+        await asyncio.wait({leaving})
+        await transaction.rollback()
+    assert (await staying).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "nexus.example"])
+def test_other_addresses_need_authentication(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert serve(Settings(auth="auto"), host=host, port=0) == CANNOT_BE_USED_SO
+    told = capsys.readouterr().err
+    assert host in told
+    assert "NEXUS_AUTH=off" in told
+
+
+def test_a_port_in_use_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with listen("127.0.0.1", 0, backlog=1) as taken:
+        port = taken.getsockname()[1]
+        assert serve(Settings(), host="127.0.0.1", port=port) == CANNOT_START
+    assert f"cannot listen on 127.0.0.1 port {port}: Address already in use" in capsys.readouterr().err
+
+
+def test_connections_answer_without_delay() -> None:
+    with (
+        listen("127.0.0.1", 0, backlog=1) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+
+
+class Process:
+    """`nexus-graph serve` as a process of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    @classmethod
+    async def start(cls, settings: Settings, project: Path) -> "Process":
+        environment = {
+            **os.environ,
+            "DATABASE_URL": settings.database_url.get_secret_value(),
+            "REDIS_URL": settings.redis_url.get_secret_value(),
+            "NEO4J_URI": settings.neo4j_uri,
+            "NEO4J_USER": settings.neo4j_user,
+            "NEO4J_PASSWORD": settings.neo4j_password.get_secret_value(),
+        }
+        return cls(
+            await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "nexus_graph", "serve", "--port", "0",
+                cwd=project, env=environment, stderr=asyncio.subprocess.PIPE,
+            )
+        )  # fmt: skip
+
+    async def url(self) -> str:
+        """Where it serves, once it does."""
+        event = await self.event("serving")
+        return f"http://{event['host']}:{event['port']}"
+
+    async def event(self, name: str) -> dict[str, Any]:
+        """The next line of its log of this name."""
+        assert self.process.stderr is not None
+        async with asyncio.timeout(30):
+            while line := await self.process.stderr.readline():
+                event: dict[str, Any] = json.loads(line)
+                if event["event"] == name:
+                    return event
+        raise AssertionError(f"the process ended without saying {name}")
+
+
+async def test_what_was_accepted_is_answered_before_it_stops(settings: Settings, pool: Pool, project: Path) -> None:
+    running = await Process.start(settings, project)
+    async with httpx2.AsyncClient(base_url=await running.url(), timeout=20) as api, pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("SELECT take_write_lock()")
+        asked = [
+            asyncio.create_task(api.post("/identify", json={"email": f"user{number}@example.com"}))
+            for number in range(5)
+        ]
+        await somebody_waits_for_the_lock(pool)
+        running.process.send_signal(signal.SIGTERM)
+        await transaction.rollback()
+        assert [response.status_code for response in await asyncio.gather(*asked)] == [200] * 5
+    async with asyncio.timeout(10):
+        assert await running.process.wait() == 0
+    assert await pool.fetchval("SELECT count(*) FROM contacts") == 5
+
+
+async def test_it_does_not_start_without_the_record(settings: Settings, project: Path) -> None:
+    away = settings.model_copy(update={"database_url": SecretStr(f"postgresql://postgres@{NOWHERE}/nexus")})
+    running = await Process.start(away, project)
+    assert "PostgreSQL does not answer" in (await running.event("cannot_start"))["reason"]
+    async with asyncio.timeout(10):
+        assert await running.process.wait() == CANNOT_START

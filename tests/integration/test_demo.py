@@ -1,0 +1,73 @@
+"""nexus-graph demo, on real servers with a relay: what it loads and shows, and that the second time changes nothing."""
+
+import asyncio
+import re
+from collections import Counter
+
+import pytest
+
+from nexus_graph.config import Settings
+from nexus_graph.demo import run
+from nexus_graph.demo.tour import CHAIN, EVENTS, SHARED_PHONE, UNION
+from nexus_graph.identity.load_rows import Row, open_rows
+from nexus_graph.identity.model import FamilyKey, Source
+from nexus_graph.identity.normalize import identify_request
+from nexus_graph.identity.opening import Identity
+from nexus_graph.store.database import Pool
+from tests.property.oracle import Oracle
+from tests.running import running_relay
+
+
+def _oracle() -> tuple[Oracle, Counter[str]]:
+    """The events, one after another."""
+    oracle, outcomes = Oracle(), Counter[str]()
+    with open_rows(EVENTS, line_max_bytes=1_000) as rows:
+        for row in rows:
+            assert isinstance(row, Row)
+            request = identify_request(row.email, row.phone, region=None, request_id=None)
+            outcomes[oracle.identify(request.email, request.phone).outcome] += 1
+    return oracle, outcomes
+
+
+def _told(output: str) -> dict[str, int]:
+    """The counts of the summary."""
+    return {
+        word: int(count.replace(",", "")) for count, word in re.findall(r"^ *([\d,]+)  +(\w+)\b", output, re.MULTILINE)
+    }
+
+
+async def test_the_demo_loads_and_shows_three_families(
+    settings: Settings, pool: Pool, identity: Identity, capsys: pytest.CaptureFixture[str]
+) -> None:
+    oracle, outcomes = _oracle()
+    async with running_relay(settings):
+        assert await asyncio.to_thread(run, settings) == 0
+        first = capsys.readouterr().out
+        assert await asyncio.to_thread(run, settings) == 0
+        second = capsys.readouterr().out
+
+    rows = sum(outcomes.values())
+    assert _told(first) == {"rows": rows, **dict.fromkeys(("REFUSED", "invalid", "failed"), 0), **outcomes}
+    assert _told(second) == {**dict.fromkeys(_told(first), 0), "rows": rows, "MATCHED": rows}
+    assert first[first.index("A chain") :] == second[second.index("A chain") :]
+    contacts = await pool.fetch("SELECT email, phone_number FROM contacts ORDER BY id")
+    assert [tuple(contact) for contact in contacts] == oracle.rows
+    assert await pool.fetchval("SELECT count(*) FROM contacts WHERE linked_id IS NULL") == len(oracle.families())
+    for sight in (CHAIN, UNION, SHARED_PHONE):
+        family = await identity.families.family(FamilyKey("email", sight.email), source=Source.GRAPH)
+        assert family is not None
+        assert sight.title in first
+        # Every contact once, with all that is known of it.
+        for contact in family.contacts:
+            precedence = "primary" if contact is family.primary else "secondary"
+            named = "  ".join(value for value in (contact.email, contact.phone) if value)
+            assert first.count(f"#{contact.id} {precedence}  {named}") == 1
+    assert re.search(r"line [\d,]+ of the file named jonas\.lindqvist@example\.org with \+46846500421", first)
+    assert re.search(r"http://127\.0\.0\.1:\d+/browser/", first)
+    assert "MATCH p = (:Family {id: " in first
+
+
+async def test_the_demo_says_that_the_graph_is_behind(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    impatient = settings.model_copy(update={"demo_graph_wait_seconds": 0.0, "graph_wait_max_seconds": 0.0})
+    assert await asyncio.to_thread(run, impatient) == 1
+    assert "The graph has not caught up within 0 s: does the relay run?" in capsys.readouterr().out

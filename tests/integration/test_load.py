@@ -1,0 +1,259 @@
+"""load: a file ends in the record as if its rows had been sent one after another, and what is wrong is said by line."""
+
+import asyncio
+import csv
+import json
+import os
+import random
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from time import monotonic
+
+import asyncpg
+import pytest
+
+from nexus_graph.config import Settings
+from nexus_graph.identity.load import load, settings_of_load
+from nexus_graph.identity.load_rows import Row, open_rows
+from nexus_graph.identity.load_summary import Summary
+from nexus_graph.identity.model import Outcome
+from nexus_graph.identity.opening import open_identity
+from nexus_graph.store.database import Pool
+from tests.property.oracle import Oracle
+
+Pair = tuple[str | None, str | None]
+
+
+async def _load(settings: Settings, file: Path, *, rate: float | None = None) -> Summary:
+    summary = Summary()
+    with open_rows(file, line_max_bytes=settings.load_line_max_bytes) as rows:
+        async with open_identity(settings_of_load(settings)) as identity:
+            await load(identity, settings, rows, summary, rate=rate)
+    return summary
+
+
+def _write(file: Path, pairs: list[Pair]) -> Path:
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([("email", "phoneNumber"), *pairs])
+    return file
+
+
+def _random_pairs(seed: int, rows: int, keys: int) -> list[Pair]:
+    """Chains, unions and repeats: many rows over few identifiers, often close to one another."""
+    dice = random.Random(seed)
+    pairs: list[Pair] = []
+    while len(pairs) < rows:
+        if pairs and dice.random() < 0.2:
+            pairs.append(pairs[-dice.randint(1, min(len(pairs), 20))])
+            continue
+        email = f"e{dice.randrange(keys)}@example.com" if dice.random() < 0.85 else None
+        phone = f"44770090{dice.randrange(keys):04}" if email is None or dice.random() < 0.85 else None
+        pairs.append((email, phone))
+    return pairs
+
+
+@pytest.mark.parametrize(("seed", "keys"), [(1, 40), (2, 900), (3, 2_500)])
+async def test_a_file_ends_as_its_rows_would_one_after_another(
+    settings: Settings, pool: Pool, tmp_path: Path, seed: int, keys: int
+) -> None:
+    pairs = _random_pairs(seed, 2_000, keys)
+    oracle, outcomes = Oracle(), Counter[str]()
+    for email, phone in pairs:
+        outcomes[oracle.identify(email, phone).outcome] += 1
+
+    summary = await _load(settings, _write(tmp_path / "rows.csv", pairs))
+
+    assert summary.complete
+    assert summary.rows == len(pairs)
+    assert {outcome.value: count for outcome, count in summary.outcomes.items()} == outcomes
+    rows = await pool.fetch("SELECT id, email, phone_number, linked_id FROM contacts ORDER BY id")
+    # Seniority follows the file: the contacts are the oracle's, in the oracle's order.
+    assert [(row["email"], row["phone_number"]) for row in rows] == oracle.rows
+    families: dict[int, set[int]] = {}
+    for place, row in enumerate(rows):
+        families.setdefault(row["linked_id"] or row["id"], set()).add(place)
+    assert {frozenset(family) for family in families.values()} == oracle.families()
+
+
+async def test_loading_twice_matches_everything(settings: Settings, pool: Pool, tmp_path: Path) -> None:
+    pairs = _random_pairs(4, 500, 200)
+    file = _write(tmp_path / "rows.csv", pairs)
+    await _load(settings, file)
+    before = await pool.fetchval("SELECT last_value FROM change_seq")
+
+    again = await _load(settings, file)
+
+    assert again.outcomes == {Outcome.MATCHED: len(pairs)}
+    assert await pool.fetchval("SELECT last_value FROM change_seq") == before
+
+
+async def test_refusals_are_counted_with_their_reason(settings: Settings, tmp_path: Path) -> None:
+    pairs: list[Pair] = [(f"e{n}@example.com", "447700900000") for n in range(4)]
+
+    summary = await _load(settings.model_copy(update={"family_limit_contacts": 3}), _write(tmp_path / "a.csv", pairs))
+
+    assert summary.outcomes == {Outcome.CREATED: 1, Outcome.LINKED: 2, Outcome.REFUSED: 1}
+    assert summary.refusals == {"FAMILY_LIMIT": 1}
+    assert summary.complete
+
+
+async def test_rows_that_find_the_queue_full_are_sent_again(settings: Settings, pool: Pool, tmp_path: Path) -> None:
+    crowded = settings.model_copy(
+        update={"identify_queue_max_requests": 8, "load_in_flight_max": 24, "load_retry_base_seconds": 0.0}
+    )
+    pairs: list[Pair] = [(f"e{n}@example.com", None) for n in range(500)]
+
+    summary = await _load(crowded, _write(tmp_path / "rows.csv", pairs))
+
+    assert summary.complete
+    assert summary.outcomes == {Outcome.CREATED: 500}
+    assert await pool.fetchval("SELECT count(*) FROM contacts") == 500
+
+
+async def test_a_record_that_stays_away_stops_the_load_at_a_line_to_go_on_from(
+    settings: Settings, servers_admin: "asyncpg.Connection[asyncpg.Record]", pool: Pool
+) -> None:
+    impatient = settings.model_copy(update={"load_tries_max": 2, "load_retry_base_seconds": 0.0})
+    database = settings.database_url.get_secret_value().rpartition("/")[2]
+    begun, summary = asyncio.Event(), Summary()
+
+    def rows() -> Iterator[Row]:
+        for line in range(2, 20_002):
+            if line == 500:
+                begun.set()
+            yield Row(line, f"e{line}@example.com", None)
+
+    async def shut_down() -> None:
+        await begun.wait()
+        await servers_admin.execute(f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS false')
+        await servers_admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", database
+        )
+
+    shutting_down = asyncio.create_task(shut_down())
+    async with open_identity(settings_of_load(impatient)) as identity:
+        await load(identity, impatient, rows(), summary)
+    await shutting_down
+
+    assert summary.stopped is not None
+    assert summary.stopped.startswith("PostgreSQL did not answer for too long: stopped at line ")
+    line = int(summary.stopped.removeprefix("PostgreSQL did not answer for too long: stopped at line ").split(".")[0])
+    assert 2 <= line < 20_002
+    await servers_admin.execute(f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS true')
+    emails = {row[0] for row in await pool.fetch("SELECT email FROM contacts")}
+    assert emails >= {f"e{number}@example.com" for number in range(2, line)}
+    again = Summary()
+    async with open_identity(settings_of_load(settings)) as identity:
+        await load(identity, settings, rows(), again)
+    assert again.complete
+    assert await pool.fetchval("SELECT count(*) FROM contacts") == 20_000
+
+
+async def test_the_rate_is_kept(settings: Settings, tmp_path: Path) -> None:
+    pairs: list[Pair] = [(f"e{n}@example.com", None) for n in range(80)]
+    file = _write(tmp_path / "rows.csv", pairs)
+    started = monotonic()
+
+    summary = await _load(settings, file, rate=200)
+
+    assert summary.outcomes == {Outcome.CREATED: 80}
+    assert monotonic() - started >= 79 / 200 - settings.load_rate_slack_seconds
+
+
+async def test_the_command_counts_what_is_wrong_and_never_quotes_it(settings: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text(
+        "email,phone\n"
+        "a@example.com,+44 7700 900123\n"
+        "secret-name,\n"
+        ",secret-number\n"
+        " , \n"
+        "b@example.com,+447700900123\n"
+        "another-secret,123456\n",
+        encoding="utf-8",
+    )
+
+    code, answer, errors = await _command(settings, "load", str(file), "--json")
+
+    summary = json.loads(answer)
+    assert code == 1
+    assert summary["rows"] == 6
+    assert {key: summary[key] for key in ("created", "linked", "merged", "matched", "refused")} == {
+        "created": 1,
+        "linked": 1,
+        "merged": 0,
+        "matched": 0,
+        "refused": 0,
+    }
+    assert [(fault["rows"], fault["firstLines"]) for fault in summary["invalid"]] == [(2, [3, 7]), (1, [4]), (1, [5])]
+    assert summary["stopped"] is None
+    assert "secret" not in answer + errors
+
+
+async def test_the_command_prints_a_summary_for_people(settings: Settings, tmp_path: Path) -> None:
+    file = _write(tmp_path / "rows.csv", [("a@example.com", None), ("a@example.com", "123456")])
+
+    code, answer, errors = await _command(settings, "load", str(file))
+
+    assert (code, errors) == (0, "")
+    words = answer.split()
+    for count, outcome in (("1", "CREATED"), ("1", "LINKED"), ("0", "MERGED"), ("0", "invalid"), ("0", "failed")):
+        assert words[words.index(outcome) - 1] == count
+
+
+async def test_the_command_loads_what_stands_before_an_unreadable_line(
+    settings: Settings, pool: Pool, tmp_path: Path
+) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_bytes(b"email\na@example.com\n\xff@example.com\nb@example.com\n")
+
+    code, answer, errors = await _command(settings, "load", str(file), "--json")
+
+    assert code == 2
+    assert "line 3 is not UTF-8" in errors
+    assert json.loads(answer)["created"] == 1
+    assert await pool.fetchval("SELECT email FROM contacts") == "a@example.com"
+
+
+async def test_the_command_says_when_the_record_is_away(settings: Settings, tmp_path: Path) -> None:
+    file = _write(tmp_path / "rows.csv", [("a@example.com", None)])
+    away = settings.model_copy(update={"database_url": type(settings.database_url)("postgresql://x@127.0.0.1:1/x")})
+
+    code, answer, errors = await _command(away, "load", str(file))
+
+    assert (code, answer) == (1, "")
+    assert errors.startswith("PostgreSQL does not answer")
+    assert "Traceback" not in errors
+
+
+async def _command(settings: Settings, *arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of the nexus-graph command."""
+    environment = {
+        **os.environ,
+        "DATABASE_URL": settings.database_url.get_secret_value(),
+        "REDIS_URL": settings.redis_url.get_secret_value(),
+        "NEO4J_URI": settings.neo4j_uri,
+        "NEO4J_USER": settings.neo4j_user,
+        "NEO4J_PASSWORD": settings.neo4j_password.get_secret_value(),
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "nexus_graph", *arguments),
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    answer, errors = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, answer.decode(), errors.decode()
+
+
+@pytest.fixture
+async def servers_admin(settings: Settings) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    """A connection to another database of the same server."""
+    head = settings.database_url.get_secret_value().rpartition("/")[0]
+    connection = await asyncpg.connect(f"{head}/postgres")
+    yield connection
+    await connection.close()

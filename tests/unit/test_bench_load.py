@@ -1,0 +1,81 @@
+"""The closed loop, against a server that echoes bodies; and the reading of pgbench's log."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from nexus_graph.bench.arms import Echo
+from nexus_graph.bench.load import Address, ClosedLoop
+from nexus_graph.bench.pgbench import PgbenchError, window
+from nexus_graph.bench.workload import Workload
+
+
+@asynccontextmanager
+async def _echoing(*, answers_max: int | None = None, status: bytes = b"200") -> AsyncIterator[Address]:
+    """Hangs up on everybody once it has given `answers_max` answers."""
+    given = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal given
+        while head := await reader.readline():
+            while (line := await reader.readline()) != b"\r\n":
+                head += line
+            body = await reader.readexactly(int(head.split(b"Content-Length: ")[1].split(b"\r\n")[0]))
+            given += 1
+            if answers_max is not None and given > answers_max:
+                break
+            writer.write(b"HTTP/1.1 %b .\r\ncontent-length: %d\r\n\r\n%b" % (status, len(body), body))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield Address(*server.sockets[0].getsockname())
+
+
+def _loop() -> ClosedLoop[object]:
+    arm = Echo(Workload(people=10, seed=1), host="unit")
+    return ClosedLoop(arm, warmup_seconds=0.05, seconds=0.2)  # type: ignore[arg-type]
+
+
+async def test_answers_within_the_window_are_timed() -> None:
+    async with _echoing() as address:
+        load = await _loop().run(address, clients=4)
+    assert load.wrong == 0
+    assert 4 < len(load.latencies) < load.requests
+    assert all(0 < latency < 0.5 for latency in load.latencies)
+    assert load.cpu_seconds is not None
+    assert 0 < load.cpu_seconds < 0.25
+
+
+async def test_wrong_answers_are_counted_and_the_first_are_shown() -> None:
+    async with _echoing(status=b"500") as address:
+        load = await _loop().run(address, clients=2)
+    assert load.wrong == load.requests > 5
+    assert len(load.wrong_shown) == 5
+    assert " 500 " in load.wrong_shown[0]
+
+
+async def test_a_lost_connection_is_no_measurement() -> None:
+    async with _echoing(answers_max=20) as address:
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(_loop().run(address, clients=4), timeout=5)
+
+
+def test_pgbench_log_is_read_from_the_first_transactions_start() -> None:
+    lines = [
+        "0 1 1000 0 100 1000",  # 100.000 to 100.001: the run begins here
+        "1 1 2000 0 100 499000",  # still warm-up
+        "0 2 3000 0 100 500000",
+        "1 2 4000 0 101 499000",
+        "0 3 5000 0 101 500000",  # after the window
+    ]
+    load = window(lines, warmup_seconds=0.5, seconds=1.0)
+    assert list(load.latencies) == [0.003, 0.004]
+    assert (load.requests, load.wrong, load.cpu_seconds) == (5, 0, None)
+
+
+def test_an_empty_pgbench_log_is_no_measurement() -> None:
+    with pytest.raises(PgbenchError):
+        window([], warmup_seconds=0.5, seconds=1.0)

@@ -1,0 +1,164 @@
+"""The arithmetic of the benchmark's report."""
+
+import json
+import math
+from array import array
+from dataclasses import replace
+
+import pytest
+
+from nexus_graph.bench import report
+from nexus_graph.bench.load import Load
+from nexus_graph.bench.machine import Machine
+from nexus_graph.bench.report import Lag, Measurement, Ratio, Result, failures, quantile
+from nexus_graph.bench.run import BenchError, Plan, expected_outcomes
+
+MIX = {"MATCHED": 0.5, "LINKED": 0.25, "CREATED": 0.15, "MERGED": 0.1}
+
+
+def _measured(arm: str, number: int, rate: float, **changes: object) -> Measurement:
+    plain = Measurement(
+        arm=arm,
+        round=number,
+        rate=rate,
+        latency_ms={"p50_ms": 1.0, "p90_ms": 2.0, "p99_ms": 3.0, "p999_ms": 4.0},
+        requests=100,
+        wrong=0,
+        wrong_shown=(),
+        generator_cpu_us=20.0,
+        cores={"api": 0.9, "relay": 0.001},
+        outcomes=MIX,
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def _result(*measurements: Measurement) -> Result:
+    return Result(
+        at="2026-01-02 03:04 UTC",
+        command="python -m nexus_graph.bench",
+        commit="0123456789",
+        machine=Machine("a processor", 2, 23.5, "Linux 6", "3.11.7", "ext4, 0.50 ms a sync"),
+        servers={
+            "postgres": "18.6",
+            "neo4j": "Neo4j",
+            "fsync": "on",
+            "synchronous_commit": "on",
+            "full_page_writes": "on",
+        },
+        plan={"clients": 32, "people": 5000, "seconds": 6.0},
+        measurements=measurements,
+        lag=Lag([0.0, 0.1], [0.2, 0.3]),
+        drained=True,
+        drift=0,
+    )
+
+
+@pytest.mark.parametrize(("share", "value"), [(0.0, 1), (0.5, 2), (0.51, 3), (0.75, 3), (0.99, 4), (1.0, 4)], ids=str)
+def test_quantile_is_the_nearest_rank(share: float, value: float) -> None:
+    assert quantile([1, 2, 3, 4], share) == value
+
+
+def test_quantile_of_nothing_is_not_a_number() -> None:
+    assert math.isnan(quantile([], 0.5))
+
+
+def test_a_measurement_counts_what_fell_into_the_window() -> None:
+    latencies = array("d", (0.001 * n for n in range(200, 0, -1)))
+    load = Load(2.0, latencies, requests=250, wrong=0, wrong_shown=(), cpu_seconds=0.004)
+    measurement = Measurement.of("rest", 0, load, cores={}, outcomes={})
+    assert measurement.rate == 100.0
+    assert measurement.latency_ms == {"p50_ms": 100.0, "p90_ms": 180.0, "p99_ms": 198.0, "p999_ms": 200.0}
+    assert measurement.generator_cpu_us == 20.0
+
+
+def test_a_ratio_is_the_median_of_the_rounds_ratios() -> None:
+    # The medians' ratio would be 100 / 100.
+    rates = {"rest": [100, 50, 300], "pgbench": [100, 100, 200]}
+    result = _result(*(_measured(arm, n, rate) for arm in rates for n, rate in enumerate(rates[arm])))
+    assert result.ratio(Ratio("rest", "pgbench")) == 1.0
+    assert result.ratio(Ratio("family", "rest")) is None
+
+
+def test_rounds_are_matched_by_number_whatever_the_order() -> None:
+    result = _result(
+        _measured("rest", 0, 10), _measured("pgbench", 1, 20), _measured("pgbench", 0, 10), _measured("rest", 1, 40)
+    )
+    assert result.ratio(Ratio("rest", "pgbench")) == 1.5
+
+
+def test_a_good_run_passes() -> None:
+    result = _result(_measured("rest", 0, 70), _measured("pgbench", 0, 100), _measured("graphql", 0, 28))
+    assert failures(result, mix=MIX) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"drift": 3}, "drift: 3 families"),
+        ({"drained": False}, "did not work off the outbox"),
+        ({"lag": Lag([0.0], [0.1] * 98 + [1.0] * 2)}, "relay lag p99 is 1.00 s"),
+        ({"lag": Lag([2.0], [])}, "relay lag p99 is 2.00 s"),
+    ],
+    ids=["drift", "backlog", "late probes", "old outbox"],
+)
+def test_what_is_wrong_with_the_graph_fails_the_run(changes: dict[str, object], said: str) -> None:
+    result = replace(_result(_measured("rest", 0, 100)), **changes)  # type: ignore[arg-type]
+    (failed,) = failures(result, mix=MIX)
+    assert said in failed
+
+
+def test_a_missed_floor_is_named() -> None:
+    result = _result(_measured("rest", 0, 69), _measured("pgbench", 0, 100), _measured("graphql", 0, 10))
+    assert failures(result, mix=MIX) == [
+        "rest / pgbench is 0.69, below its floor of 0.7",
+        "graphql / rest is 0.14, below its floor of 0.4",
+    ]
+
+
+def test_wrong_answers_fail_the_run_and_one_is_shown() -> None:
+    result = _result(_measured("rest", 0, 1), _measured("rest", 1, 1, wrong=2, wrong_shown=("this one", "that one")))
+    assert failures(result, mix=MIX) == ["rest: 2 wrong answers, such as this one"]
+
+
+def test_another_mix_fails_the_run() -> None:
+    unions = {"MATCHED": 0.5, "LINKED": 0.25, "CREATED": 0.2, "MERGED": 0.05}
+    result = _result(_measured("pgbench", 0, 1, outcomes=unions), _measured("family", 0, 1, outcomes={}))
+    assert failures(result, mix=MIX) == [
+        "pgbench: 20% of its requests were CREATED, not 15%",
+        "pgbench: 5% of its requests were MERGED, not 10%",
+    ]
+
+
+def test_the_expected_outcomes_are_the_mix() -> None:
+    assert expected_outcomes() == MIX
+
+
+def test_the_section_says_what_a_reader_needs() -> None:
+    result = _result(_measured("rest", 0, 1_234), _measured("rest", 1, 2_000), _measured("rest", 2, 1_000))
+    text = report.markdown(result, [])
+    assert "## 2026-01-02 03:04 UTC, commit 0123456789" in text
+    assert "fsync=on, synchronous_commit=on, full_page_writes=on" in text
+    assert "| rest | 1,234 | 1,000 | 2,000 | 1.00 | 3.00 | 20 |" in text
+    assert "| processors in use | rest |" in text
+    assert "| api | 0.90 |" in text
+    assert "| rest / pgbench | not measured | at least 0.7 |" in text
+    assert "All floors held." in text
+    assert "**Missed:** one; two." in report.markdown(result, ["one", "two"])
+
+
+def test_all_figures_are_json() -> None:
+    raw = json.loads(json.dumps(report.raw(_result(_measured("rest", 0, 5)), ["why"])))
+    assert raw["measurements"][0]["rate"] == 5
+    assert raw["ratios"]["rest / pgbench"] is None
+    assert raw["failures"] == ["why"]
+
+
+def test_every_round_begins_with_another_arm() -> None:
+    plan = Plan(arms=("rest", "echo", "family"))
+    assert [plan.arms_of_round(number)[0] for number in range(4)] == ["rest", "echo", "family", "rest"]
+    assert all(sorted(plan.arms_of_round(number)) == ["echo", "family", "rest"] for number in range(4))
+
+
+def test_an_unknown_arm_is_refused() -> None:
+    with pytest.raises(BenchError, match="unknown arms: rset"):
+        Plan(arms=("rset",))

@@ -1,0 +1,161 @@
+"""The gate: what it measures, what it refuses, and that it is quick whatever the document."""
+
+from contextlib import suppress
+from time import process_time
+
+import pytest
+from graphql import get_introspection_query, parse
+
+from nexus_graph.api.graphql import gate
+from nexus_graph.api.graphql.documents import Documents, RequestError
+from nexus_graph.api.graphql.schema import schema
+from nexus_graph.config import Settings
+
+SETTINGS = Settings(
+    graphql_depth_max=4,
+    graphql_introspection_depth_max=6,
+    graphql_fields_max=20,
+    graphql_aliases_max=3,
+    graphql_root_fields_max=2,
+    graphql_directives_max=3,
+)
+
+
+def passed_limit(document: str, settings: Settings = SETTINGS) -> str | None:
+    try:
+        gate.check(parse(document), settings)
+    except gate.LimitPassed as passed:
+        return passed.limit
+    return None
+
+
+def bomb(fragments: int) -> str:
+    """Each fragment spreads the next one twice."""
+    chain = " ".join(f"fragment F{n} on Query {{...F{n + 1} ...F{n + 1}}}" for n in range(fragments))
+    return f"{{...F0}} {chain} fragment F{fragments} on Query {{__typename}}"
+
+
+@pytest.mark.parametrize(
+    ("document", "limit"),
+    [
+        ("{a{b{c{d}}}}", None),
+        ("{a{b{c{d{e}}}}}", "depth"),
+        ("{...A} fragment A on Q {a{...B}} fragment B on Q {b{c{d}}}", None),
+        ("{...A} fragment A on Q {a{...B}} fragment B on Q {b{c{d{e}}}}", "depth"),
+        # B is met near the root first: what is remembered of it must hold further down too.
+        ("{...B a{b{...B}}} fragment B on Q {c{d}}", None),
+        ("{...B a{b{c{...B}}}} fragment B on Q {c{d}}", "depth"),
+        ("{a{... on Q {b{... on Q {c{d}}}}}}", None),
+        ("{a b}", None),
+        ("{a b c}", "rootFields"),
+        ("{...A ...A} fragment A on Q {a b}", "rootFields"),
+        ("{a{x: b y: c z: d}}", None),
+        ("{a{w: b x: b y: c z: d}}", "aliases"),
+        ("{a{...A ...A}} fragment A on Q {x: b y: c}", "aliases"),
+        ("{a @x @x @x}", None),
+        ("{a @x @x @x @x}", "directives"),
+        ("query @x {a @x ...A @x} fragment A on Q @x {b}", "directives"),
+        ("query ($a: A @x @x @x @x) {a}", "directives"),
+        ("{a{" + "b " * 19 + "}}", None),
+        ("{a{" + "b " * 20 + "}}", "fields"),
+        ("{a{" + "...A " * 7 + "}} fragment A on Q {b c d}", "fields"),
+        ("{...A} fragment A on Q {...B} fragment B on Q {...A}", "fragmentCycles"),
+        ("{a} fragment A on Q {...A}", "fragmentCycles"),
+        ("{...Undefined}", None),
+        ("query A {a} query B {a{b{c{d{e}}}}}", "depth"),
+        ("{__schema{a{b{c{d{e}}}}}}", None),
+        ("{__schema{a{b{c{d{e{f}}}}}}}", "introspectionDepth"),
+        ("{__schema{...T}} fragment T on T {a{b{c{d{e{f}}}}}}", "introspectionDepth"),
+    ],
+)
+def test_limits(document: str, limit: str | None) -> None:
+    assert passed_limit(document) == limit
+
+
+def test_the_usual_introspection_passes_the_usual_limits() -> None:
+    Documents(schema(), Settings()).prepare(get_introspection_query())
+
+
+@pytest.mark.parametrize("fragments", [5, 14, 30, 60])
+def test_doubling_fragments_cost_arithmetic(fragments: int) -> None:
+    documents = Documents(schema(), Settings())
+    documents.prepare("{__typename}")  # what the first document of a process costs is another matter
+    before = process_time()
+    with pytest.raises(RequestError) as caught:
+        documents.prepare(bomb(fragments))
+    assert process_time() - before < 0.05
+    assert caught.value.status == 422
+    assert caught.value.errors[0]["extensions"]["code"] == "LIMIT_EXCEEDED"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "{" * 333 + "a" + "}" * 333,
+        "{a" * 300 + "}" * 300,
+        "{contactFamily(by:{contactId:1}){" + "version " * 900 + "}}",
+        "{contactFamily(by:{contactId:1}){" + "id version " * 450 + "}}",
+        "query{" + " ".join(f"__typename @include(if: true) #{n}\n" for n in range(150)) + "}",
+        "{a(b:" + "[" * 450 + "]" * 450 + ")}",
+        "".join(f"query Q{n} {{__typename}} " for n in range(180)),
+        "#" * 14_000 + "\n{__typename}",
+        "#\n" * 7_000 + "{__typename}",
+        '{a(b: "' + "\\u0041" * 2_000 + '")}',
+        "{...F0}" + "".join(f"fragment F{n} on Query{{...F{n + 1}}}" for n in range(120)),
+    ],
+    ids=lambda document: document[:24],
+)
+def test_no_document_of_the_allowed_size_is_slow(document: str) -> None:
+    documents = Documents(schema(), Settings())
+    documents.prepare("{__typename}")
+    before = process_time()
+    with suppress(RequestError):
+        documents.prepare(document)
+    assert process_time() - before < 0.15
+
+
+def test_prepared_documents_are_remembered_and_forgotten() -> None:
+    documents = Documents(schema(), Settings(graphql_documents_remembered=2))
+    first = documents.prepare("{__typename}")
+    assert documents.prepare("{__typename}") is first
+    documents.prepare("{a: __typename}")
+    documents.prepare("{b: __typename}")
+    assert documents.prepare("{__typename}") is not first
+
+
+@pytest.mark.parametrize(
+    ("document", "status", "code"),
+    [
+        ("{", 400, "GRAPHQL_PARSE_FAILED"),
+        ("{a: 5}", 400, "GRAPHQL_PARSE_FAILED"),
+        ("{unknown}", 422, "GRAPHQL_VALIDATION_FAILED"),
+        ("{__typename} #" + "x" * 15_000, 422, "LIMIT_EXCEEDED"),
+    ],
+)
+def test_documents_that_cannot_be_executed(document: str, status: int, code: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        Documents(schema(), Settings()).prepare(document)
+    assert caught.value.status == status
+    assert caught.value.errors[0]["extensions"]["code"] == code
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        '{contact(id: "ada@example.com" "ada@example.com")}',
+        '{contactFamily(by: {contactId: {a: "ada@example.com"}}) {id}}',
+        '{contactFamily(by: {email: "ada@example.com", contactId: "ada@example.com"}) {id}}',
+        '{contactFamily(by: "ada@example.com") {id}}',
+        'mutation {identify(input: {emial: "ada@example.com"}) {__typename}}',
+        '{contactFamily(by: {contactId: "1"}, atLeast: "ada@example.com") {id}}',
+        '{contactFamily(by: {contactId: "1"}, source: "ada@example.com") {id}}',
+        'query ($id: ID! = ["ada@example.com"]) {contact(id: $id) {id}}',
+        '{contact(id: """ada@example.com""" """ada@example.com""") {id}}',
+    ],
+)
+def test_refusals_repeat_no_value_and_suggest_nothing(document: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        Documents(schema(), Settings()).prepare(document)
+    told = str(caught.value.errors)
+    assert "ada" not in told
+    assert "Did you mean" not in told

@@ -1,0 +1,84 @@
+"""The one error table, and the ids that tie an answer to the log."""
+
+import inspect
+import json
+from uuid import UUID
+
+import pytest
+
+from nexus_graph import errors
+from nexus_graph.api.middleware import RequestId
+from nexus_graph.api.responses import Failure, failure_of, graphql_extensions, problem
+
+CORRELATION = "7b0c2f4e-6d51-4a8e-9e33-0b8f5f8d2a10"
+
+
+EVERY_ERROR = [
+    value
+    for _, value in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(value, errors.NexusError) and value is not errors.NexusError
+]
+
+
+@pytest.mark.parametrize("error_type", EVERY_ERROR, ids=lambda error_type: error_type.__name__)
+def test_every_error_has_an_answer_on_both_transports(error_type: type[errors.NexusError]) -> None:
+    failure = failure_of(error_type("why", field="email"))
+    told = json.loads(problem(failure, CORRELATION))
+    assert told.keys() == {"type", "title", "status", "code", "detail", "errors", "correlationId"}
+    assert told["status"] == error_type.status
+    assert 400 <= told["status"] <= 503
+    assert told["code"] == error_type.code == graphql_extensions(failure, CORRELATION)["code"]
+    assert told["detail"] == "why"
+    assert told["errors"][0] == {"field": "email", "message": "why"}
+
+
+def test_a_missing_identifier_names_both_fields() -> None:
+    failure = failure_of(errors.IdentifierMissing("say one"))
+    assert [fault["field"] for fault in json.loads(problem(failure, CORRELATION))["errors"]] == ["email", "phoneNumber"]
+    assert graphql_extensions(failure, CORRELATION) == {"code": "BAD_USER_INPUT", "fields": ("email", "phoneNumber")}
+
+
+def test_trouble_says_when_to_come_back() -> None:
+    failure = failure_of(errors.Overloaded("full"))
+    assert failure.headers() == [(b"retry-after", b"1")]
+    assert graphql_extensions(failure, CORRELATION) == {"code": "OVERLOADED", "retryAfterSeconds": 1}
+    assert failure_of(errors.NotFound("no")).headers() == []
+
+
+def test_the_unexpected_is_masked_and_logged_by_type_and_place(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        raise ValueError("ada@example.com")
+    except ValueError as error:
+        failure = failure_of(error)
+    assert failure == Failure(500, "INTERNAL", "Internal error")
+    assert graphql_extensions(failure, CORRELATION) == {"code": "INTERNAL", "correlationId": CORRELATION}
+    logged = "".join(capsys.readouterr())
+    assert "ValueError" in logged
+    assert "test_responses.py" in logged
+    assert "ada" not in logged
+
+
+@pytest.mark.parametrize("given", [CORRELATION, CORRELATION.upper()])
+def test_a_callers_uuid_is_the_requests_uuid(given: str) -> None:
+    request_id = RequestId(given.encode())
+    assert request_id.text == given
+    assert request_id.uuid == UUID(given)
+
+
+def test_a_callers_harmless_id_is_kept_beside_a_uuid_of_ours() -> None:
+    request_id = RequestId(b"trace_1.a-B")
+    assert request_id.text == "trace_1.a-B"
+    assert request_id.uuid.version == 4
+    assert request_id.uuid == request_id.uuid
+
+
+@pytest.mark.parametrize(
+    "given",
+    [None, b"", b"a b", b"ada@example.com", b"x" * 65, b"a\nb", b"\xff", b"{}"],
+    ids=lambda given: ascii(given)[:16],
+)
+def test_any_other_id_is_replaced(given: bytes | None) -> None:
+    request_id = RequestId(given)
+    assert request_id.text == str(request_id.uuid)
+    assert request_id.uuid.version == 4
+    assert RequestId(None).uuid != request_id.uuid

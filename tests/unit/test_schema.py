@@ -1,0 +1,118 @@
+"""The schema as clients see it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from graphql import (
+    GraphQLEnumType,
+    GraphQLInputObjectType,
+    GraphQLInterfaceType,
+    GraphQLNamedType,
+    GraphQLObjectType,
+    is_introspection_type,
+    is_specified_scalar_type,
+)
+
+from nexus_graph.api.graphql.documents import Documents, RequestError
+from nexus_graph.api.graphql.schema import schema, sdl
+from nexus_graph.config import Settings
+from nexus_graph.statements import GRAPHQL_SCHEMA
+
+
+def test_the_committed_schema_is_the_codes() -> None:
+    assert GRAPHQL_SCHEMA.read_text(encoding="utf-8") == sdl(), "run `make schema` and look at the difference"
+
+
+def named_types() -> Iterator[GraphQLNamedType]:
+    for type_ in schema().type_map.values():
+        if not is_introspection_type(type_) and not is_specified_scalar_type(type_):
+            yield type_
+
+
+def descriptions(type_: GraphQLNamedType) -> Iterator[tuple[str, str | None]]:
+    yield type_.name, type_.description
+    if isinstance(type_, GraphQLObjectType | GraphQLInterfaceType):
+        for name, field in type_.fields.items():
+            yield f"{type_.name}.{name}", field.description
+            for argument_name, argument in field.args.items():
+                yield f"{type_.name}.{name}({argument_name}:)", argument.description
+    if isinstance(type_, GraphQLInputObjectType):
+        for name, input_field in type_.fields.items():
+            yield f"{type_.name}.{name}", input_field.description
+    if isinstance(type_, GraphQLEnumType):
+        for name, value in type_.values.items():
+            yield f"{type_.name}.{name}", value.description
+
+
+def test_everything_is_described() -> None:
+    told = [pair for type_ in named_types() for pair in descriptions(type_)]
+    assert len(told) > 60
+    assert [name for name, description in told if not description] == []
+
+
+def test_names_that_clients_rely_on(project: Path) -> None:
+    def fields(name: str) -> dict[str, str]:
+        type_ = schema().type_map[name]
+        assert isinstance(type_, GraphQLObjectType | GraphQLInterfaceType | GraphQLInputObjectType)
+        return {field: str(found.type) for field, found in type_.fields.items()}
+
+    assert fields("Query") == {"contactFamily": "ContactFamily", "contact": "Contact", "node": "Node"}
+    assert fields("Mutation") == {"identify": "IdentifyResult!"}
+    assert fields("IdentifyInput") == {"email": "EmailAddress", "phoneNumber": "PhoneNumber"}
+    assert fields("FamilyLookup") == {"contactId": "ID", "email": "EmailAddress", "phoneNumber": "PhoneNumber"}
+    assert fields("IdentifySuccess") == {
+        "outcome": "IdentifyOutcome!",
+        "reason": "RefusalReason",
+        "family": "ContactFamily!",
+        "version": "BigInt!",
+    }
+    assert fields("ContactFamily") == {
+        "id": "ID!",
+        "version": "BigInt!",
+        "source": "FamilySource!",
+        "emails": "[String!]!",
+        "phoneNumbers": "[String!]!",
+        "primaryContact": "Contact!",
+        "secondaryContacts": "ContactConnection!",
+    }
+    assert fields("Contact") == {
+        "id": "ID!",
+        "databaseId": "BigInt!",
+        "email": "String",
+        "phoneNumber": "String",
+        "linkPrecedence": "LinkPrecedence!",
+        "createdAt": "DateTime!",
+    }
+    assert fields("ContactConnection") == {
+        "nodes": "[Contact!]!",
+        "edges": "[ContactEdge!]!",
+        "pageInfo": "PageInfo!",
+        "totalCount": "Int!",
+    }
+    assert fields("UserError") == {"code": "UserErrorCode!", "message": "String!", "field": "String"}
+    assert fields("TemporarilyUnavailableError") == {**fields("UserError"), "retryAfterSeconds": "Int!"}
+
+
+@pytest.mark.parametrize(
+    ("document", "allowed"),
+    [
+        ("mutation ($email: String) {identify(input: {email: $email}) {__typename}}", True),
+        ("mutation ($email: String!) {identify(input: {email: $email}) {__typename}}", True),
+        ("mutation ($phone: Int) {identify(input: {phoneNumber: $phone}) {__typename}}", True),
+        ("mutation ($email: EmailAddress) {identify(input: {email: $email}) {__typename}}", True),
+        ("query ($email: String!) {contactFamily(by: {email: $email}) {id}}", True),
+        ("query ($email: String) {contactFamily(by: {email: $email}) {id}}", False),
+        ("mutation ($email: Int) {identify(input: {email: $email}) {__typename}}", False),
+        ("mutation ($email: [String]) {identify(input: {email: $email}) {__typename}}", False),
+        ("query ($id: Boolean!) {contact(id: $id) {id}}", False),
+        ("query ($at: String) {contactFamily(by: {contactId: 1}, atLeast: $at) {id}}", False),
+    ],
+)
+def test_strings_may_stand_for_identifiers_and_for_nothing_else(document: str, allowed: bool) -> None:  # noqa: FBT001
+    documents = Documents(schema(), Settings())
+    if allowed:
+        documents.prepare(document)
+    else:
+        with pytest.raises(RequestError):
+            documents.prepare(document)
