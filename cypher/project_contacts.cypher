@@ -1,6 +1,7 @@
 // Second step of a projection: the contacts of the families taken, their properties, and exactly their edges.
-// A contact's version is that of the family which brought it where it is: an older state of the family it left does not
-// take it back. Edges that are right already are not touched; if one is wrong, all of that contact's are made anew.
+// A contact carries the version of its family's newest state: an older state of a family it has left, and may have come
+// back from, does not take it away. Edges that are right already are not touched; if one is wrong, all of that contact's
+// are made anew.
 // Parameters: $families [{id, version, ids, emails, phones, micros}], the primary first; the lists are parallel.
 // Returns the element ids of identifiers that lost an edge, for drop_orphans.
 // Relies on constraints family_id, contact_id, email_value, phone_value.
@@ -14,7 +15,7 @@ SET c.id = state.ids[place]
 WITH f, state, place, c, state.emails[place] AS email, state.phones[place] AS phone,
      (state.micros[place] % 1000000 + 1000000) % 1000000 AS fraction
 WHERE coalesce(c.version, -1) <= state.version
-SET c.email = email, c.phoneNumber = phone,
+SET c.version = state.version, c.email = email, c.phoneNumber = phone,
     c.linkPrecedence = CASE place WHEN 0 THEN 'primary' ELSE 'secondary' END,
     c.createdAt = datetime.fromEpoch((state.micros[place] - fraction) / 1000000, fraction * 1000)
 WITH f, state, place, c, email, phone
@@ -35,8 +36,7 @@ WITH f, state, place, c, email, phone, edges, right, identifiers,
      1 + CASE WHEN place > 0 THEN 1 ELSE 0 END
        + CASE WHEN email IS NULL THEN 0 ELSE 1 END
        + CASE WHEN phone IS NULL THEN 0 ELSE 1 END AS wanted
-WHERE c.version IS NULL OR size(edges) <> wanted OR right <> wanted
-SET c.version = state.version
+WHERE size(edges) <> wanted OR right <> wanted
 FOREACH (edge IN edges | DELETE edge)
 CREATE (c)-[:IN_FAMILY]->(f)
 FOREACH (_ IN CASE WHEN place > 0 THEN [1] ELSE [] END |

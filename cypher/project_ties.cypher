@@ -1,5 +1,5 @@
 // Third step of a projection: the evidence of the families taken, as edges from email to phone.
-// An edge names its family, and the version that gave it to that family: no older state of another takes it back.
+// An edge carries its family and the version of that family's newest state: no older state of another takes it away.
 // Parameters: $families [{id, version, pairs [[email, phone]], tie_micros, tie_requests}]; the lists are parallel.
 // Relies on constraints family_id, email_value, phone_value.
 UNWIND $families AS state
@@ -13,7 +13,6 @@ SET e.value = state.pairs[place][0]
 MERGE (e)-[tie:SEEN_WITH]->(p)
 WITH tie, state, place, (state.tie_micros[place] % 1000000 + 1000000) % 1000000 AS fraction
 WHERE coalesce(tie.version, -1) <= state.version
-SET tie.version = CASE WHEN tie.family = state.id THEN coalesce(tie.version, state.version) ELSE state.version END,
-    tie.family = state.id,
+SET tie.version = state.version, tie.family = state.id,
     tie.at = datetime.fromEpoch((state.tie_micros[place] - fraction) / 1000000, fraction * 1000),
     tie.request = state.tie_requests[place]

@@ -22,8 +22,8 @@ from nexus_graph.devstack import jars
 from nexus_graph.devstack.neo4j import USER, Neo4j, archive_path, java_arguments, java_environment
 from nexus_graph.devstack.ports import PortLeases
 from nexus_graph.devstack.process import ChildProcess, Command, Say, StackError, describe_exit
+from nexus_graph.statements import cypher
 
-TRAINING = Path(__file__).with_name("training.cypher")
 TRAINING_PASSWORD = "of a throw-away server"  # noqa: S105 - reachable on loopback for half a minute, and empty
 TIMEOUT_SECONDS = 300.0  # with idle time only, on a busy machine, it can take long
 
@@ -137,7 +137,7 @@ async def _well_ended(process: ChildProcess) -> None:
 async def _query(server: Neo4j) -> None:
     import neo4j
 
-    text = "\n".join(line for line in TRAINING.read_text().splitlines() if not line.startswith("//"))
+    text = "\n".join(line for line in cypher("training").splitlines() if not line.startswith("//"))
     async with neo4j.AsyncGraphDatabase.driver(server.uri, auth=(USER, TRAINING_PASSWORD)) as driver:
         for statement in text.split(";"):
             if statement.strip():
