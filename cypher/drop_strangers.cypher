@@ -1,10 +1,15 @@
 // Repair only: what the graph shows and the record does not have.
-// Parameters: $contacts, ids; $nodes and $ties, element ids.
-// Returns the element ids of identifiers that lost an edge, for drop_orphans. Relies on constraint contact_id.
+// Parameters: $contacts and $families, ids; $nodes and $ties, element ids.
+// Returns the element ids of identifiers that lost an edge, for drop_orphans. Relies on constraints contact_id, family_id.
 CALL () {
   UNWIND $contacts AS id
   MATCH (c:Contact {id: id})
   RETURN collect(c) AS contacts
+}
+CALL () {
+  UNWIND $families AS id
+  MATCH (f:Family {id: id})
+  RETURN collect(f) AS families
 }
 CALL () {
   UNWIND $nodes AS id
@@ -18,7 +23,7 @@ CALL () {
   WHERE elementId(tie) = id
   RETURN collect(tie) AS ties, collect(e) + collect(p) AS ends
 }
-WITH contacts + nodes AS strangers, ties, ends
+WITH contacts + families + nodes AS strangers, ties, ends
 CALL (strangers) {
   UNWIND strangers AS stranger
   MATCH (stranger)-[:HAS_EMAIL|HAS_PHONE]->(identifier)

@@ -3,19 +3,19 @@
 // Returns the element ids of identifiers that lost an edge, for drop_orphans.
 // Relies on index seen_with_family, constraint family_id.
 UNWIND $families AS state
-MATCH (e)-[tie:SEEN_WITH {family: state.id}]->(p)
-WITH state, e, p, collect(tie) AS ties
-WITH state, e, p, CASE WHEN [e.value, p.value] IN state.pairs THEN ties[1..] ELSE ties END AS strays
-WHERE size(strays) > 0
-MATCH (f:Family {id: state.id})
-WHERE f.version = state.version
+MATCH (e)-[seen:SEEN_WITH {family: state.id}]->(p)
+WITH state.id AS family, state.version AS version, e, p,
+     CASE WHEN [e.value, p.value] IN state.pairs THEN 1 ELSE 0 END AS wanted, count(seen) AS ties
+WHERE ties > wanted
+MATCH (f:Family {id: family})
+WHERE f.version = version
 SET e.value = e.value
-WITH state, e, p, strays
-UNWIND strays AS tie
+WITH DISTINCT family, e, p, wanted
 // Asked again now that the lock is held: a newer family may have taken it in the meantime.
-WITH state, e, p, tie
-WHERE tie.family = state.id
-DELETE tie
+MATCH (e)-[tie:SEEN_WITH {family: family}]->(p)
+WITH e, p, wanted, collect(tie) AS found
+WITH e, p, found[wanted..] AS strays
+FOREACH (tie IN strays | DELETE tie)
 WITH e, p
 UNWIND [e, p] AS identifier
 RETURN collect(DISTINCT elementId(identifier)) AS loose

@@ -9,38 +9,40 @@ UNWIND $families AS state
 MATCH (f:Family {id: state.id})
 WHERE f.version = state.version
 UNWIND range(0, size(state.ids) - 1) AS place
-MERGE (c:Contact {id: state.ids[place]})
+// Only what a contact needs goes on: a row that kept its state would be counted as large as its whole family.
+WITH f, state.version AS version, state.ids[0] AS primary, place > 0 AS secondary, state.ids[place] AS id,
+     state.emails[place] AS email, state.phones[place] AS phone, state.micros[place] AS micros
+MERGE (c:Contact {id: id})
 // The write lock, before the comparison.
-SET c.id = state.ids[place]
-WITH f, state, place, c, state.emails[place] AS email, state.phones[place] AS phone,
-     (state.micros[place] % 1000000 + 1000000) % 1000000 AS fraction
-WHERE coalesce(c.version, -1) <= state.version
-SET c.version = state.version, c.email = email, c.phoneNumber = phone,
-    c.linkPrecedence = CASE place WHEN 0 THEN 'primary' ELSE 'secondary' END,
-    c.createdAt = datetime.fromEpoch((state.micros[place] - fraction) / 1000000, fraction * 1000)
-WITH f, state, place, c, email, phone
-CALL (f, state, place, c, email, phone) {
+SET c.id = id
+WITH f, c, version, primary, secondary, email, phone, micros, (micros % 1000000 + 1000000) % 1000000 AS fraction
+WHERE coalesce(c.version, -1) <= version
+SET c.version = version, c.email = email, c.phoneNumber = phone,
+    c.linkPrecedence = CASE WHEN secondary THEN 'secondary' ELSE 'primary' END,
+    c.createdAt = datetime.fromEpoch((micros - fraction) / 1000000, fraction * 1000)
+WITH f, c, primary, secondary, email, phone
+CALL (f, c, primary, secondary, email, phone) {
   MATCH (c)-[edge:IN_FAMILY|LINKED_TO|HAS_EMAIL|HAS_PHONE]->(end)
   RETURN collect(edge) AS edges,
          count(DISTINCT CASE
            WHEN CASE type(edge)
              WHEN 'IN_FAMILY' THEN end = f
-             WHEN 'LINKED_TO' THEN place > 0 AND end:Contact AND end.id = state.id
+             WHEN 'LINKED_TO' THEN secondary AND end:Contact AND end.id = primary
              WHEN 'HAS_EMAIL' THEN end:Email AND end.value = email
              ELSE end:Phone AND end.value = phone
            END THEN type(edge)
          END) AS right,
          collect(CASE WHEN end:Email OR end:Phone THEN end END) AS identifiers
 }
-WITH f, state, place, c, email, phone, edges, right, identifiers,
-     1 + CASE WHEN place > 0 THEN 1 ELSE 0 END
+WITH f, c, primary, secondary, email, phone, edges, right, identifiers,
+     1 + CASE WHEN secondary THEN 1 ELSE 0 END
        + CASE WHEN email IS NULL THEN 0 ELSE 1 END
        + CASE WHEN phone IS NULL THEN 0 ELSE 1 END AS wanted
 WHERE size(edges) <> wanted OR right <> wanted
 FOREACH (edge IN edges | DELETE edge)
 CREATE (c)-[:IN_FAMILY]->(f)
-FOREACH (_ IN CASE WHEN place > 0 THEN [1] ELSE [] END |
-  MERGE (head:Contact {id: state.id})
+FOREACH (id IN CASE WHEN secondary THEN [primary] ELSE [] END |
+  MERGE (head:Contact {id: id})
   CREATE (c)-[:LINKED_TO]->(head))
 FOREACH (value IN CASE WHEN email IS NULL THEN [] ELSE [email] END |
   MERGE (e:Email {value: value})

@@ -6,13 +6,15 @@ UNWIND $families AS state
 MATCH (f:Family {id: state.id})
 WHERE f.version = state.version
 UNWIND range(0, size(state.pairs) - 1) AS place
-MERGE (e:Email {value: state.pairs[place][0]})
-MERGE (p:Phone {value: state.pairs[place][1]})
+// Only what a tie needs goes on: a row that kept its state would be counted as large as its whole family.
+WITH f.id AS family, state.version AS version, state.pairs[place][0] AS email, state.pairs[place][1] AS phone,
+     state.tie_micros[place] AS micros, state.tie_requests[place] AS request
+MERGE (e:Email {value: email})
+MERGE (p:Phone {value: phone})
 // The write lock of all ties of this email, before the comparison.
-SET e.value = state.pairs[place][0]
+SET e.value = email
 MERGE (e)-[tie:SEEN_WITH]->(p)
-WITH tie, state, place, (state.tie_micros[place] % 1000000 + 1000000) % 1000000 AS fraction
-WHERE coalesce(tie.version, -1) <= state.version
-SET tie.version = state.version, tie.family = state.id,
-    tie.at = datetime.fromEpoch((state.tie_micros[place] - fraction) / 1000000, fraction * 1000),
-    tie.request = state.tie_requests[place]
+WITH tie, family, version, micros, request, (micros % 1000000 + 1000000) % 1000000 AS fraction
+WHERE coalesce(tie.version, -1) <= version
+SET tie.version = version, tie.family = family, tie.request = request,
+    tie.at = datetime.fromEpoch((micros - fraction) / 1000000, fraction * 1000)

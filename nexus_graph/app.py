@@ -70,7 +70,6 @@ def create_app(settings: Settings) -> Starlette:
 
 def serve(settings: Settings, *, host: str, port: int) -> int:
     """Serve until SIGINT or SIGTERM; the exit code. Answers what was accepted before it stops."""
-    configure_logging(settings.log_level)
     if settings.auth != "off" and not _is_loopback(host):
         return _cannot(
             CANNOT_BE_USED_SO,
@@ -81,6 +80,7 @@ def serve(settings: Settings, *, host: str, port: int) -> int:
         listener = listen(host, port, backlog=settings.accept_backlog)
     except OSError as error:
         return _cannot(CANNOT_START, f"cannot listen on {host} port {port}: {error.strerror}")
+    configure_logging(settings.log_level)
     with listener:
         try:
             _Server(server_config(create_app(settings), settings)).run(sockets=[listener])

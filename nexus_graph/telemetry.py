@@ -18,7 +18,7 @@ BATCH_SIZE = Histogram(
 )
 QUEUE_WAIT = Histogram("nexus_queue_wait_seconds", "Wait for a batch", ["queue"], buckets=_LATENCY_SECONDS)
 FAMILY_READS = Counter("nexus_family_reads_total", "Family reads by the store that answered", ["source", "fallback"])
-GRAPH_READS_IN_DOUBT = Counter("nexus_graph_reads_in_doubt_total", "Walks that the graph could not vouch for", ["cause"])
+GRAPH_READS_IN_DOUBT = Counter("nexus_graph_reads_in_doubt_total", "Walks that the graph cannot vouch for", ["cause"])
 
 OUTBOX_DEPTH = Gauge("nexus_outbox_depth", "Rows that the graph has still to hear of")
 OUTBOX_OLDEST_AGE = Gauge("nexus_outbox_oldest_age_seconds", "Age of the oldest such row")

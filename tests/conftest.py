@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import asyncpg
 import httpx2
@@ -23,15 +24,18 @@ _numbers = count(1)
 
 
 @pytest.fixture(scope="session")
-async def servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StackUrls]:
-    # Not /tmp/pytest-…: PostgreSQL's own user must be able to pass through where tests run as root.
-    data_dir = tmp_path_factory.mktemp("stack")
-    # Durability is the subject of tests that ask for it with servers of their own.
-    options = StackOptions(
-        data_dir=data_dir, servers_only=True, quiet=True, postgres_settings={"fsync": "off", "max_connections": "200"}
-    )
-    async with Stack(options) as stack:
-        yield stack.urls
+async def servers() -> AsyncIterator[StackUrls]:
+    # Not pytest's own temporary folder: each new session of pytest shuts PostgreSQL's user out of all earlier ones.
+    with TemporaryDirectory(prefix="nexus-test-", ignore_cleanup_errors=True) as data_dir:
+        # Durability is the subject of tests that ask for it with servers of their own.
+        options = StackOptions(
+            data_dir=Path(data_dir),
+            servers_only=True,
+            quiet=True,
+            postgres_settings={"fsync": "off", "max_connections": "200"},
+        )
+        async with Stack(options) as stack:
+            yield stack.urls
 
 
 @pytest.fixture(scope="session")

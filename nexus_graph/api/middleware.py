@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Final
 from uuid import UUID
 
+from prometheus_client import Histogram
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -67,12 +68,9 @@ def request_id(scope: Scope) -> RequestId:
 
 
 def header(scope: Scope, wanted: bytes) -> bytes | None:
-    """The first header of this lower-case name."""
-    for name, value in scope["headers"]:
-        if name == wanted:
-            found: bytes = value
-            return found
-    return None
+    """The header of this lower-case name, its lines joined as one list; None if there is none."""
+    found = [value for name, value in scope["headers"] if name == wanted]
+    return b",".join(found) if found else None
 
 
 class Envelope:
@@ -82,11 +80,7 @@ class Envelope:
         self._app = app
         self._settings = settings
         self._templates = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
-        self._durations = {
-            (template, status_class): REQUEST_DURATION.labels(template, f"{status_class}xx")
-            for template in (*self._templates.values(), _NO_ROUTE)
-            for status_class in range(1, 6)
-        }
+        self._durations: dict[tuple[str, int], Histogram] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -128,7 +122,10 @@ class Envelope:
 
     def _observe(self, scope: Scope, status: int, seconds: float) -> None:
         template = self._templates.get(scope["endpoint"], _NO_ROUTE) if "endpoint" in scope else _NO_ROUTE
-        self._durations[template, (status or 500) // 100].observe(seconds)
+        answered = template, (status or 500) // 100
+        if answered not in self._durations:
+            self._durations[answered] = REQUEST_DURATION.labels(template, f"{answered[1]}xx")
+        self._durations[answered].observe(seconds)
         if status >= 500 or status == 0:
             _LOG.error("request_failed", route=template, status=status, seconds=round(seconds, 4))
         elif seconds > self._settings.slow_request_seconds:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from time import monotonic
 from typing import Any, Final, cast
 
@@ -38,7 +39,8 @@ class Health:
         """Which servers answer, by name."""
         if monotonic() - self._asked_at > self._remembered_seconds:
             if self._asking is None or self._asking.done():
-                self._asking = asyncio.create_task(self._ask())
+                # On behalf of no request in particular: its log lines carry nobody's correlation id.
+                self._asking = asyncio.get_running_loop().create_task(self._ask(), context=Context())
             await asyncio.shield(self._asking)
         return self._up
 

@@ -18,8 +18,9 @@ from rich.console import Console
 
 from nexus_graph.bench import report
 from nexus_graph.bench.pgbench import PgbenchError
+from nexus_graph.bench.record import expected_shares
 from nexus_graph.bench.report import Result
-from nexus_graph.bench.run import ARMS, BenchError, Plan, expected_outcomes, run
+from nexus_graph.bench.run import ARMS, BenchError, Plan, run
 from nexus_graph.devstack.process import StackError
 
 FAILED = 1
@@ -58,7 +59,7 @@ def bench(
         console.print(str(error), style="red", markup=False)
         raise typer.Exit(WRONG_OPTIONS) from None
     result = _run(plan, console)
-    failed = report.failures(result, mix=expected_outcomes())
+    failed = report.failures(result, mix=expected_shares())
     if json_file is not None:
         json_file.write_text(json.dumps(report.raw(result, failed), indent=1) + "\n", encoding="utf-8")
     if append:

@@ -6,7 +6,7 @@ family is then asked of the graph until it has the version that was written.
 
 import asyncio
 from time import perf_counter
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 from uuid import UUID
 
 from neo4j import AsyncDriver, Query, RoutingControl
@@ -25,15 +25,23 @@ PROBE_REQUEST: Final = UUID("00000000-0000-4000-8000-0000be4c4a6e")
 """The request id of every probe's write: by it they are told from the load's."""
 
 
+class Sight(NamedTuple):
+    """How late the graph was, once."""
+
+    arm: str
+    """Under which load."""
+    seconds: float
+
+
 class LagWatch:
-    """Watches while it is open; what it sees counts only while `counting`."""
+    """Watches while it is open; what it sees counts only while `arm` says under which load."""
 
     def __init__(self, pool: Pool, driver: AsyncDriver) -> None:
         self._pool = pool
         self._driver = driver
-        self.counting = False
-        self.outbox_ages_seconds: list[float] = []
-        self.probe_lags_seconds: list[float] = []
+        self.arm: str | None = None
+        self.outbox_ages: list[Sight] = []
+        self.probe_lags: list[Sight] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._probes = 0
 
@@ -65,18 +73,18 @@ class LagWatch:
 
     async def _sample(self) -> None:
         while True:
-            counts = self.counting
+            arm = self.arm
             age_seconds = await self._outbox_age_seconds()
-            if counts:
-                self.outbox_ages_seconds.append(age_seconds)
+            if arm is not None:
+                self.outbox_ages.append(Sight(arm, age_seconds))
             await asyncio.sleep(SAMPLE_SECONDS)
 
     async def _probe(self) -> None:
         while True:
-            counts = self.counting
+            arm = self.arm
             lag_seconds = await self._probed_lag_seconds()
-            if counts:
-                self.probe_lags_seconds.append(lag_seconds)
+            if arm is not None:
+                self.probe_lags.append(Sight(arm, lag_seconds))
             await asyncio.sleep(PROBE_SECONDS)
 
     async def _probed_lag_seconds(self) -> float:

@@ -11,7 +11,6 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from time import perf_counter
 from typing import Final
@@ -20,38 +19,31 @@ from urllib.parse import urlsplit
 import asyncpg
 from neo4j import AsyncDriver, AsyncGraphDatabase
 
-from nexus_graph.bench import echo, load
-from nexus_graph.bench.lag import PROBE_REQUEST, LagWatch
+from nexus_graph.bench import echo, load, record
+from nexus_graph.bench.lag import LagWatch
 from nexus_graph.bench.load import Address, Load, Site
 from nexus_graph.bench.machine import Machine, Processors, commit
-from nexus_graph.bench.pgbench import Pgbench, Record
+from nexus_graph.bench.pgbench import Pgbench
 from nexus_graph.bench.report import DURABILITY, Lag, Measurement, Result
 from nexus_graph.bench.statements import statement
-from nexus_graph.bench.workload import MIX, OUTCOMES, Pairing, grown_families, preloaded
+from nexus_graph.bench.workload import preloaded
 from nexus_graph.devstack import probes
 from nexus_graph.devstack.ports import PortLeases
 from nexus_graph.devstack.process import ChildProcess, Command
 from nexus_graph.devstack.stack import Stack, StackOptions, StackUrls
-from nexus_graph.identity.model import Outcome
 from nexus_graph.store.database import Pool
 
 ARMS: Final = ("rest", "graphql", "family", "pgbench", "echo")
 WRITING_ARMS: Final = frozenset({"rest", "graphql", "pgbench"})
 FAMILIES: Final = 500
 FAMILY_CONTACTS: Final = 10
-LOAD_BATCH: Final = 64
-REHEARSAL_SECONDS: Final = 2.0
+REHEARSAL_SECONDS: Final = 3.0
 SETTLE_SECONDS: Final = 3.0
 """Before an arm, the relay gets this long to finish what the last one left."""
 DRAIN_SECONDS: Final = 300.0
 LOOK_SECONDS: Final = 1.0
 """How often a long wait looks whether the processes still run."""
 VERIFY_SECONDS: Final = 600.0
-OUTCOME_OF_EVENT: Final = {
-    "contact_created": Outcome.CREATED,
-    "contact_linked": Outcome.LINKED,
-    "families_merged": Outcome.MERGED,
-}
 
 Say = Callable[[str], None]
 
@@ -108,7 +100,7 @@ async def run(plan: Plan, *, command: str, say: Say) -> Result:
                 servers=await _servers(bench.pool, bench.driver),
                 plan={name: value for name, value in asdict(plan).items() if name != "data_dir"},
                 measurements=measurements,
-                lag=Lag(bench.watch.outbox_ages_seconds, bench.watch.probe_lags_seconds),
+                lag=Lag(bench.watch.outbox_ages, bench.watch.probe_lags),
                 drained=drained,
                 drift=await _drift(stack.urls),
             )
@@ -143,18 +135,22 @@ class _Bench:
     async def measured(self, arm: str, number: int) -> Measurement:
         """One arm, in the round of this number."""
         await self.drained(timeout_seconds=SETTLE_SECONDS)
-        event = await self.pool.fetchval(statement("event_last.sql"))
-        self.watch.counting = arm in WRITING_ARMS
+        mark = await record.event_mark(self.pool)
+        self.watch.arm = arm if arm in WRITING_ARMS else None
         self._processors.in_use()
         loaded = await self._load(arm, number, seconds=self._plan.seconds)
         cores = self._processors.in_use()
-        self.watch.counting = False
+        self.watch.arm = None
         measurement = Measurement.of(
             arm,
             number,
             loaded,
             cores=cores,
-            outcomes=await self._outcomes(event, loaded.requests) if arm in WRITING_ARMS else {},
+            outcomes=(
+                await record.outcome_shares(self.pool, since=mark, requests=loaded.requests)
+                if arm in WRITING_ARMS
+                else {}
+            ),
         )
         latency = measurement.latency_ms
         self._say(
@@ -187,18 +183,6 @@ class _Bench:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._generator, load.measure, arm, warmup_seconds, seconds)
 
-    async def _outcomes(self, event: int, requests: int) -> dict[str, float]:
-        """What the record says was done since an event, as shares of all requests. A repeat leaves no event."""
-        rows = await self.pool.fetch(statement("events_since.sql"), event, PROBE_REQUEST)
-        counts = {OUTCOME_OF_EVENT[kind]: count for kind, count in rows if kind in OUTCOME_OF_EVENT}
-        shares = {outcome.value: count / requests for outcome, count in counts.items()}
-        return {**shares, Outcome.MATCHED.value: 1 - sum(shares.values())}
-
-
-def expected_outcomes() -> dict[str, float]:
-    """The share of each outcome in the mix."""
-    return {OUTCOMES[kind].value: share for kind, share in MIX.items()}
-
 
 @asynccontextmanager
 async def _site(plan: Plan, stack: Stack, say: Say) -> AsyncIterator[_Bench]:
@@ -206,12 +190,13 @@ async def _site(plan: Plan, stack: Stack, say: Say) -> AsyncIterator[_Bench]:
     urls = stack.urls
     async with AsyncExitStack() as closing:
         pool = await closing.enter_async_context(asyncpg.create_pool(urls.database_url, min_size=3, max_size=3))
-        await _check_durability(pool)
+        if off := [name for name in DURABILITY if (await record.settings(pool))[name] != "on"]:
+            raise BenchError(f"{', '.join(off)} is not on: only durable answers are measured")
         driver = AsyncGraphDatabase.driver(urls.neo4j_uri, auth=(urls.neo4j_user, urls.neo4j_password))
         await closing.enter_async_context(driver)
         say(f"loading {plan.people:,} people and {FAMILIES} families of {FAMILY_CONTACTS} contacts")
-        await _load_pairings(pool, preloaded(plan.people))
-        families = await _load_families(pool, seed=plan.seed)
+        await record.load(pool, preloaded(plan.people))
+        families = await record.load_families(pool, count=FAMILIES, contacts=FAMILY_CONTACTS, seed=plan.seed)
         watch = await closing.enter_async_context(LagWatch(pool, driver))
         echo_address = await closing.enter_async_context(_echo(stack))
         api = urlsplit(urls.api)
@@ -233,7 +218,12 @@ async def _site(plan: Plan, stack: Stack, say: Say) -> AsyncIterator[_Bench]:
             pool=pool,
             driver=driver,
             watch=watch,
-            pgbench=Pgbench(await _record(pool, urls), people=plan.people, clients=plan.clients, runs=plan.rounds + 1),
+            pgbench=Pgbench(
+                await record.connected(pool, urls.database_url),
+                people=plan.people,
+                clients=plan.clients,
+                runs=plan.rounds + 1,
+            ),
             generator=generator,
             processors=Processors(roots),
             say=say,
@@ -293,47 +283,14 @@ async def _echo(stack: Stack) -> AsyncIterator[_EchoServer]:
         leases.release()
 
 
-async def _load_pairings(pool: Pool, pairings: Iterator[Pairing]) -> list[asyncpg.Record]:
-    """The answers, in order."""
-    answers: list[asyncpg.Record] = []
-    while batch := list(islice(pairings, LOAD_BATCH)):
-        emails, phones = zip(*(pairing.identifiers for pairing in batch), strict=True)
-        answers += await pool.fetch(statement("load_people.sql"), emails, phones)
-    return answers
-
-
-async def _load_families(pool: Pool, *, seed: int) -> list[list[int]]:
-    """The contact ids of each family."""
-    answers = await _load_pairings(pool, grown_families(FAMILIES, contacts=FAMILY_CONTACTS, seed=seed))
-    families = [list(answer["contact_ids"]) for answer in answers[FAMILY_CONTACTS - 1 :: FAMILY_CONTACTS]]
-    assert all(len(family) == FAMILY_CONTACTS for family in families)
-    return families
-
-
 def _check_running(stack: Stack) -> None:
     for process in stack.processes:
         if not process.running:
             raise BenchError(f"{process.name} died; {process.log_tail()}")
 
 
-async def _settings(pool: Pool) -> dict[str, str]:
-    return {row["name"]: row["setting"] for row in await pool.fetch(statement("settings.sql"))}
-
-
-async def _check_durability(pool: Pool) -> None:
-    settings = await _settings(pool)
-    if off := [name for name in DURABILITY if settings[name] != "on"]:
-        raise BenchError(f"{', '.join(off)} is not on: only durable answers are measured")
-
-
-async def _record(pool: Pool, urls: StackUrls) -> Record:
-    settings = await _settings(pool)
-    folder = Path(settings["unix_socket_directories"].split(",")[0].strip())
-    return Record(urls.database_url, socket_folder=folder, port=int(settings["port"]))
-
-
 async def _servers(pool: Pool, driver: AsyncDriver) -> Mapping[str, str]:
-    settings = await _settings(pool)
+    settings = await record.settings(pool)
     found = await driver.execute_query(statement("server_version.cypher"))
     kernel = found.records[0]
     neo4j = f"{kernel['name']} {kernel['version']} {kernel['edition']}"

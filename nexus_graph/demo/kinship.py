@@ -43,7 +43,7 @@ def kinship(family: Family, pairings: Iterable[Pairing]) -> Kin:
         else:
             return top
         kin, contact = bridge
-        below = Kin(contact, f"line {pairing.line:,} of the file named {pairing.email} with {pairing.phone}")
+        below = Kin(contact, f"by line {pairing.line:,}, which named {pairing.email} with {pairing.phone}")
         kin.below.append(below)
         above.append(below)
         apart.remove(contact)
@@ -57,7 +57,7 @@ def _attach_sharers(above: list[Kin], apart: list[Contact]) -> None:
         for contact in list(apart):
             shared = _shared(kin.contact, contact)
             if shared is not None:
-                below = Kin(contact, f"the same {shared} as #{kin.contact.id}")
+                below = Kin(contact, f"by the {shared} of #{kin.contact.id}")
                 kin.below.append(below)
                 above.append(below)
                 waiting.append(below)

@@ -39,16 +39,16 @@ class Sight:
 CHAIN: Final = Sight(
     "priya.raman@example.com", "A chain: each contact shares something with the next, the ends nothing"
 )
-UNION: Final = Sight("jonas.lindqvist@example.org", "A union: two families, until one order named both")
+UNION: Final = Sight("jonas@lindqvist.example", "A union: two families, until one order named both")
 SHARED_PHONE: Final = Sight("amara.okafor@example.com", "A shared telephone: a household")
 SIGHTS: Final = (CHAIN, UNION, SHARED_PHONE)
 
 
 def run(settings: Settings) -> int:
     """The command. Returns 0; the code of `load` if that failed; 1 if the graph did not catch up in time."""
-    telemetry.configure_logging(settings.log_level)
+    telemetry.configure_logging("ERROR")  # a graph that is busy with the events is no news here
     console = Console(highlight=False)
-    console.print(f"Loading {EVENTS.name}: contact events of half a year, one after another through identify.\n")
+    console.print("Half a year of contact events at seven invented shops, through identify:\n")
     summary = Summary()
     code = load_file(settings, EVENTS, summary)
     print_table(console, summary)
@@ -60,7 +60,8 @@ async def _show(settings: Settings, console: Console) -> int:
     async with open_identity(settings) as identity:
         deadline = monotonic() + settings.demo_graph_wait_seconds
         for sight in SIGHTS:
-            family = await family_in_graph(identity.families, sight, settings, deadline=deadline)
+            with console.status("waiting for the graph"):
+                family = await family_in_graph(identity.families, sight, settings, deadline=deadline)
             if family is None:
                 console.print(
                     f"\nThe graph has not caught up within {settings.demo_graph_wait_seconds:g} s: does the relay run? "
@@ -70,7 +71,7 @@ async def _show(settings: Settings, console: Console) -> int:
                 )
                 return EXIT_GRAPH_BEHIND
             console.print(f"\n[bold]{sight.title}[/bold]")
-            console.print(tree(kinship(family, pairings)), soft_wrap=True)
+            console.print(tree(kinship(family, pairings)))
             if sight is UNION:
                 union = family
         await _say_where_to_look(identity, settings, union, console)
@@ -112,7 +113,7 @@ def _label(kin: Kin, precedence: str) -> str:
     contact = kin.contact
     named = escape("  ".join(value for value in (contact.email, contact.phone) if value is not None))
     colour = "bold green" if precedence == "primary" else "cyan"
-    return f"[{colour}]#{contact.id} {precedence}[/]  {named}" + (f"  [dim]{escape(kin.tie)}[/dim]" if kin.tie else "")
+    return f"[{colour}]#{contact.id} {precedence}[/]  {named}" + (f"\n[dim]{escape(kin.tie)}[/dim]" if kin.tie else "")
 
 
 def _pairings(settings: Settings) -> list[Pairing]:

@@ -63,8 +63,8 @@ async def ensure_constraints(driver: AsyncDriver, *, wait_max_seconds: int = CON
     """
     for statement in cypher("constraints").split(";\n"):
         if statement.strip():
-            await driver.execute_query(statement)  # type: ignore[arg-type]  # wants a literal; ours are files
-    await driver.execute_query(cypher("await_indexes"), seconds=wait_max_seconds)  # type: ignore[arg-type]
+            await driver.execute_query(statement)
+    await driver.execute_query(cypher("await_indexes"), seconds=wait_max_seconds)
 
 
 async def write(
@@ -93,7 +93,7 @@ async def write(
         wait_seconds *= 2
 
 
-async def run(transaction: AsyncManagedTransaction, name: str, **parameters: object) -> Any:
+async def run(transaction: AsyncManagedTransaction, name: str, /, **parameters: object) -> Any:
     """The one value that `cypher/<name>.cypher` returns, None if it returns none."""
     record = await (await transaction.run(cypher(name), parameters)).single()
     return None if record is None else record[0]

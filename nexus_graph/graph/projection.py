@@ -21,7 +21,7 @@ _KEPT_TIES: Final = ("id", "version", "pairs")
 
 
 async def project(driver: AsyncDriver, states: Sequence[FamilyState], settings: Settings) -> int:
-    """Make the graph show these states, one of each family, but where it shows a newer one. How many were taken.
+    """Make the graph show these states, all read in one snapshot, but where it shows a newer one. How many were taken.
 
     Raises what the driver raises; then nothing of the batch is in the graph, or its connection broke during the commit.
     """

@@ -23,8 +23,10 @@ async def repair(pool: Pool, driver: AsyncDriver, settings: Settings, findings: 
     for finding in findings:
         refs[finding.kind].append(finding.ref)
     # Asked again: a contact that the record has, in no family of it, is not the graph's fault.
-    contacts = await pool.fetchval(sql("verify_contacts"), refs["contact"])
-    await write(driver, settings, _drop, {**refs, "contact": contacts})
+    refs["contact"] = await pool.fetchval(sql("verify_contacts"), refs["contact"])
+    strange_families = await pool.fetchval(sql("verify_families"), refs["family"])
+    await write(driver, settings, _drop, refs, strange_families)
+    refs["family"] = sorted(set(refs["family"]).difference(strange_families))
     for start in range(0, len(refs["family"]), settings.repair_batch_families):
         states = await read_states(pool, refs["family"][start : start + settings.repair_batch_families])
         for batch in bounded(states, settings.graph_batch_contacts):
@@ -39,6 +41,13 @@ async def _project_again(driver: AsyncDriver, states: list[FamilyState], setting
     await project(driver, states, settings)
 
 
-async def _drop(transaction: AsyncManagedTransaction, refs: dict[str, list[Any]]) -> None:
-    loose = await run(transaction, "drop_strangers", contacts=refs["contact"], ties=refs["tie"], nodes=refs["node"])
+async def _drop(transaction: AsyncManagedTransaction, refs: dict[str, list[Any]], families: list[int]) -> None:
+    loose = await run(
+        transaction,
+        "drop_strangers",
+        contacts=refs["contact"],
+        families=families,
+        ties=refs["tie"],
+        nodes=refs["node"],
+    )
     await run(transaction, "drop_orphans", identifiers=[*loose, *refs["identifier"]])

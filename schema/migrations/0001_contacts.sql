@@ -76,6 +76,8 @@ CREATE TABLE outbox (
     last_error  text,
     parked_at   timestamptz
 );
+-- The few rows that wait for another try or are parked.
+CREATE INDEX outbox_troubled ON outbox (family_id) WHERE attempts > 0;
 -- The queue is nearly always short: let autovacuum see every row of it.
 ALTER TABLE outbox SET (autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 10000);
 

@@ -224,3 +224,54 @@ async def test_any_json_is_answered_alike_and_never_with_a_5xx(
     assert graphql.status_code in (200, 400), graphql.text
     told = graphql.json().get("data", {}).get("identify", {})
     assert (rest.status_code == 200) == ("family" in told)
+
+
+LOOKUP = """
+query ($by: FamilyLookup!, $atLeast: BigInt, $source: FamilySource, $first: Int, $after: String, $id: ID!) {
+  contactFamily(by: $by, atLeast: $atLeast, source: $source) {
+    secondaryContacts(first: $first, after: $after) { totalCount }
+  }
+  contact(id: $id) { id }
+  node(id: $id) { id }
+}
+"""
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    variables=st.dictionaries(st.sampled_from(["atLeast", "source", "first", "after", "id"]), ANYTHING),
+    by=ANYTHING | st.dictionaries(st.sampled_from(["contactId", "email", "phoneNumber"]), ANYTHING, max_size=2),
+)
+async def test_any_variables_are_answered_and_never_with_a_5xx(
+    api: httpx2.AsyncClient, variables: dict[str, object], by: object
+) -> None:
+    request = {"query": LOOKUP, "variables": {"id": "1", **variables, "by": by}}
+    response = await api.post("/graphql", content=json.dumps(request), headers=JSON)
+    assert response.status_code in (200, 400), response.text
+    codes = {error["extensions"]["code"] for error in response.json().get("errors", ())}
+    assert codes <= {"BAD_REQUEST", "BAD_USER_INPUT", "PAGE_TOO_LARGE", "UNAVAILABLE"}, response.text
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=st.binary(max_size=200))
+async def test_any_bytes_are_refused(api: httpx2.AsyncClient, body: bytes) -> None:
+    for path in RAW_PATHS:
+        response = await api.post(path, content=body, headers=JSON)
+        assert 400 <= response.status_code < 500, response.text
+
+
+@pytest.mark.parametrize(
+    "variables", [{"source": "\ud800"}, {"source": "ada@example.com"}, {"atLeast": "ada@x"}], ids=ascii
+)
+async def test_refused_variables_are_not_repeated(api: httpx2.AsyncClient, variables: dict[str, object]) -> None:
+    request = {"query": LOOKUP, "variables": {"id": "1", "by": {"contactId": "1"}, **variables}}
+    response = await api.post("/graphql", content=json.dumps(request), headers=JSON)
+    told = response.json()
+    assert told["errors"][0]["extensions"]["code"] == "BAD_USER_INPUT"
+    assert "ada" not in response.text
+
+
+async def test_a_member_without_utf8_is_refused(api: httpx2.AsyncClient) -> None:
+    request = {"query": LOOKUP, "variables": {"id": "1", "by": {"\ud800": "x"}}}
+    response = await api.post("/graphql", content=json.dumps(request), headers=JSON)
+    assert response.json()["errors"][0]["extensions"]["code"] == "BAD_USER_INPUT"

@@ -2,16 +2,15 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import pytest
-from neo4j import AsyncDriver
+from neo4j import AsyncDriver, AsyncManagedTransaction
 
-from nexus_graph import statements
 from nexus_graph.config import Settings
-from nexus_graph.graph import projection
-from nexus_graph.graph.projection import project
+from nexus_graph.graph import driver as graph
+from nexus_graph.graph.projection import _project, project
 from nexus_graph.graph.states import FamilyState, read_states
 from nexus_graph.statements import cypher
 from nexus_graph.store.database import Pool
@@ -21,15 +20,16 @@ EMAILS = PHONES = 7
 STEPS = 60
 ROUNDS = 3
 
-Variant = Callable[[str], str]
-"""Statements by name, some of them with a planted bug."""
 
-
-@pytest.fixture
-def rng() -> random.Random:
+def _rng() -> random.Random:
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")
     return random.Random(seed)
+
+
+def _plant(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+    """From now on `name` is this statement."""
+    monkeypatch.setattr(graph, "cypher", lambda asked: text if asked == name else cypher(asked))
 
 
 async def _changed(pool: Pool) -> list[FamilyState]:
@@ -52,6 +52,11 @@ async def _history(pool: Pool, rng: random.Random) -> list[FamilyState]:
     return history
 
 
+def _names(state: FamilyState) -> set[object]:
+    """What no other state of the same snapshot can hold: a batch is of one snapshot."""
+    return {("family", state["id"]), *state["ids"], *map(tuple, state["pairs"])}
+
+
 async def _apply(driver: AsyncDriver, settings: Settings, states: Sequence[FamilyState], rng: random.Random) -> None:
     """The states in random order, half of them twice, in batches, by two appliers that work at the same time."""
     deck = [*states, *rng.sample(states, len(states) // 2)]
@@ -59,12 +64,13 @@ async def _apply(driver: AsyncDriver, settings: Settings, states: Sequence[Famil
 
     async def applier(share: list[FamilyState]) -> None:
         while share:
-            batch: dict[int, FamilyState] = {}
+            batch: list[FamilyState] = []
+            names: set[object] = set()
             size = rng.randint(1, 12)
-            while share and len(batch) < size and share[-1]["id"] not in batch:
-                state = share.pop()
-                batch[state["id"]] = state
-            await project(driver, list(batch.values()), settings)
+            while share and len(batch) < size and names.isdisjoint(_names(share[-1])):
+                batch.append(share.pop())
+                names |= _names(batch[-1])
+            await project(driver, batch, settings)
 
     await asyncio.gather(applier(deck[::2]), applier(deck[1::2]))
 
@@ -74,8 +80,9 @@ async def _wipe(driver: AsyncDriver) -> None:
 
 
 async def test_any_order_any_number_of_times_gives_the_newest_state(
-    pool: Pool, driver: AsyncDriver, settings: Settings, rng: random.Random
+    pool: Pool, driver: AsyncDriver, settings: Settings
 ) -> None:
+    rng = _rng()
     history = await _history(pool, rng)
     kinds = {state["live"] for state in history}
     assert kinds == {True, False}
@@ -85,63 +92,36 @@ async def test_any_order_any_number_of_times_gives_the_newest_state(
         await _wipe(driver)
         await _apply(driver, settings, history, rng)
         assert await findings(pool, driver, settings) == []
-        nodes, edges = await picture(driver)
-        # Which version brought a contact to its family depends on the order; what is there does not.
-        assert len(nodes) == len(newest[0])
-        assert len(edges) == len(newest[1])
+        assert await picture(driver) == newest
 
 
-def _unguarded_families(name: str) -> str:
-    text = cypher(name)
-    return text.replace("WHERE coalesce(f.version, -1) <= state.version", "") if name == "claim_families" else text
+# Where each step compares versions; without it an older state overwrites a newer one.
+GUARDS = {
+    "claim_families": "WHERE coalesce(f.version, -1) <= state.version\n",
+    "project_contacts": "WHERE coalesce(c.version, -1) <= state.version\n",
+    "project_ties": "WHERE coalesce(tie.version, -1) <= state.version\n",
+}
 
 
-def _unguarded_contacts(name: str) -> str:
-    text = cypher(name)
-    return text.replace("WHERE coalesce(c.version, -1) <= state.version", "") if name == "project_contacts" else text
-
-
-def _unguarded_ties(name: str) -> str:
-    text = cypher(name)
-    return text.replace("WHERE coalesce(tie.version, -1) <= state.version", "") if name == "project_ties" else text
-
-
-def _forgetful(name: str) -> str:
-    """Families that are gone leave no tombstone."""
-    text = cypher(name)
-    return text + "\nWITH taken MATCH (f:Tombstone) DETACH DELETE f\nRETURN count(*)" if name == "drop" else text
-
-
-@pytest.mark.parametrize("variant", [_unguarded_families, _unguarded_contacts, _unguarded_ties])
-async def test_a_projection_that_does_not_compare_is_caught(
-    pool: Pool,
-    driver: AsyncDriver,
-    settings: Settings,
-    rng: random.Random,
-    monkeypatch: pytest.MonkeyPatch,
-    variant: Variant,
+@pytest.mark.parametrize("step", GUARDS)
+async def test_a_step_that_does_not_compare_is_caught(
+    pool: Pool, driver: AsyncDriver, settings: Settings, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
+    rng = _rng()
     history = await _history(pool, rng)
-    monkeypatch.setattr(projection, "cypher", variant)
-    caught = 0
+    text = cypher(step)
+    assert text.count(GUARDS[step]) == 1
+    _plant(monkeypatch, step, text.replace(GUARDS[step], ""))
     for _ in range(10 * ROUNDS):
         await _wipe(driver)
         await _apply(driver, settings, history, rng)
-        caught += bool(await findings(pool, driver, settings))
-        if caught:
+        if await findings(pool, driver, settings):
             return
     pytest.fail("the planted bug went unnoticed")
 
 
-def _compares_before_it_writes(name: str) -> str:
-    lock, guard = "SET f.id = state.id\nWITH f, state\n", "WHERE coalesce(f.version, -1) <= state.version\n"
-    text = cypher(name)
-    assert name != "claim_families" or lock + guard in text
-    return text.replace(lock + guard, "WITH f, state\n" + guard)
-
-
 async def _race(pool: Pool, driver: AsyncDriver, settings: Settings) -> int:
-    """A newer state is being written when an older one arrives; the version that remains."""
+    """A newer state is being written when an older one arrives. How far the version that remains is behind."""
     await identify(pool, ("a@x.example", "+15550000001"))
     (before,) = await _changed(pool)
     await project(driver, [before], settings)
@@ -152,14 +132,13 @@ async def _race(pool: Pool, driver: AsyncDriver, settings: Settings) -> int:
     assert before["version"] < older["version"] < newer["version"]
 
     async with driver.session() as session, await session.begin_transaction() as transaction:
-        await projection._project(transaction, [newer])  # type: ignore[arg-type]
+        await _project(cast("AsyncManagedTransaction", transaction), [newer])
         late = asyncio.create_task(project(driver, [older], settings))
         await _until_blocked(driver)
         await transaction.commit()
     await late
     found = await driver.execute_query("MATCH (f:Family {id: $id}) RETURN f.version AS version", id=newer["id"])
-    assert newer["version"] != older["version"]
-    return int(found.records[0]["version"] - newer["version"])
+    return int(newer["version"] - found.records[0]["version"])
 
 
 async def _until_blocked(driver: AsyncDriver) -> None:
@@ -181,8 +160,10 @@ async def test_an_older_state_that_arrives_during_a_newer_ones_write_is_ignored(
 async def test_comparing_before_writing_is_caught(
     pool: Pool, driver: AsyncDriver, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(projection, "cypher", _compares_before_it_writes)
-    assert await _race(pool, driver, settings) < 0
+    lock, guard = "SET f.id = state.id\nWITH f, state\n", GUARDS["claim_families"]
+    assert lock + guard in cypher("claim_families")
+    _plant(monkeypatch, "claim_families", cypher("claim_families").replace(lock + guard, "WITH f, state\n" + guard))
+    assert await _race(pool, driver, settings) > 0
     assert await findings(pool, driver, settings)
 
 
@@ -265,26 +246,31 @@ def _operators(plan: dict[str, Any]) -> list[dict[str, Any]]:
     return [plan, *(operator for child in plan.get("children", []) for operator in _operators(child))]
 
 
-@pytest.mark.parametrize(
-    "name", ["claim_families", "project_contacts", "project_ties", "drop_stray_contacts", "drop_stray_ties"]
-)
+STEPS_OF_A_PROJECTION = ["claim_families", "project_contacts", "project_ties", "drop_stray_contacts", "drop_stray_ties"]
+LOCKS = {"claim_families": "f.id = ", "project_contacts": "c.id = ", "project_ties": "e.value = "}
+
+
+@pytest.mark.parametrize("name", STEPS_OF_A_PROJECTION)
+@pytest.mark.parametrize("filled", [False, True], ids=["empty", "filled"])
 async def test_plans_seek_in_indexes_and_compare_after_the_lock(
-    driver: AsyncDriver, template: object, name: str
+    pool: Pool, driver: AsyncDriver, settings: Settings, *, name: str, filled: bool
 ) -> None:
+    if filled:
+        await project(driver, (await _history(pool, _rng()))[-1:], settings)
     summary = (await driver.execute_query(f"EXPLAIN {cypher(name)}", families=[])).summary
     assert summary.plan is not None
-    operators = _operators(summary.plan)
-    types = [operator["operatorType"].split("@")[0] for operator in operators]
-    assert not [kind for kind in types if "Scan" in kind]
-    details = [operator["args"].get("Details", "") for operator in operators]
-    if "MERGE" in statements.cypher(name):
-        lock = next(
-            at
-            for at, text in enumerate(details)
-            if types[at] == "SetProperty" and ".id = " in text or "e.value = " in text
-        )
-        # Operators below the lock run before it: none of them may have read a version.
-        assert not [text for text in details[lock + 1 :] if ".version" in text and "state.version" not in text]
+    operators = [(plan["operatorType"].split("@")[0], plan["args"].get("Details", "")) for plan in _plans(summary.plan)]
+    assert not [kind for kind, _ in operators if "Scan" in kind or "Cartesian" in kind]
+    if name in LOCKS:
+        (lock,) = (at for at, (kind, text) in enumerate(operators) if kind == "SetProperty" and LOCKS[name] in text)
+        # What stands below the lock runs before it. `f.version = state.version` there asks for a lock held already.
+        early = [text.replace("f.version = state.version", "") for _, text in operators[lock + 1 :]]
+        assert not [text for text in early if ".version" in text]
+
+
+def _plans(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """From the top down to the leaf that runs first."""
+    return [plan, *(below for child in plan.get("children", []) for below in _plans(child))]
 
 
 async def _labels(driver: AsyncDriver, family_id: int) -> list[str]:

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
+import uvloop
 
 from nexus_graph.bench.arms import Echo
-from nexus_graph.bench.load import Address, ClosedLoop
+from nexus_graph.bench.load import Address, ClosedLoop, Load
 from nexus_graph.bench.pgbench import PgbenchError, window
 from nexus_graph.bench.workload import Workload
 
@@ -34,9 +36,8 @@ async def _echoing(*, answers_max: int | None = None, status: bytes = b"200") ->
         yield Address(*server.sockets[0].getsockname())
 
 
-def _loop() -> ClosedLoop[object]:
-    arm = Echo(Workload(people=10, seed=1), host="unit")
-    return ClosedLoop(arm, warmup_seconds=0.05, seconds=0.2)  # type: ignore[arg-type]
+def _loop() -> ClosedLoop[Any]:
+    return ClosedLoop(Echo(Workload(people=10, seed=1), host="unit"), warmup_seconds=0.05, seconds=0.2)
 
 
 async def test_answers_within_the_window_are_timed() -> None:
@@ -47,6 +48,15 @@ async def test_answers_within_the_window_are_timed() -> None:
     assert all(0 < latency < 0.5 for latency in load.latencies)
     assert load.cpu_seconds is not None
     assert 0 < load.cpu_seconds < 0.25
+
+
+def test_it_runs_on_uvloop_as_in_the_generator() -> None:
+    async def run() -> Load:
+        async with _echoing() as address:
+            return await _loop().run(address, clients=4)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(run()).requests > 4
 
 
 async def test_wrong_answers_are_counted_and_the_first_are_shown() -> None:

@@ -3,15 +3,18 @@
 import json
 import math
 from array import array
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from nexus_graph.bench import report
+from nexus_graph.bench.lag import Sight
 from nexus_graph.bench.load import Load
 from nexus_graph.bench.machine import Machine
+from nexus_graph.bench.record import expected_shares
 from nexus_graph.bench.report import Lag, Measurement, Ratio, Result, failures, quantile
-from nexus_graph.bench.run import BenchError, Plan, expected_outcomes
+from nexus_graph.bench.run import BenchError, Plan
 
 MIX = {"MATCHED": 0.5, "LINKED": 0.25, "CREATED": 0.15, "MERGED": 0.1}
 
@@ -32,6 +35,10 @@ def _measured(arm: str, number: int, rate: float, **changes: object) -> Measurem
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
+def _lag(*, ages: Sequence[float], probes: Sequence[float]) -> Lag:
+    return Lag([Sight("rest", age) for age in ages], [Sight("rest", lag) for lag in probes])
+
+
 def _result(*measurements: Measurement) -> Result:
     return Result(
         at="2026-01-02 03:04 UTC",
@@ -47,7 +54,7 @@ def _result(*measurements: Measurement) -> Result:
         },
         plan={"clients": 32, "people": 5000, "seconds": 6.0},
         measurements=measurements,
-        lag=Lag([0.0, 0.1], [0.2, 0.3]),
+        lag=_lag(ages=[0.0, 0.1], probes=[0.2, 0.3]),
         drained=True,
         drift=0,
     )
@@ -96,8 +103,8 @@ def test_a_good_run_passes() -> None:
     [
         ({"drift": 3}, "drift: 3 families"),
         ({"drained": False}, "did not work off the outbox"),
-        ({"lag": Lag([0.0], [0.1] * 98 + [1.0] * 2)}, "relay lag p99 is 1.00 s"),
-        ({"lag": Lag([2.0], [])}, "relay lag p99 is 2.00 s"),
+        ({"lag": _lag(ages=[0.0], probes=[0.1] * 98 + [1.0] * 2)}, "relay lag p99 is 1.00 s"),
+        ({"lag": _lag(ages=[2.0], probes=[])}, "relay lag p99 is 2.00 s"),
     ],
     ids=["drift", "backlog", "late probes", "old outbox"],
 )
@@ -105,6 +112,12 @@ def test_what_is_wrong_with_the_graph_fails_the_run(changes: dict[str, object], 
     result = replace(_result(_measured("rest", 0, 100)), **changes)  # type: ignore[arg-type]
     (failed,) = failures(result, mix=MIX)
     assert said in failed
+
+
+def test_lag_is_told_by_arm_and_judged_over_all() -> None:
+    lag = Lag([Sight("rest", 0.1), Sight("pgbench", 0.4)], [Sight("rest", 0.2)])
+    assert (lag.p99_seconds("rest"), lag.p99_seconds("pgbench"), lag.p99_seconds()) == (0.2, 0.4, 0.4)
+    assert math.isnan(lag.p99_seconds("echo"))
 
 
 def test_a_missed_floor_is_named() -> None:
@@ -129,8 +142,8 @@ def test_another_mix_fails_the_run() -> None:
     ]
 
 
-def test_the_expected_outcomes_are_the_mix() -> None:
-    assert expected_outcomes() == MIX
+def test_the_expected_shares_are_the_mix() -> None:
+    assert expected_shares() == MIX
 
 
 def test_the_section_says_what_a_reader_needs() -> None:
@@ -138,7 +151,7 @@ def test_the_section_says_what_a_reader_needs() -> None:
     text = report.markdown(result, [])
     assert "## 2026-01-02 03:04 UTC, commit 0123456789" in text
     assert "fsync=on, synchronous_commit=on, full_page_writes=on" in text
-    assert "| rest | 1,234 | 1,000 | 2,000 | 1.00 | 3.00 | 20 |" in text
+    assert "| rest | 1,234 | 1,000 | 2,000 | 1.00 | 3.00 | 20 | 0.30 |" in text
     assert "| processors in use | rest |" in text
     assert "| api | 0.90 |" in text
     assert "| rest / pgbench | not measured | at least 0.7 |" in text

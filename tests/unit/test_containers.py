@@ -101,9 +101,9 @@ def test_defects_of_the_dockerfile_are_seen(checkout: Path, good: str, bad: str,
             "postgres: POSTGRES_PASSWORD must come from .env",
         ),
         (
-            "VALKEYCLI_AUTH: ${VALKEY_PASSWORD:?put it into .env}",
-            "VALKEYCLI_AUTH: ${VALKEY_PASSWORD:-hunter2}",
-            "valkey: VALKEYCLI_AUTH must come from .env",
+            "REDISCLI_AUTH: ${VALKEY_PASSWORD:?put it into .env}",
+            "REDISCLI_AUTH: ${VALKEY_PASSWORD:-hunter2}",
+            "valkey: REDISCLI_AUTH must come from .env",
         ),
         ("nexus:${POSTGRES_PASSWORD:?put it into .env}@", "nexus:hunter2@", "api: a URL holds a password"),
         (

@@ -5,12 +5,15 @@ from time import process_time
 
 import pytest
 from graphql import get_introspection_query, parse
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nexus_graph.api.graphql import gate
 from nexus_graph.api.graphql.documents import Documents, RequestError
 from nexus_graph.api.graphql.schema import schema
 from nexus_graph.config import Settings
 
+DOCUMENTS = Documents(schema(), Settings())
 SETTINGS = Settings(
     graphql_depth_max=4,
     graphql_introspection_depth_max=6,
@@ -159,3 +162,17 @@ def test_refusals_repeat_no_value_and_suggest_nothing(document: str) -> None:
     told = str(caught.value.errors)
     assert "ada" not in told
     assert "Did you mean" not in told
+
+
+TOKENS = """
+    { } ( ) : ... on query mutation fragment F Query Contact contact id $ ! [ ] = @ include if true "
+    1 -1 1.5 __typename __schema \"\"\"
+"""
+GRAPHQL_LIKE = st.lists(st.sampled_from(TOKENS.split()), max_size=60).map(" ".join)
+
+
+@given(GRAPHQL_LIKE | st.text(max_size=80))
+@settings(deadline=None)
+def test_any_text_is_prepared_or_refused(text: str) -> None:
+    with suppress(RequestError):
+        DOCUMENTS.prepare(text)

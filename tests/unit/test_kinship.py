@@ -26,7 +26,7 @@ def test_a_chain_goes_down_link_by_link_whatever_the_order_of_the_contacts() -> 
     assert _drawn(kinship(family, [])) == (
         1,
         "",
-        [(4, "the same phone as #1", [(3, "the same email as #4", [(2, "the same phone as #3", [])])])],
+        [(4, "by the phone of #1", [(3, "by the email of #4", [(2, "by the phone of #3", [])])])],
     )
 
 
@@ -35,7 +35,7 @@ def test_those_who_share_one_phone_hang_under_its_first() -> None:
     assert _drawn(kinship(family, [])) == (
         1,
         "",
-        [(2, "the same phone as #1", []), (3, "the same phone as #1", []), (4, "the same email as #1", [])],
+        [(2, "by the phone of #1", []), (3, "by the phone of #1", []), (4, "by the email of #1", [])],
     )
 
 
@@ -46,7 +46,7 @@ def test_evidence_ties_what_nothing_shared_does() -> None:
         1,
         "",
         [
-            (4, "line 9 of the file named d with 1", []),
-            (2, "line 2,406 of the file named a with 2", [(3, "the same phone as #2", [])]),
+            (4, "by line 9, which named d with 1", []),
+            (2, "by line 2,406, which named a with 2", [(3, "by the phone of #2", [])]),
         ],
     )

@@ -1,7 +1,6 @@
 """The schema as clients see it."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from graphql import (
@@ -51,7 +50,7 @@ def test_everything_is_described() -> None:
     assert [name for name, description in told if not description] == []
 
 
-def test_names_that_clients_rely_on(project: Path) -> None:
+def test_names_that_clients_rely_on() -> None:
     def fields(name: str) -> dict[str, str]:
         type_ = schema().type_map[name]
         assert isinstance(type_, GraphQLObjectType | GraphQLInterfaceType | GraphQLInputObjectType)

@@ -1,11 +1,13 @@
-"""From the text of a document to something that can be executed: tokens, gate, validation; remembered by its text."""
+"""From the text of a document to what can be executed: tokens, gate, validation, plans; remembered by its text."""
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from graphql import (
     DocumentNode,
+    FragmentDefinitionNode,
     GraphQLError,
     GraphQLSchema,
     OperationDefinitionNode,
@@ -17,11 +19,13 @@ from graphql.validation import VariablesInAllowedPositionRule
 
 from nexus_graph.api.graphql import gate
 from nexus_graph.api.graphql.leniency import StringsAreIdentifiersRule
+from nexus_graph.api.graphql.plans import Plan, compile_operation
 from nexus_graph.config import Settings
 
 PARSE_FAILED: Final = "GRAPHQL_PARSE_FAILED"
 VALIDATION_FAILED: Final = "GRAPHQL_VALIDATION_FAILED"
 LIMIT_EXCEEDED: Final = "LIMIT_EXCEEDED"
+BAD_USER_INPUT: Final = "BAD_USER_INPUT"
 OPERATION_UNKNOWN: Final = "OPERATION_RESOLUTION_FAILURE"
 
 _RULES: Final = [
@@ -35,33 +39,46 @@ _quoted_value = re.compile(
     r"|\b(String|BlockString|Int|Float) ['\"].*",
     re.DOTALL,
 )
+_quoted_choice = re.compile(r"(?<=Value )'.*' (?=does not exist)", re.DOTALL)
 
 
 class RequestError(Exception):
-    """The request cannot be executed: `errors` are GraphQL errors in their JSON form, `status` is the HTTP status."""
+    """The request cannot be executed: `errors` are GraphQL errors in their JSON form, `status` is the HTTP status.
 
-    def __init__(self, status: int, errors: list[dict[str, Any]]) -> None:
+    `of_document`: the document, its operation or its variables are at fault, not the HTTP request around them.
+    """
+
+    def __init__(self, status: int, errors: list[dict[str, Any]], *, of_document: bool = False) -> None:
         super().__init__()
         self.status = status
         self.errors = errors
+        self.of_document = of_document
+
+
+class Operation(NamedTuple):
+    """An operation of a document, and its plan if it has one."""
+
+    name: str | None
+    node: OperationDefinitionNode
+    plan: Plan | None
 
 
 class Document(NamedTuple):
-    """A document that may be executed, and its operations by name."""
+    """A document that may be executed."""
 
     ast: DocumentNode
-    operations: dict[str | None, OperationDefinitionNode]
+    operations: tuple[Operation, ...]
 
-    def name_of(self, wanted: str | None) -> str | None:
+    def operation(self, name: str | None) -> Operation:
         """The operation to execute: the one asked for, or the only one. Raises RequestError."""
-        if wanted in self.operations:
-            return wanted
-        if wanted is None and len(self.operations) == 1:
-            return None
-        message = "the document has several operations: say operationName"
-        raise RequestError(
-            422, [request_error(message if wanted is None else "the document has no such operation", OPERATION_UNKNOWN)]
-        )
+        if name is None and len(self.operations) == 1:
+            return self.operations[0]
+        for operation in self.operations:
+            if operation.name == name:
+                return operation
+        several = "the document has several operations: say operationName"
+        message = several if name is None else "the document has no such operation"
+        raise unexecutable([request_error(message, OPERATION_UNKNOWN)])
 
 
 class Documents:
@@ -77,20 +94,31 @@ class Documents:
         settings = self._settings
         if len(text.encode()) > settings.graphql_document_max_bytes:
             most = settings.graphql_document_max_bytes
-            raise RequestError(422, [_limit(f"the document is too long: at most {most} bytes", "bytes", most)])
+            raise unexecutable([_limit(f"the document is too long: at most {most} bytes", "bytes", most)])
         try:
             ast = parse(text, max_lexical_tokens=settings.graphql_document_max_tokens)
         except GraphQLError as error:
-            raise RequestError(400, [located(error, PARSE_FAILED)]) from None
+            raise unexecutable([located(error, PARSE_FAILED)], status=400) from None
         try:
-            gate.check(ast, settings)
+            measures = gate.check(ast, settings)
         except gate.LimitPassed as passed:
-            raise RequestError(422, [_limit(passed.message, passed.limit, passed.most)]) from None
+            raise unexecutable([_limit(passed.message, passed.limit, passed.most)]) from None
         errors = validate(self._schema, ast, _RULES, settings.graphql_errors_max, hide_suggestions=True)
         if errors:
-            raise RequestError(422, [located(error, VALIDATION_FAILED) for error in errors])
+            raise unexecutable([located(error, VALIDATION_FAILED) for error in errors])
+        return Document(ast, tuple(self._operations(ast, measures)))
+
+    def _operations(self, ast: DocumentNode, measures: list[gate.Measure]) -> Iterator[Operation]:
+        fragments = {node.name.value: node for node in ast.definitions if isinstance(node, FragmentDefinitionNode)}
         operations = [node for node in ast.definitions if isinstance(node, OperationDefinitionNode)]
-        return Document(ast, {node.name.value if node.name else None: node for node in operations})
+        for node, measure in zip(operations, measures, strict=True):
+            plan = None if measure.directives else compile_operation(self._schema, node, fragments)
+            yield Operation(node.name.value if node.name else None, node, plan)
+
+
+def unexecutable(errors: list[dict[str, Any]], *, status: int = 422) -> RequestError:
+    """The error of a document, of the choice of its operation, or of its variables."""
+    return RequestError(status, errors, of_document=True)
 
 
 def request_error(message: str, code: str) -> dict[str, Any]:
@@ -100,7 +128,9 @@ def request_error(message: str, code: str) -> dict[str, Any]:
 
 def located(error: GraphQLError, code: str) -> dict[str, Any]:
     """graphql-core's error about the request, without the values that it quotes."""
-    told: dict[str, Any] = request_error(_quoted_value.sub(r"\1\2.", error.message), code)
+    message = _quoted_value.sub(r"\1\2.", _quoted_choice.sub("", error.message))
+    # Names of fields may be anything in variables, even what has no UTF-8.
+    told: dict[str, Any] = request_error(message.encode(errors="replace").decode(), code)
     if error.locations:
         told["locations"] = [{"line": line, "column": column} for line, column in error.locations]
     return told

@@ -46,22 +46,27 @@ class Measure(NamedTuple):
     directives: int = 0
 
 
-def check(document: DocumentNode, settings: Settings) -> None:
-    """Raises LimitPassed for the first limit that an operation of the document passes, or for a cycle of fragments."""
+def check(document: DocumentNode, settings: Settings) -> list[Measure]:
+    """The measure of each operation of the document.
+
+    Raises LimitPassed for the first limit that an operation passes, or for a cycle of fragments.
+    """
     fragments = {
         definition.name.value: definition
         for definition in document.definitions
         if isinstance(definition, FragmentDefinitionNode)
     }
     measuring = _Measuring(fragments)
+    operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
     try:
-        for definition in document.definitions:
-            if isinstance(definition, OperationDefinitionNode):
-                _compare(measuring.operation(definition), settings)
+        measures = [measuring.operation(operation) for operation in operations]
         for name in fragments:
             measuring.fragment(name)
     except RecursionError:
         raise LimitPassed("the document is nested too deeply", limit="depth", most=settings.graphql_depth_max) from None
+    for measure in measures:
+        _compare(measure, settings)
+    return measures
 
 
 def _compare(measure: Measure, settings: Settings) -> None:

@@ -6,17 +6,18 @@ from typing import Final
 GRAPHQL_RESPONSE: Final = b"application/graphql-response+json"
 JSON: Final = b"application/json"
 
-_SERVED: Final = (GRAPHQL_RESPONSE, JSON)
-"""In our order of preference."""
-
 
 @lru_cache(maxsize=64)
 def media_type(accept: bytes | None) -> bytes | None:
-    """The best media type for an Accept header: the highest quality, then our preference. None if none will do."""
+    """The best media type for an Accept header; None if nothing that is served will do.
+
+    The highest quality wins. A client that names neither type, but takes anything, knows JSON: it gets that.
+    """
     if accept is None or not accept.strip():
-        return GRAPHQL_RESPONSE
+        return JSON
     ranges = dict(_range(part) for part in accept.lower().split(b",") if part.strip())
-    best = max(_SERVED, key=lambda served: _quality(served, ranges))
+    preferred = (GRAPHQL_RESPONSE, JSON) if GRAPHQL_RESPONSE in ranges else (JSON, GRAPHQL_RESPONSE)
+    best = max(preferred, key=lambda served: _quality(served, ranges))
     return best if _quality(best, ranges) > 0 else None
 
 

@@ -41,6 +41,9 @@ def schema() -> GraphQLSchema:
     for type_ in served.type_map.values():
         if _DEFINITION in type_.extensions:
             _tune(type_)
+    for root in (served.query_type, served.mutation_type):
+        for field in root.fields.values() if root else ():
+            field.resolve = _replayable(cast("Callable[..., Any]", field.resolve))
     return served
 
 
@@ -98,6 +101,17 @@ def _method(method: Callable[..., Any]) -> Callable[..., Any]:
         return method(source, **arguments)
 
     return resolve
+
+
+def _replayable(resolve: Callable[..., Any]) -> Callable[..., Any]:
+    """A root field that was resolved already gives its answer again (execution.py)."""
+
+    def replay(answers: dict[str, Any] | None, info: Any, **arguments: object) -> object:
+        if answers is not None and (name := info.path.key) in answers:
+            return answers[name]
+        return resolve(None, info, **arguments)
+
+    return replay
 
 
 def _instance(input_class: type) -> Callable[[dict[str, Any]], Any]:

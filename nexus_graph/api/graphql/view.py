@@ -1,22 +1,23 @@
-"""POST /graphql, by the GraphQL-over-HTTP standard: plain ASGI around graphql-core's executor.
+"""POST /graphql, by the GraphQL-over-HTTP standard, as plain ASGI.
 
-A request that cannot be executed is answered with 4xx and no data. One that was executed is answered with 200, whatever
-its fields met: expected failures are data, the unexpected is masked with a code and a correlation id.
+A request that cannot be executed is answered with 4xx and no data; but a client that knows nothing of the standard's
+media type would throw that answer away, so where its document is at fault it gets a 200 with errors. A request that was
+executed is answered with 200, whatever its fields met: expected failures are data, the unexpected is masked with a code
+and a correlation id.
 """
 
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from types import CoroutineType
-from typing import Any, Final, TypeGuard, cast
+from typing import Any, Final
 
 import msgspec
-from graphql import ExecutionResult, Executor, GraphQLError, GraphQLSchema
+from graphql import ExecutionResult, GraphQLError, GraphQLSchema
 from starlette.types import Receive, Scope, Send
 
 from nexus_graph.api.body import decode_object, read_json_body
 from nexus_graph.api.graphql.context import Context
-from nexus_graph.api.graphql.documents import Documents, RequestError, located, request_error
-from nexus_graph.api.graphql.negotiation import GRAPHQL_RESPONSE, accepts_html, media_type
+from nexus_graph.api.graphql.documents import BAD_USER_INPUT, Documents, RequestError, located, request_error
+from nexus_graph.api.graphql.execution import Executing
+from nexus_graph.api.graphql.negotiation import GRAPHQL_RESPONSE, JSON, accepts_html, media_type
 from nexus_graph.api.middleware import header, request_id
 from nexus_graph.api.responses import HTML, encode, failure_of, graphql_extensions, respond
 from nexus_graph.config import Settings
@@ -25,10 +26,6 @@ from nexus_graph.errors import InvalidRequest, NexusError, UnacceptableMediaType
 _ALLOW: Final = ((b"allow", b"POST"),)
 _CHARSET: Final = b"; charset=utf-8"
 _BAD_REQUEST: Final = "BAD_REQUEST"
-_BAD_USER_INPUT: Final = "BAD_USER_INPUT"
-
-# Resolvers of ours return coroutines or values, never futures: one check in C, made several times a field.
-_is_awaitable = cast("Callable[[Any], TypeGuard[Awaitable[Any]]]", CoroutineType.__instancecheck__)
 
 _PAGE: Final = b"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>nexus_graph: GraphQL</title>
@@ -56,8 +53,8 @@ class GraphQLRoute:
     """The ASGI endpoint."""
 
     def __init__(self, schema: GraphQLSchema, settings: Settings) -> None:
-        self._schema = schema
         self._settings = settings
+        self._executing = Executing(schema, errors_max=settings.graphql_errors_max)
         self._documents = Documents(schema, settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,20 +69,21 @@ class GraphQLRoute:
             request = await self._read(scope, receive)
             answer = await self._execute(request, scope)
         except RequestError as error:
-            await _refuse(send, error.status, error.errors)
+            await _refuse(send, error, accepted)
         except NexusError as error:
             failure = failure_of(error)
             extensions = graphql_extensions(failure, request_id(scope).text)
-            await _refuse(send, failure.status, [{"message": failure.message, "extensions": extensions}])
+            errors = [{"message": failure.message, "extensions": extensions}]
+            await _refuse(send, RequestError(failure.status, errors))
         else:
-            await respond(send, HTTPStatus.OK, encode(answer), content_type=(accepted or GRAPHQL_RESPONSE) + _CHARSET)
+            await respond(send, HTTPStatus.OK, encode(answer), content_type=accepted + _CHARSET)
 
     async def _not_posted(self, scope: Scope, send: Send, accept: bytes | None) -> None:
         if scope["method"] in ("GET", "HEAD") and accepts_html(accept):
             await respond(send, HTTPStatus.OK, _PAGE, content_type=HTML)
         else:
             errors = [request_error("only POST is served here", "METHOD_NOT_ALLOWED")]
-            await _refuse(send, HTTPStatus.METHOD_NOT_ALLOWED, errors, headers=_ALLOW)
+            await _refuse(send, RequestError(HTTPStatus.METHOD_NOT_ALLOWED, errors), headers=_ALLOW)
 
     async def _read(self, scope: Scope, receive: Receive) -> _Request:
         raw = await read_json_body(scope, receive, limit_bytes=self._settings.body_max_bytes, type_required=True)
@@ -97,24 +95,11 @@ class GraphQLRoute:
 
     async def _execute(self, request: _Request, scope: Scope) -> dict[str, Any]:
         document = self._documents.prepare(request.query)
+        operation = document.operation(request.operationName)
         identity = scope["state"]["identity"]
         identified = request_id(scope)
-        executor = Executor.build(
-            self._schema,
-            document.ast,
-            None,
-            Context(identity.identify, identity.families, self._settings, identified.uuid),
-            request.variables,
-            document.name_of(request.operationName),
-            max_coercion_errors=self._settings.graphql_errors_max,
-            is_awaitable=_is_awaitable,
-            hide_suggestions=True,
-        )
-        if isinstance(executor, list):
-            raise RequestError(422, [located(error, _BAD_USER_INPUT) for error in executor])
-        result = executor.execute_operation()
-        if not isinstance(result, ExecutionResult):
-            result = await cast("Awaitable[ExecutionResult]", result)
+        context = Context(identity.identify, identity.families, self._settings, identified.uuid)
+        result = await self._executing.execute(document, operation, request.variables, context)
         return _answer(result, identified.text)
 
 
@@ -146,7 +131,7 @@ def _field_error(error: GraphQLError, correlation_id: str) -> dict[str, Any]:
     cause: BaseException = error
     while isinstance(cause, GraphQLError) and cause.original_error is not None:
         cause = cause.original_error
-    told = located(error, _BAD_USER_INPUT)
+    told = located(error, BAD_USER_INPUT)
     if error.path:
         told["path"] = error.path
     if not isinstance(cause, GraphQLError):
@@ -157,8 +142,9 @@ def _field_error(error: GraphQLError, correlation_id: str) -> dict[str, Any]:
 
 
 async def _refuse(
-    send: Send, status: int, errors: list[dict[str, Any]], *, headers: tuple[tuple[bytes, bytes], ...] = ()
+    send: Send, error: RequestError, accepted: bytes | None = None, *, headers: tuple[tuple[bytes, bytes], ...] = ()
 ) -> None:
-    """A request error. It has the standard's media type for any client: who does not know it sees a 4xx."""
-    body = encode({"errors": errors})
-    await respond(send, status, body, content_type=GRAPHQL_RESPONSE + _CHARSET, headers=headers)
+    """A 4xx has the standard's media type for any client: so it is known to come from here, not from a proxy."""
+    legacy = error.of_document and accepted == JSON
+    status, content_type = (HTTPStatus.OK, JSON) if legacy else (error.status, GRAPHQL_RESPONSE)
+    await respond(send, status, encode({"errors": error.errors}), content_type=content_type + _CHARSET, headers=headers)

@@ -1,0 +1,280 @@
+"""The relay: nothing is skipped, nothing is applied to harm, and what goes wrong stays where it went wrong."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from neo4j import AsyncDriver
+from prometheus_client import REGISTRY
+
+from nexus_graph.config import Settings
+from nexus_graph.relay import RELAY_LOCK, Relay
+from nexus_graph.store.database import Pool
+from nexus_graph.store.outbox import outbox_gauges
+from tests.graphing import findings, gate_before_graph, identify, outbox_rows, picture, soft_delete
+
+PATIENCE_SECONDS = 20
+
+
+@pytest.fixture
+def quick(settings: Settings) -> Settings:
+    """Settings under which nobody waits long."""
+    return settings.model_copy(
+        update={
+            "relay_poll_seconds": 0.05,
+            "relay_retry_base_seconds": 0.01,
+            "relay_retry_max_seconds": 0.05,
+            "relay_away_max_seconds": 0.1,
+            "relay_pace_seconds": 0.0,
+        }
+    )
+
+
+@asynccontextmanager
+async def relaying(
+    settings: Settings, *, on_projected: Callable[[], Awaitable[None]] | None = None, lock_key: int = RELAY_LOCK
+) -> AsyncIterator[Relay]:
+    """A relay at work."""
+    relay = Relay(settings, on_projected=on_projected, lock_key=lock_key)
+    working = asyncio.create_task(relay.work())
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            yield relay
+    finally:
+        relay.stop()
+        await working
+
+
+def _people(count: int) -> list[tuple[str, str]]:
+    return [(f"p{n}@x.example", f"+1555{n:07d}") for n in range(count)]
+
+
+async def test_what_the_record_holds_appears_in_the_graph(
+    pool: Pool, driver: AsyncDriver, settings: Settings, quick: Settings
+) -> None:
+    await identify(pool, *_people(30), ("p1@x.example", "+15550000002"), ("p1@x.example", "+15559999999"))
+    await soft_delete(pool, 3)
+    async with relaying(quick) as relay:
+        await relay.drained()
+        assert await outbox_rows(pool) == []
+        assert await findings(pool, driver, settings) == []
+
+
+async def test_a_notice_wakes_it_and_without_one_it_looks_all_the_same(pool: Pool, quick: Settings) -> None:
+    never_polls = quick.model_copy(update={"relay_poll_seconds": 3600.0})
+    await identify(pool, ("first@x.example", None))
+    projected = asyncio.Event()
+
+    async def on_projected() -> None:
+        projected.set()
+
+    async with relaying(never_polls, on_projected=on_projected) as relay:
+        await relay.drained()
+        projected.clear()
+        await identify(pool, ("a@x.example", None))
+        await projected.wait()
+    projected.clear()
+    async with relaying(quick, on_projected=on_projected) as relay:
+        await relay.drained()
+        # A row whose notice was lost.
+        await pool.execute("INSERT INTO outbox (seq, family_id, queued_at) VALUES (nextval('change_seq'), 1, now())")
+        await projected.wait()
+
+
+async def test_killed_between_the_graphs_commit_and_the_deletion_it_applies_again_and_changes_nothing(
+    pool: Pool, driver: AsyncDriver, settings: Settings, quick: Settings
+) -> None:
+    await identify(pool, *_people(10), ("p1@x.example", "+15550000002"))
+    rows = await outbox_rows(pool)
+    killed = asyncio.Event()
+
+    async def kill() -> None:
+        killed.set()
+        await asyncio.Event().wait()
+
+    dying = asyncio.create_task(Relay(quick, on_projected=kill).work())
+    await killed.wait()
+    dying.cancel()
+    await asyncio.wait({dying})
+    assert await outbox_rows(pool) == rows
+    committed = await picture(driver)
+    assert committed[0]
+
+    async with relaying(quick) as relay:
+        await relay.drained()
+    assert await outbox_rows(pool) == []
+    assert await picture(driver) == committed
+    assert await findings(pool, driver, settings) == []
+
+
+async def test_a_row_that_comes_while_its_family_is_written_is_not_lost(
+    pool: Pool, driver: AsyncDriver, settings: Settings, quick: Settings
+) -> None:
+    later: list[tuple[str, str]] = [("a@x.example", "+15550000002"), ("a@x.example", "+15550000003")]
+
+    async def change_again() -> None:
+        if later:
+            await identify(pool, later.pop())
+
+    await identify(pool, ("a@x.example", "+15550000001"))
+    async with relaying(quick, on_projected=change_again) as relay:
+        await relay.drained()
+    assert later == []
+    assert await outbox_rows(pool) == []
+    assert await findings(pool, driver, settings) == []
+
+
+async def test_two_active_relays_do_no_harm(
+    pool: Pool, driver: AsyncDriver, settings: Settings, quick: Settings
+) -> None:
+    small = quick.model_copy(update={"relay_batch_rows": 7})
+    async with relaying(small) as one, relaying(small, lock_key=RELAY_LOCK + 1) as other:
+        await asyncio.gather(one.active.wait(), other.active.wait())
+        people = _people(12)
+        for email, _ in people:
+            await identify(pool, *((email, phone) for _, phone in people[:: 1 + len(email) % 3]), *people)
+        for contact_id in (1, 5, 9):
+            await soft_delete(pool, contact_id)
+        await asyncio.gather(one.drained(), other.drained())
+    assert await outbox_rows(pool) == []
+    assert await findings(pool, driver, settings) == []
+
+
+async def test_one_works_and_the_other_takes_over_when_its_connection_is_gone(pool: Pool, quick: Settings) -> None:
+    async with relaying(quick) as first:
+        await first.active.wait()
+        async with relaying(quick) as second:
+            await identify(pool, *_people(5))
+            await first.drained()
+            assert not second.active.is_set()
+            await pool.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND granted",
+                RELAY_LOCK & 0xFFFFFFFF,
+            )
+            await identify(pool, ("late@x.example", None))
+            await _any(first.drained(), second.drained())
+            assert first.active.is_set() != second.active.is_set()
+            assert await outbox_rows(pool) == []
+
+
+async def _any(*coroutines: Awaitable[None]) -> None:
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+async def _poison(pool: Pool) -> int:
+    """A family whose state cannot be read: nothing has a number for its time."""
+    family_id: int = await pool.fetchval(
+        "INSERT INTO contacts (email, link_precedence, created_at) VALUES ('bad@x.example', 'primary', 'infinity') "
+        "RETURNING id"
+    )
+    await _queue(pool, family_id)
+    return family_id
+
+
+async def _queue(pool: Pool, family_id: int) -> None:
+    await pool.execute(
+        "INSERT INTO outbox (seq, family_id, queued_at) VALUES (nextval('change_seq'), $1, now())", family_id
+    )
+
+
+async def _parked(pool: Pool, relay: Relay) -> None:
+    """Return once nothing but parked rows is left."""
+    while await pool.fetchval("SELECT EXISTS (SELECT FROM outbox WHERE parked_at IS NULL)"):
+        await relay.drained()
+
+
+async def test_a_family_that_cannot_be_projected_is_parked_and_the_others_flow(
+    pool: Pool, driver: AsyncDriver, settings: Settings, quick: Settings
+) -> None:
+    await identify(pool, *_people(3))
+    bad = await _poison(pool)
+    await identify(pool, ("p3@x.example", "+15550000003"))
+    async with relaying(quick) as relay:
+        await _parked(pool, relay)
+        (row,) = await pool.fetch("SELECT * FROM outbox")
+        assert (row["family_id"], row["attempts"]) == (bad, 5)
+        assert row["last_error"] == "FeatureNotSupportedError:0A000"
+        await outbox_gauges(pool)
+        assert REGISTRY.get_sample_value("nexus_outbox_parked") == 1
+        assert REGISTRY.get_sample_value("nexus_outbox_depth") == 0
+        # Whoever is not ill is in the graph.
+        found = await driver.execute_query("MATCH (f:Family) RETURN f.id AS id ORDER BY id")
+        assert [record["id"] for record in found.records] == [1, 2, 3, 5]
+
+        # Still ill: a new row is tried afresh, and parked on its own account.
+        await _queue(pool, bad)
+        await _parked(pool, relay)
+        assert [row["attempts"] for row in await pool.fetch("SELECT attempts FROM outbox")] == [5, 5]
+
+        # Cured: one look at the family answers its parked rows as well.
+        await pool.execute("UPDATE contacts SET created_at = now() WHERE id = $1", bad)
+        await _queue(pool, bad)
+        await relay.drained()
+        assert await outbox_rows(pool) == []
+    assert await findings(pool, driver, settings) == []
+
+
+async def test_neo4j_away_is_waited_for_and_then_worked_off_in_order(
+    pool: Pool, driver: AsyncDriver, settings: Settings, quick: Settings
+) -> None:
+    oldest: list[int] = []
+
+    async def on_projected() -> None:
+        oldest.append((await outbox_rows(pool))[0])
+
+    tens = quick.model_copy(update={"relay_batch_rows": 10})
+    async with gate_before_graph(tens) as (gate, through), relaying(through, on_projected=on_projected) as relay:
+        await relay.drained()
+        gate.shut()
+        await identify(pool, *_people(60))
+        await gate.refused.wait()
+        rows = await outbox_rows(pool)
+        assert len(rows) == 60
+        gate.open()
+        await relay.drained()
+    assert oldest == rows[::10]
+    assert await pool.fetchval("SELECT count(*) FROM outbox") == 0
+    assert await findings(pool, driver, settings) == []
+
+
+async def test_neo4j_away_counts_against_no_row(pool: Pool, quick: Settings) -> None:
+    async with gate_before_graph(quick) as (gate, through), relaying(through) as relay:
+        await relay.drained()
+        gate.shut()
+        await identify(pool, ("a@x.example", None))
+        for _ in range(quick.relay_tries_max + 2):
+            gate.refused.clear()
+            await gate.refused.wait()
+        (row,) = await pool.fetch("SELECT * FROM outbox")
+        assert (row["attempts"], row["parked_at"], row["last_error"]) == (0, None, None)
+
+
+async def test_it_stops_between_batches(pool: Pool, driver: AsyncDriver, settings: Settings, quick: Settings) -> None:
+    await identify(pool, *_people(30))
+
+    async def stop() -> None:
+        relay.stop()
+
+    relay = Relay(quick.model_copy(update={"relay_batch_rows": 10}), on_projected=stop)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await relay.work()
+    assert len(await outbox_rows(pool)) == 20
+    assert (await picture(driver))[0]
+
+
+async def test_it_tells_how_far_behind_the_graph_is(pool: Pool, quick: Settings) -> None:
+    await identify(pool, *_people(4))
+    await outbox_gauges(pool)
+    assert REGISTRY.get_sample_value("nexus_outbox_depth") == 4
+    assert 0 < (REGISTRY.get_sample_value("nexus_outbox_oldest_age_seconds") or 0) < PATIENCE_SECONDS
+    lags = REGISTRY.get_sample_value("nexus_relay_lag_seconds_count") or 0
+    async with relaying(quick.model_copy(update={"relay_gauge_seconds": 1e-6})) as relay:
+        await relay.drained()
+    assert REGISTRY.get_sample_value("nexus_relay_lag_seconds_count") == lags + 4
+    assert REGISTRY.get_sample_value("nexus_outbox_depth") == 0
+    assert REGISTRY.get_sample_value("nexus_outbox_oldest_age_seconds") == 0

@@ -1,0 +1,182 @@
+"""Plans answer as graphql-core does: for any document, any family, and whatever goes wrong."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+from uuid import UUID
+
+from graphql import (
+    ExecutionResult,
+    GraphQLObjectType,
+    get_named_type,
+    is_abstract_type,
+    is_leaf_type,
+)
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from nexus_graph.api.graphql.context import Context
+from nexus_graph.api.graphql.documents import Documents, RequestError
+from nexus_graph.api.graphql.execution import Executing
+from nexus_graph.api.graphql.schema import schema
+from nexus_graph.config import Settings
+from nexus_graph.errors import Overloaded, RowRejected, Unavailable
+from nexus_graph.identity.model import Contact, Family, Identification, Outcome, Source
+
+SETTINGS = Settings(page_max=5, graphql_depth_max=12, graphql_aliases_max=500)
+START = datetime(2026, 9, 1, tzinfo=UTC)
+VARIABLES = {"n": 2, "input": {"email": "ada@example.com", "phoneNumber": 123456}, "id": "1"}
+
+
+@dataclass
+class Canned:
+    """Verbs that answer as they are told, and count how often they were asked."""
+
+    answer: Any
+    asked: int = 0
+
+    async def __call__(self, _request: object) -> Identification:
+        return Identification(Outcome.LINKED, cast("Family", await self.family()))
+
+    async def family(self, *_: object, **__: object) -> Family | None:
+        self.asked += 1
+        await asyncio.sleep(0)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return cast("Family | None", self.answer)
+
+
+def family(*phones: str | None) -> Family:
+    contacts = [
+        Contact(
+            number, f"user{number}@example.com" if number % 2 else None, phone, START + timedelta(microseconds=number)
+        )
+        for number, phone in enumerate(phones, start=1)
+    ]
+    return Family(7, tuple(contacts), Source.GRAPH)
+
+
+ANSWERS = st.sampled_from(
+    [
+        family("111111"),
+        family("111111", "222222", None, "444444", "555555", "666666", "777777"),
+        Family(7, ()),  # broken: no primary
+        Family(cast("int", None), family("111111", "222222").contacts),  # broken: no version
+        None,
+        Unavailable("away"),
+        Overloaded("full"),
+        RowRejected("no"),
+        ValueError("unexpected"),
+    ]
+)
+
+
+async def executed(document: str, answer: object, *, planned: bool) -> tuple[object, int]:
+    """What is told of the document, and how often the verbs were asked."""
+    prepared = DOCUMENTS.prepare(document)
+    operation = prepared.operation(None)
+    assert operation.plan is not None
+    if not planned:
+        operation = operation._replace(plan=None)
+    verbs = Canned(answer)
+    context = Context(cast("Any", verbs), cast("Any", verbs), SETTINGS, UUID(int=0))
+    result = await Executing(schema(), errors_max=10).execute(prepared, operation, VARIABLES, context)
+    return told(result), verbs.asked
+
+
+def told(result: ExecutionResult) -> object:
+    """Fields of a query are answered in any order, and so are their errors."""
+    return result.data, sorted(str(error.formatted) for error in result.errors or ())
+
+
+DOCUMENTS = Documents(schema(), SETTINGS)
+
+
+@st.composite
+def selections(draw: st.DrawFn, type_name: str, fragments: dict[str, str], depth: int) -> str:
+    """A selection set of the type; fragments that it spreads are added to `fragments`."""
+    parts = [draw(selection(type_name, fragments, depth)) for _ in range(draw(st.integers(1, 4)))]
+    return "{" + " ".join(parts) + "}"
+
+
+@st.composite
+def selection(draw: st.DrawFn, type_name: str, fragments: dict[str, str], depth: int) -> str:
+    type_ = schema().type_map[type_name]
+    kinds = ["__typename", "field", "field", "field"] if not is_abstract_type(type_) or hasattr(type_, "fields") else []
+    if depth:
+        kinds += ["inline", "spread", "bare"]
+    kind = draw(st.sampled_from(kinds or ["__typename"]))
+    if kind == "__typename":
+        return "__typename"
+    if kind == "field":
+        return draw(field(type_name, fragments, depth))
+    if kind == "bare":
+        return "... " + draw(selections(type_name, fragments, depth - 1))
+    condition = draw(st.sampled_from(conditions(type_name)))
+    if kind == "inline":
+        return f"... on {condition} " + draw(selections(condition, fragments, depth - 1))
+    name = f"F{len(fragments)}"
+    fragments[name] = ""
+    fragments[name] = f"fragment {name} on {condition} " + draw(selections(condition, fragments, depth - 1))
+    return f"...{name}"
+
+
+@st.composite
+def field(draw: st.DrawFn, type_name: str, fragments: dict[str, str], depth: int) -> str:
+    fields = cast("GraphQLObjectType", schema().type_map[type_name]).fields
+    readable = [name for name, found in fields.items() if depth or is_leaf_type(get_named_type(found.type))]
+    if not readable:
+        return "__typename"
+    name = draw(st.sampled_from(readable))
+    inner = get_named_type(fields[name].type)
+    below = "" if is_leaf_type(inner) else draw(selections(inner.name, fragments, depth - 1))
+    arguments, suffix = "", ""
+    if name == "secondaryContacts":
+        first = draw(st.sampled_from(["", "$n", "1", "5", "6", "-1"]))
+        arguments = f"(first: {first})" if first else ""
+        suffix = f"_{first.strip('$').replace('-', 'minus')}" if first else ""
+    alias = draw(st.sampled_from(["", "x"]))
+    return f"{alias}{name}{suffix}: {name}{arguments} {below}" if alias or suffix else f"{name}{arguments} {below}"
+
+
+def conditions(type_name: str) -> list[str]:
+    """Types that a fragment may stand on, within the type."""
+    type_ = schema().type_map[type_name]
+    possible = schema().get_possible_types(type_) if is_abstract_type(type_) else [cast("GraphQLObjectType", type_)]
+    return [type_name, *(one.name for one in possible), *(over.name for one in possible for over in one.interfaces)]
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> str:
+    fragments: dict[str, str] = {}
+    query = draw(st.booleans())
+    roots = {
+        "contactFamily(by: {contactId: $id})": "ContactFamily",
+        "contact(id: $id)": "Contact",
+        'node(id: "Q29udGFjdEZhbWlseTox")': "Node",
+        'nodeOfNothing: node(id: "x")': "Node",
+    }
+    if not query:
+        roots = {"identify(input: $input)": "IdentifyResult", "again: identify(input: {})": "IdentifyResult"}
+    chosen = draw(st.lists(st.sampled_from(list(roots)), min_size=1, max_size=3, unique=True))
+    body = " ".join(f"{root} {draw(selections(roots[root], fragments, 3))}" for root in chosen)
+    # Every variable is used somewhere, as validation wants it.
+    secondaries = "secondaryContacts(first: $n) {totalCount}"
+    if query:
+        header = "($n: Int, $id: ID!)"
+        uses = f"v1: contact(id: $id) {{id}} v2: contactFamily(by: {{contactId: 1}}) {{v3: {secondaries}}}"
+    else:
+        header = "($n: Int, $input: IdentifyInput!)"
+        uses = f"v1: identify(input: $input) {{... on IdentifySuccess {{v2: family {{v3: {secondaries}}}}}}}"
+    return f"{'query' if query else 'mutation'} {header} {{{body} {uses}}} " + " ".join(fragments.values())
+
+
+@given(documents(), ANSWERS)
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+async def test_plans_answer_as_graphql_core_does(document: str, answer: object) -> None:
+    try:
+        DOCUMENTS.prepare(document)
+    except RequestError:
+        assume(False)
+    assert await executed(document, answer, planned=True) == await executed(document, answer, planned=False)
