@@ -144,7 +144,8 @@ def _header(lines: _Lines) -> tuple[str, int | None, int | None]:
             if fields.count(field) > 1:
                 raise UnreadableFile(f"its header names {field} {fields.count(field)} times")
         if any(fields):
-            return delimiter, *(fields.index(f) if f in fields else None for f in ("email", "phoneNumber"))
+            email, phone = (fields.index(name) if name in fields else None for name in ("email", "phoneNumber"))
+            return delimiter, email, phone
     raise UnreadableFile("its first line must name the columns, among them email, phone, phoneNumber or phone_number")
 
 
