@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UP_OPTIONS ?=
+LOCK = $(BIN)/python -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-header --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up test check format bench schema lock demo clean
@@ -46,9 +48,11 @@ bench: setup  ## measure, beside the limits of the machine, and append to docs/b
 schema: setup  ## write schema/schema.graphql from the code
 	$(BIN)/nexus-graph schema export
 
-lock: setup  ## resolve requirements.lock again from pyproject.toml
-	$(BIN)/python -m uv pip compile pyproject.toml --extra embedded --group dev --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-header --quiet --upgrade --output-file requirements.lock
+lock: setup  ## resolve the lock files again from pyproject.toml
+	$(LOCK) pyproject.toml --extra embedded --group dev --upgrade --output-file requirements.lock
+	$(LOCK) pyproject.toml --constraint requirements.lock --no-annotate --output-file deploy/requirements.runtime.lock
+	echo 'hatchling==1.33.0' | $(LOCK) - --constraint requirements.lock --no-annotate \
+		--output-file deploy/requirements.build.lock
 
 clean:  ## remove what the targets made (never the data in .nexus)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist

@@ -71,9 +71,14 @@ def relay() -> None:
 @app.command()
 def migrate() -> None:
     """Bring the record's schema up to date."""
+    from nexus_graph.errors import NexusError
     from nexus_graph.store.migrate import migrate_database
 
-    applied = asyncio.run(migrate_database(_settings()))
+    try:
+        applied = asyncio.run(migrate_database(_settings()))
+    except NexusError as error:
+        typer.echo(error.message, err=True)
+        raise typer.Exit(1) from None
     typer.echo("\n".join(applied) if applied else "nothing to do")
 
 

@@ -26,27 +26,23 @@ class Kin:
 
 
 def kinship(family: Family, pairings: Iterable[Pairing]) -> Kin:
-    """The family as a tree from its primary, the nearest first.
+    """The family as a tree from its primary, the nearest first, every contact once.
 
-    A pairing that no contact holds ties contacts too; it is used where no shared identifier leads on. `pairings` must
-    tie what the contacts do not, or the tree lacks contacts.
+    A pairing that no contact holds ties contacts too; it is used where no shared identifier leads on. What neither
+    explains hangs from the primary.
     """
     top = Kin(family.primary, "")
     above, apart = [top], list(family.secondaries)
     evidence = _evidence(family, pairings)
-    while True:
-        _attach_sharers(above, apart)
-        for pairing in evidence:
-            bridge = _bridge(pairing, above, apart)
-            if bridge is not None:
-                break
-        else:
-            return top
-        kin, contact = bridge
-        below = Kin(contact, f"by line {pairing.line:,}, which named {pairing.email} with {pairing.phone}")
+    _attach_sharers(above, apart)
+    while apart:
+        kin, contact, tie = _bridge(evidence, above, apart) or (top, apart[0], "by a request that is not in the file")
+        below = Kin(contact, tie)
         kin.below.append(below)
         above.append(below)
         apart.remove(contact)
+        _attach_sharers(above, apart)
+    return top
 
 
 def _attach_sharers(above: list[Kin], apart: list[Contact]) -> None:
@@ -80,13 +76,12 @@ def _evidence(family: Family, pairings: Iterable[Pairing]) -> list[Pairing]:
     ]
 
 
-def _bridge(pairing: Pairing, above: list[Kin], apart: list[Contact]) -> tuple[Kin, Contact] | None:
-    """Who carries one side of the pairing above, and who the other side apart."""
-    for kin in above:
-        for contact in apart:
-            if (kin.contact.email, contact.phone) == (pairing.email, pairing.phone) or (
-                contact.email,
-                kin.contact.phone,
-            ) == (pairing.email, pairing.phone):
-                return kin, contact
+def _bridge(evidence: list[Pairing], above: list[Kin], apart: list[Contact]) -> tuple[Kin, Contact, str] | None:
+    """The first pairing with one side carried above and the other apart: by whom, and what it says."""
+    for pairing in evidence:
+        sides = (pairing.email, pairing.phone)
+        for kin in above:
+            for contact in apart:
+                if sides in ((kin.contact.email, contact.phone), (contact.email, kin.contact.phone)):
+                    return kin, contact, f"by line {pairing.line:,}, which named {pairing.email} with {pairing.phone}"
     return None

@@ -25,7 +25,7 @@ from nexus_graph.identity.opening import Identity, open_identity
 from nexus_graph.statements import cypher
 
 EVENTS: Final = Path(__file__).parent / "events.csv"
-EXIT_GRAPH_BEHIND: Final = 1
+EXIT_AWAY: Final = 1
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,21 @@ SIGHTS: Final = (CHAIN, UNION, SHARED_PHONE)
 
 
 def run(settings: Settings) -> int:
-    """The command. Returns 0; the code of `load` if that failed; 1 if the graph did not catch up in time."""
+    """The command. Returns 0; the code of `load` if that failed; 1 if a store did not answer in time."""
     telemetry.configure_logging("ERROR")  # a graph that is busy with the events is no news here
     console = Console(highlight=False)
     console.print("Half a year of contact events at seven invented shops, through identify:\n")
     summary = Summary()
     code = load_file(settings, EVENTS, summary)
-    print_table(console, summary)
-    return code or asyncio.run(_show(settings, console))
+    if summary.rows:
+        print_table(console, summary)
+    if code:
+        return code
+    try:
+        return asyncio.run(_show(settings, console))
+    except Unavailable as error:
+        Console(stderr=True).print(error.message, style="red", markup=False)
+        return EXIT_AWAY
 
 
 async def _show(settings: Settings, console: Console) -> int:
@@ -69,7 +76,7 @@ async def _show(settings: Settings, console: Console) -> int:
                     style="red",
                     soft_wrap=True,
                 )
-                return EXIT_GRAPH_BEHIND
+                return EXIT_AWAY
             console.print(f"\n[bold]{sight.title}[/bold]")
             console.print(tree(kinship(family, pairings)))
             if sight is UNION:

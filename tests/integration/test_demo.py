@@ -65,7 +65,9 @@ async def test_the_demo_loads_and_shows_three_families(
     words = " ".join(first.replace("│", " ").split())
     assert re.search(r"by line [\d,]+, which named jonas@lindqvist\.example with \+46846500421", words)
     assert re.search(r"http://127\.0\.0\.1:\d+/browser/", first)
-    assert "MATCH p = (:Family {id: " in first
+    union = await identity.families.family(FamilyKey("email", UNION.email), source=Source.GRAPH)
+    assert union is not None
+    assert f"MATCH (:Family {{id: {union.id}}})<-" in first
 
 
 async def test_the_demo_says_that_the_graph_is_behind(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,8 @@ import csv
 import json
 import os
 import random
+import re
+import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -228,26 +230,48 @@ async def test_the_command_says_when_the_record_is_away(settings: Settings, tmp_
     assert "Traceback" not in errors
 
 
+async def test_interrupted_the_command_says_where_to_go_on(settings: Settings, pool: Pool, tmp_path: Path) -> None:
+    file = _write(tmp_path / "rows.csv", [(f"e{line}@example.com", None) for line in range(2, 10_002)])
+    process = await _start(settings, "load", str(file), "--rate", "200", NEXUS_LOAD_REPORT_SECONDS="0.2")
+    assert process.stderr is not None
+    assert b"rows/s" in await process.stderr.readline()
+
+    process.send_signal(signal.SIGINT)
+    answer, errors = await process.communicate()
+
+    assert process.returncode == 1
+    stopped = re.search(r"interrupted: stopped at line (\d+)\. The rows before it are in\.", errors.decode())
+    assert stopped is not None, errors
+    line = int(stopped[1])
+    emails = {row[0] for row in await pool.fetch("SELECT email FROM contacts")}
+    assert emails >= {f"e{number}@example.com" for number in range(2, line)}
+    assert len(emails) <= line - 1
+    assert b"CREATED" in answer
+
+
 async def _command(settings: Settings, *arguments: str) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of the nexus-graph command."""
-    environment = {
-        **os.environ,
+    process = await _start(settings, *arguments)
+    answer, errors = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, answer.decode(), errors.decode()
+
+
+async def _start(settings: Settings, *arguments: str, **environment: str) -> asyncio.subprocess.Process:
+    servers = {
         "DATABASE_URL": settings.database_url.get_secret_value(),
         "REDIS_URL": settings.redis_url.get_secret_value(),
         "NEO4J_URI": settings.neo4j_uri,
         "NEO4J_USER": settings.neo4j_user,
         "NEO4J_PASSWORD": settings.neo4j_password.get_secret_value(),
     }
-    process = await asyncio.create_subprocess_exec(
+    return await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "nexus_graph", *arguments),
-        env=environment,
+        env={**os.environ, **servers, **environment},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    answer, errors = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, answer.decode(), errors.decode()
 
 
 @pytest.fixture

@@ -50,3 +50,12 @@ def test_evidence_ties_what_nothing_shared_does() -> None:
             (2, "by line 2,406, which named a with 2", [(3, "by the phone of #2", [])]),
         ],
     )
+
+
+def test_no_contact_is_left_out_if_nothing_known_ties_it() -> None:
+    family = _family(("a", "1"), ("b", "2"), ("c", "2"))
+    assert _drawn(kinship(family, [])) == (
+        1,
+        "",
+        [(2, "by a request that is not in the file", [(3, "by the phone of #2", [])])],
+    )
