@@ -88,6 +88,8 @@ class Settings(BaseSettings):
     graphql_introspection_depth_max: int = Field(20, ge=1)
     """Introspection describes types of types; its documents are deeper than any question about contacts."""
     graphql_fields_max: int = Field(500, ge=1)
+    graphql_fragments_max: int = Field(50, ge=1)
+    """Validation compares them with each other."""
     graphql_aliases_max: int = Field(15, ge=0)
     graphql_root_fields_max: int = Field(5, ge=1)
     graphql_directives_max: int = Field(50, ge=0)

@@ -12,6 +12,7 @@ Its promises:
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from time import monotonic
 from typing import Generic, NamedTuple, TypeVar
 
@@ -89,7 +90,8 @@ class Gatherer(Generic[Request, Answer]):
 
     def _start_lane(self) -> None:
         self._lanes += 1
-        task = asyncio.get_running_loop().create_task(self._drain())
+        # A context of its own: what a lane logs is not the doing of the caller who happened to start it.
+        task = asyncio.get_running_loop().create_task(self._drain(), context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from nexus_graph.app import create_app, server_config
+from nexus_graph.app import create_app, listen, server_config
 from nexus_graph.config import Settings
 from nexus_graph.relay import Relay
 
@@ -40,8 +40,7 @@ class _Server(uvicorn.Server):
 @asynccontextmanager
 async def running_api(settings: Settings) -> AsyncIterator[ApiServer]:
     """A real server on a free port of the loopback address."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
+    listener = listen("127.0.0.1", 0, backlog=settings.accept_backlog)
     server = _Server(server_config(create_app(settings), settings))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     listening = asyncio.create_task(server.listening.wait())

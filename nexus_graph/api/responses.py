@@ -21,7 +21,7 @@ MASKED_CODE: Final = "INTERNAL"
 MASKED_MESSAGE: Final = "Internal error"
 
 _LOG = log("api")
-_ROOT: Final = Path(__file__).parent.parent.parent
+_PACKAGE: Final = Path(__file__).parent.parent
 
 encode = msgspec.json.Encoder().encode
 
@@ -93,6 +93,6 @@ async def respond(
 def _place(error: BaseException) -> str:
     """File and line of our own code that raised: what a developer needs, without a value in it."""
     for frame in reversed(extract_tb(error.__traceback__)):
-        if Path(frame.filename).is_relative_to(_ROOT):
-            return f"{Path(frame.filename).relative_to(_ROOT)}:{frame.lineno}"
+        if Path(frame.filename).is_relative_to(_PACKAGE):
+            return f"{Path(frame.filename).relative_to(_PACKAGE.parent)}:{frame.lineno}"
     return "elsewhere"

@@ -26,6 +26,9 @@ CONNECTION_LOST: Final = (
 # SQLSTATE classes that are the server's trouble, not the data's: rollback, resources, intervention, system, internal.
 _SERVER_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
 
+# Those that are the data's: not supported, not valid, against a constraint, past a limit, or refused by a trigger.
+DATA_CLASSES: Final = frozenset({"0A", "22", "23", "54", "P0"})
+
 
 def is_servers_trouble(error: BaseException) -> bool:
     """True if the same statement may succeed later; False if its data is at fault."""
@@ -37,7 +40,10 @@ def is_servers_trouble(error: BaseException) -> bool:
 
 def is_datas_fault(error: BaseException) -> bool:
     """True if the statement failed for the values it was given, on their way to the server or there."""
-    return isinstance(error, asyncpg.PostgresError | asyncpg.DataError | UnicodeError) and not is_servers_trouble(error)
+    sqlstate: str | None = getattr(error, "sqlstate", None)
+    return isinstance(error, asyncpg.DataError | UnicodeError) or (
+        sqlstate is not None and sqlstate[:2] in DATA_CLASSES
+    )
 
 
 async def connect_pool(settings: Settings, *, role: Role | None, size: int) -> Pool:

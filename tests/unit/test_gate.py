@@ -21,6 +21,7 @@ SETTINGS = Settings(
     graphql_aliases_max=3,
     graphql_root_fields_max=2,
     graphql_directives_max=3,
+    graphql_fragments_max=3,
 )
 
 
@@ -36,6 +37,18 @@ def bomb(fragments: int) -> str:
     """Each fragment spreads the next one twice."""
     chain = " ".join(f"fragment F{n} on Query {{...F{n + 1} ...F{n + 1}}}" for n in range(fragments))
     return f"{{...F0}} {chain} fragment F{fragments} on Query {{__typename}}"
+
+
+def seconds_to_prepare(document: str) -> float:
+    """CPU time of the best of a few tries: the first pays for what is made once, and any may share its core."""
+
+    def once() -> float:
+        before = process_time()
+        with suppress(RequestError):
+            Documents(schema(), Settings()).prepare(document)
+        return process_time() - before
+
+    return min(once() for _ in range(5))
 
 
 @pytest.mark.parametrize(
@@ -64,6 +77,7 @@ def bomb(fragments: int) -> str:
         ("{a{" + "...A " * 7 + "}} fragment A on Q {b c d}", "fields"),
         ("{...A} fragment A on Q {...B} fragment B on Q {...A}", "fragmentCycles"),
         ("{a} fragment A on Q {...A}", "fragmentCycles"),
+        ("{a}" + "".join(f"fragment F{n} on Q {{a}}" for n in range(4)), "fragments"),
         ("{...Undefined}", None),
         ("query A {a} query B {a{b{c{d{e}}}}}", "depth"),
         ("{__schema{a{b{c{d{e}}}}}}", None),
@@ -81,12 +95,9 @@ def test_the_usual_introspection_passes_the_usual_limits() -> None:
 
 @pytest.mark.parametrize("fragments", [5, 14, 30, 60])
 def test_doubling_fragments_cost_arithmetic(fragments: int) -> None:
-    documents = Documents(schema(), Settings())
-    documents.prepare("{__typename}")  # what the first document of a process costs is another matter
-    before = process_time()
+    assert seconds_to_prepare(bomb(fragments)) < 0.05
     with pytest.raises(RequestError) as caught:
-        documents.prepare(bomb(fragments))
-    assert process_time() - before < 0.05
+        DOCUMENTS.prepare(bomb(fragments))
     assert caught.value.status == 422
     assert caught.value.errors[0]["extensions"]["code"] == "LIMIT_EXCEEDED"
 
@@ -105,16 +116,16 @@ def test_doubling_fragments_cost_arithmetic(fragments: int) -> None:
         "#\n" * 7_000 + "{__typename}",
         '{a(b: "' + "\\u0041" * 2_000 + '")}',
         "{...F0}" + "".join(f"fragment F{n} on Query{{...F{n + 1}}}" for n in range(120)),
+        "{...F0}" + "".join(f"fragment F{n} on Query{{...F{n + 1}}}" for n in range(49)),
+        "{"
+        + " ".join(f"...F{n}" for n in range(50))
+        + "}"
+        + "".join(f"fragment F{n} on Query{{__typename}}" for n in range(50)),
     ],
     ids=lambda document: document[:24],
 )
 def test_no_document_of_the_allowed_size_is_slow(document: str) -> None:
-    documents = Documents(schema(), Settings())
-    documents.prepare("{__typename}")
-    before = process_time()
-    with suppress(RequestError):
-        documents.prepare(document)
-    assert process_time() - before < 0.15
+    assert seconds_to_prepare(document) < 0.1
 
 
 def test_prepared_documents_are_remembered_and_forgotten() -> None:

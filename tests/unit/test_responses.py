@@ -2,11 +2,13 @@
 
 import inspect
 import json
+from typing import cast
 from uuid import UUID
 
 import pytest
 
 from nexus_graph import errors
+from nexus_graph.api.graphql.cursors import CONTACT, encode_id
 from nexus_graph.api.middleware import RequestId
 from nexus_graph.api.responses import Failure, failure_of, graphql_extensions, problem
 
@@ -47,14 +49,14 @@ def test_trouble_says_when_to_come_back() -> None:
 
 def test_the_unexpected_is_masked_and_logged_by_type_and_place(capsys: pytest.CaptureFixture[str]) -> None:
     try:
-        raise ValueError("ada@example.com")
-    except ValueError as error:
+        encode_id(CONTACT, cast("int", "ada@example.com"))
+    except TypeError as error:
         failure = failure_of(error)
     assert failure == Failure(500, "INTERNAL", "Internal error")
     assert graphql_extensions(failure, CORRELATION) == {"code": "INTERNAL", "correlationId": CORRELATION}
     logged = "".join(capsys.readouterr())
-    assert "ValueError" in logged
-    assert "test_responses.py" in logged
+    assert "TypeError" in logged
+    assert "nexus_graph/api/graphql/cursors.py:" in logged
     assert "ada" not in logged
 
 

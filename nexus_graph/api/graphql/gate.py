@@ -56,6 +56,8 @@ def check(document: DocumentNode, settings: Settings) -> list[Measure]:
         for definition in document.definitions
         if isinstance(definition, FragmentDefinitionNode)
     }
+    if len(fragments) > settings.graphql_fragments_max:
+        raise _passed("fragments", settings.graphql_fragments_max)
     measuring = _Measuring(fragments)
     operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
     try:
@@ -79,7 +81,11 @@ def _compare(measure: Measure, settings: Settings) -> None:
         ("directives", measure.directives, settings.graphql_directives_max),
     ):
         if found > most:
-            raise LimitPassed(f"the document passes the limit on {limit}: at most {most}", limit=limit, most=most)
+            raise _passed(limit, most)
+
+
+def _passed(limit: str, most: int) -> LimitPassed:
+    return LimitPassed(f"the document passes the limit on {limit}: at most {most}", limit=limit, most=most)
 
 
 class _Measuring:

@@ -7,6 +7,7 @@ takes a fifth off a typical request; what is declared, and what clients see, is 
 
 from collections.abc import Callable
 from functools import cache
+from inspect import iscoroutinefunction
 from typing import Any, Final, cast
 
 import strawberry
@@ -100,7 +101,10 @@ def _method(method: Callable[..., Any]) -> Callable[..., Any]:
     def resolve(source: object, _info: object, **arguments: object) -> object:
         return method(source, **arguments)
 
-    return resolve
+    async def resolve_later(source: object, _info: object, **arguments: object) -> object:
+        return await method(source, **arguments)
+
+    return resolve_later if iscoroutinefunction(method) else resolve
 
 
 def _replayable(resolve: Callable[..., Any]) -> Callable[..., Any]:
