@@ -41,7 +41,8 @@ def configure_logging(level: str) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # Whatever stderr is by then: whoever replaced it meanwhile may have closed the old one.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
 
 
