@@ -23,7 +23,7 @@ Request = TypeVar("Request")
 Answer = TypeVar("Answer")
 
 _SMOOTHING = 0.2
-"""Weight of the newest batch in the estimate of how long one request takes."""
+"""Weight of the newest batch in the estimate of how long a batch takes."""
 
 
 class _Waiter(NamedTuple, Generic[Request, Answer]):
@@ -59,7 +59,7 @@ class Gatherer(Generic[Request, Answer]):
         self._waiting: deque[_Waiter[Request, Answer]] = deque()
         self._lanes = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._seconds_per_request = 0.0
+        self._seconds_per_batch = 0.0
         self._closed = False
         self._batch_size = telemetry.BATCH_SIZE.labels(name)
         self._queue_wait = telemetry.QUEUE_WAIT.labels(name)
@@ -68,8 +68,7 @@ class Gatherer(Generic[Request, Answer]):
         """The answer to one request. Raises Overloaded, Unavailable, or what `send` gave for this request."""
         if self._closed:
             raise Unavailable("the service is stopping")
-        depth = len(self._waiting)
-        if depth >= self._queue_max or depth * self._seconds_per_request > self._wait_max_seconds:
+        if len(self._waiting) >= self._queue_max or self._estimated_wait_seconds() > self._wait_max_seconds:
             raise Overloaded("too many requests are waiting")
         waiter: _Waiter[Request, Answer] = _Waiter(request, asyncio.get_running_loop().create_future(), monotonic())
         self._waiting.append(waiter)
@@ -87,6 +86,10 @@ class Gatherer(Generic[Request, Answer]):
         self._closed = True
         while self._tasks:
             await asyncio.wait(self._tasks)
+
+    def _estimated_wait_seconds(self) -> float:
+        # Whole batches before one's own. Not seconds by request: a lone slow request would speak for full batches.
+        return len(self._waiting) // self._batch_max * self._seconds_per_batch / self._batches_max
 
     def _start_lane(self) -> None:
         self._lanes += 1
@@ -124,8 +127,7 @@ class Gatherer(Generic[Request, Answer]):
             answers = await self._send([waiter.request for waiter in batch])
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to the callers of this batch
             answers = [error] * len(batch)
-        seconds = (monotonic() - started) / len(batch)
-        self._seconds_per_request += _SMOOTHING * (seconds - self._seconds_per_request)
+        self._seconds_per_batch += _SMOOTHING * (monotonic() - started - self._seconds_per_batch)
         for waiter, answer in zip(batch, answers, strict=True):
             if waiter.answer.done():
                 continue

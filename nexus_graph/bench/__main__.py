@@ -8,7 +8,7 @@ import json
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Annotated
@@ -69,14 +69,25 @@ def bench(
 
 
 def _run(plan: Plan, console: Console) -> Result:
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # stop in order, as on Ctrl-C
-    command = shlex.join(["python", "-m", "nexus_graph.bench", *sys.argv[1:]])
     started = monotonic()
+    command = shlex.join(["python", "-m", "nexus_graph.bench", *sys.argv[1:]])
     try:
-        return asyncio.run(run(plan, command=command, say=lambda text: _say(console, monotonic() - started, text)))
+        return asyncio.run(
+            _stoppable(run(plan, command=command, say=lambda text: _say(console, monotonic() - started, text)))
+        )
+    except asyncio.CancelledError:
+        console.print("stopped")
     except (BenchError, PgbenchError, StackError, ConnectionError, TimeoutError) as error:
         console.print(str(error) or type(error).__name__, style="red", markup=False)
-        raise typer.Exit(FAILED) from None
+    raise typer.Exit(FAILED)
+
+
+async def _stoppable(work: Coroutine[None, None, Result]) -> Result:
+    """SIGINT and SIGTERM end the work in order, also where a shell in the background has told us to ignore them."""
+    task = asyncio.ensure_future(work)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    return await task
 
 
 def _say(console: Console, seconds: float, text: str) -> None:

@@ -73,18 +73,18 @@ class Plan:
             raise BenchError(f"{self.data_dir} is not empty: the benchmark wants a data directory of its own")
 
     def arms_of_round(self, number: int) -> Sequence[str]:
-        """Every arm once; each round begins with another one, so that none always follows the same."""
+        """Every arm once; each round begins one arm further on."""
         first = number % len(self.arms)
         return (*self.arms[first:], *self.arms[:first])
 
 
 async def run(plan: Plan, *, command: str, say: Say) -> Result:
     """Run the plan. Raises BenchError, StackError or PgbenchError when that cannot be done."""
-    started_at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    started_at, commit_at_start = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), commit()
     with _data_folder(plan) as folder:
         options = StackOptions(port=0, data_dir=folder, browser_port=0, bolt_port=0, quiet=True)
         say("starting a stack of its own")
-        async with Stack(options) as stack, _site(plan, stack, say) as bench:
+        async with Stack(options) as stack, _opened(plan, stack, say) as bench:
             say("rehearsing every arm")
             await bench.rehearse()
             measurements = [
@@ -95,7 +95,7 @@ async def run(plan: Plan, *, command: str, say: Say) -> Result:
             return Result(
                 at=started_at,
                 command=command,
-                commit=commit(),
+                commit=commit_at_start,
                 machine=Machine.here(folder),
                 servers=await _servers(bench.pool, bench.driver),
                 plan={name: value for name, value in asdict(plan).items() if name != "data_dir"},
@@ -141,17 +141,10 @@ class _Bench:
         loaded = await self._load(arm, number, seconds=self._plan.seconds)
         cores = self._processors.in_use()
         self.watch.arm = None
-        measurement = Measurement.of(
-            arm,
-            number,
-            loaded,
-            cores=cores,
-            outcomes=(
-                await record.outcome_shares(self.pool, since=mark, requests=loaded.requests)
-                if arm in WRITING_ARMS
-                else {}
-            ),
-        )
+        outcomes: dict[str, float] = {}
+        if arm in WRITING_ARMS:
+            outcomes = await record.outcome_shares(self.pool, since=mark, requests=loaded.requests)
+        measurement = Measurement.of(arm, number, loaded, cores=cores, outcomes=outcomes)
         latency = measurement.latency_ms
         self._say(
             f"round {number + 1}  {arm:<8} {measurement.rate:>8,.0f} req/s   p50 {latency['p50_ms']:.2f} ms   "
@@ -174,6 +167,7 @@ class _Bench:
     async def rehearse(self) -> None:
         """Run every arm for a moment: a JVM is slow until it has done a thing often, and so are cold caches."""
         for arm in self._plan.arms:
+            await self.drained(timeout_seconds=SETTLE_SECONDS)
             await self._load(arm, self._plan.rounds, seconds=REHEARSAL_SECONDS)
 
     async def _load(self, arm: str, number: int, *, seconds: float) -> Load:
@@ -185,7 +179,7 @@ class _Bench:
 
 
 @asynccontextmanager
-async def _site(plan: Plan, stack: Stack, say: Say) -> AsyncIterator[_Bench]:
+async def _opened(plan: Plan, stack: Stack, say: Say) -> AsyncIterator[_Bench]:
     """Open everything that a measurement needs, on a stack that runs."""
     urls = stack.urls
     async with AsyncExitStack() as closing:
@@ -197,40 +191,41 @@ async def _site(plan: Plan, stack: Stack, say: Say) -> AsyncIterator[_Bench]:
         say(f"loading {plan.people:,} people and {FAMILIES} families of {FAMILY_CONTACTS} contacts")
         await record.load(pool, preloaded(plan.people))
         families = await record.load_families(pool, count=FAMILIES, contacts=FAMILY_CONTACTS, seed=plan.seed)
-        watch = await closing.enter_async_context(LagWatch(pool, driver))
-        echo_address = await closing.enter_async_context(_echo(stack))
-        api = urlsplit(urls.api)
-        site = Site(
-            api=Address(str(api.hostname), int(api.port or 0)),
-            echo=echo_address.address,
-            people=plan.people,
-            families=families,
-            clients=plan.clients,
-            seed=plan.seed,
-        )
-        generator = closing.enter_context(_generator(site))
-        _check_running(stack)
-        roots = {name: stack.process(name).pid for name in ("api", "postgres", "neo4j", "relay")}
-        roots |= {"echo": echo_address.pid, "generator": generator.submit(os.getpid).result()}
+        echo_server = await closing.enter_async_context(_echo(stack))
+        generator = closing.enter_context(_generator(_site(plan, urls, echo_server, families)))
+        reached = await record.connected(pool, urls.database_url)
         bench = _Bench(
             plan,
             stack,
             pool=pool,
             driver=driver,
-            watch=watch,
-            pgbench=Pgbench(
-                await record.connected(pool, urls.database_url),
-                people=plan.people,
-                clients=plan.clients,
-                runs=plan.rounds + 1,
-            ),
+            watch=await closing.enter_async_context(LagWatch(pool, driver)),
+            pgbench=Pgbench(reached, people=plan.people, clients=plan.clients, runs=plan.rounds + 1),
             generator=generator,
-            processors=Processors(roots),
+            processors=_processors(stack, echo_server, generator),
             say=say,
         )
         if not await bench.drained(timeout_seconds=DRAIN_SECONDS):
             raise BenchError("the relay did not bring the loaded people into the graph")
         yield bench
+
+
+def _site(plan: Plan, urls: StackUrls, echo_server: "_EchoServer", families: Sequence[Sequence[int]]) -> Site:
+    api = urlsplit(urls.api)
+    return Site(
+        api=Address(str(api.hostname), int(api.port or 0)),
+        echo=echo_server.address,
+        people=plan.people,
+        families=families,
+        clients=plan.clients,
+        seed=plan.seed,
+    )
+
+
+def _processors(stack: Stack, echo_server: "_EchoServer", generator: ProcessPoolExecutor) -> Processors:
+    _check_running(stack)
+    roots = {name: stack.process(name).pid for name in ("api", "postgres", "neo4j", "relay")}
+    return Processors({**roots, "echo": echo_server.pid, "generator": generator.submit(os.getpid).result()})
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import cast
 
 from nexus_graph import telemetry
 from nexus_graph.config import Settings
-from nexus_graph.errors import NexusError, Unavailable
+from nexus_graph.errors import NexusError, Overloaded, Unavailable
 from nexus_graph.gather import Gatherer
 from nexus_graph.graph.reads import GraphFamilies
 from nexus_graph.identity.model import Family, FamilyKey, Source
@@ -73,6 +73,10 @@ class Families:
                         raise Unavailable("the graph has not reached that version yet")
                     return None
                 await asyncio.sleep(self._settings.graph_wait_step_seconds)
+        except Overloaded:
+            if insist:
+                raise
+            return None  # the graph is busy, not away
         except Unavailable:
             if insist:
                 raise

@@ -74,6 +74,11 @@ async def connect_pool(settings: Settings, *, role: Role | None, size: int) -> P
             command_timeout=settings.statement_timeout_seconds + 1,
             server_settings=server_settings,
             max_inactive_connection_lifetime=0,
+            reset=_nothing_to_reset,
         )
     except (*CONNECTION_LOST, TimeoutError, asyncpg.PostgresError) as error:
         raise Unavailable(f"PostgreSQL does not answer ({type(error).__name__})") from error
+
+
+async def _nothing_to_reset(_connection: Connection) -> None:
+    """No statement of ours leaves anything behind in its session; asking the server to clear it costs a round trip."""

@@ -109,7 +109,7 @@ async def test_a_long_queue_and_a_long_wait_are_refused() -> None:
     gate.open.set()
     assert await asyncio.gather(*asked) == [2, 4, 6]
 
-    impatient = _gatherer(gate, wait_max_seconds=1e-12)
+    impatient = _gatherer(gate, wait_max_seconds=1e-12, batch_max=1)
     gate.called.clear()
     assert await impatient.ask(1) == 2  # nothing is known yet of how long one takes
     gate.open.clear()
