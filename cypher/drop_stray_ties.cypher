@@ -4,6 +4,7 @@
 // Relies on index seen_with_family, constraint family_id.
 UNWIND $families AS state
 MATCH (e)-[seen:SEEN_WITH {family: state.id}]->(p)
+USING INDEX SEEK seen:SEEN_WITH(family)
 WITH state.id AS family, state.version AS version, e, p,
      CASE WHEN [e.value, p.value] IN state.pairs THEN 1 ELSE 0 END AS wanted, count(seen) AS ties
 WHERE ties > wanted
@@ -12,9 +13,9 @@ WHERE f.version = version
 SET e.value = e.value
 WITH DISTINCT family, e, p, wanted
 // Asked again now that the lock is held: a newer family may have taken it in the meantime.
-MATCH (e)-[tie:SEEN_WITH {family: family}]->(p)
-WITH e, p, wanted, collect(tie) AS found
-WITH e, p, found[wanted..] AS strays
+MATCH (e)-[seen:SEEN_WITH]->(p)
+WITH e, p, family, wanted, collect(seen) AS found
+WITH e, p, [tie IN found WHERE tie.family = family][wanted..] AS strays
 FOREACH (tie IN strays | DELETE tie)
 WITH e, p
 UNWIND [e, p] AS identifier

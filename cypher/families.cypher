@@ -32,7 +32,7 @@ CALL (start) {
   MATCH (start)-[:HAS_EMAIL|HAS_PHONE|SEEN_WITH*0..]-(member)
   WITH DISTINCT version, member
   WHERE member:Contact
-  MATCH (member)-[:IN_FAMILY]->(family:Family)
+  OPTIONAL MATCH (member)-[:IN_FAMILY]->(family:Family)
   RETURN version,
          collect(DISTINCT [family.id, family.version, family.size]) AS families,
          collect([member.id, member.email, member.phoneNumber,

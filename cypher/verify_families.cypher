@@ -38,6 +38,7 @@ CALL (asked, f, start) {
 }
 CALL (asked, f) {
   MATCH (e)-[tie:SEEN_WITH {family: asked[0]}]->(p)
+  USING INDEX SEEK tie:SEEN_WITH(family)
   RETURN collect([e.value, p.value, tie.at.epochMillis * 1000 + tie.at.microsecond % 1000, tie.request,
                   coalesce(tie.version = f.version, false)]) AS ties
 }

@@ -207,10 +207,15 @@ class Relay:
 
 
 def run(settings: Settings) -> int:
-    """Relay until SIGINT or SIGTERM; the exit code."""
+    """Relay until SIGINT or SIGTERM; the exit code: 0, or 1 if its metrics cannot be shown where they should be."""
     telemetry.configure_logging(settings.log_level)
     if settings.relay_metrics_port is not None:
-        start_http_server(settings.relay_metrics_port, addr=settings.relay_metrics_host)
+        try:
+            start_http_server(settings.relay_metrics_port, addr=settings.relay_metrics_host)
+        except OSError as error:
+            where = f"{settings.relay_metrics_host} port {settings.relay_metrics_port}"
+            sys.stderr.write(f"nexus-graph: cannot show metrics on {where}: {error.strerror}\n")
+            return 1
     if sys.platform == "win32":
         asyncio.run(_work_until_signalled(settings))
     else:

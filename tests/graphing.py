@@ -1,7 +1,7 @@
 """What the tests of relay, projection, verify and rebuild share: writes to the record, and looks at the whole graph."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,7 +10,10 @@ from neo4j import AsyncDriver
 from nexus_graph.config import Settings
 from nexus_graph.graph.findings import Finding
 from nexus_graph.graph.verify import verify
+from nexus_graph.relay import RELAY_LOCK, Relay
 from nexus_graph.store.database import Pool
+
+PATIENCE_SECONDS = 30
 
 Pair = tuple[str | None, str | None]
 
@@ -55,6 +58,21 @@ def _sorted(records: Sequence[Any]) -> list[str]:
         repr([sorted(value.items()) if isinstance(value, dict) else value for value in record.values()])
         for record in records
     )
+
+
+@asynccontextmanager
+async def relaying(
+    settings: Settings, *, on_projected: Callable[[], Awaitable[None]] | None = None, lock_key: int = RELAY_LOCK
+) -> AsyncIterator[Relay]:
+    """A relay at work."""
+    relay = Relay(settings, on_projected=on_projected, lock_key=lock_key)
+    working = asyncio.create_task(relay.work())
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            yield relay
+    finally:
+        relay.stop()
+        await working
 
 
 class Gate:

@@ -12,6 +12,7 @@ from neo4j import AsyncDriver, AsyncGraphDatabase, AsyncManagedTransaction, Quer
 from neo4j.exceptions import DriverError, Neo4jError
 
 from nexus_graph.config import CONSTRAINTS_WAIT_MAX_SECONDS, Settings
+from nexus_graph.errors import Unavailable
 from nexus_graph.statements import cypher
 
 # Its retries and connection errors come to us as exceptions; its own log lines would quote what the server said.
@@ -26,6 +27,7 @@ _RACES: Final = frozenset({
     "Neo.ClientError.Schema.ConstraintValidationFailed",
 })  # fmt: skip
 _STATEMENT_CODES: Final = ("Neo.ClientError.Statement.", "Neo.ClientError.Schema.")
+_DUPLICATES: Final = "Neo.DatabaseError.Schema.ConstraintCreationFailed"
 # One family more than one transaction can carry: nobody else's trouble.
 _TOO_MUCH: Final = frozenset({
     "Neo.TransientError.General.MemoryPoolOutOfMemoryError",
@@ -59,11 +61,16 @@ def open_driver(settings: Settings) -> AsyncDriver:
 async def ensure_constraints(driver: AsyncDriver, *, wait_max_seconds: int = CONSTRAINTS_WAIT_MAX_SECONDS) -> None:
     """Make the constraints and indexes that every statement relies on, and wait until they answer. Idempotent.
 
-    Raises what the driver raises: the graph is away, or holds duplicates already.
+    Raises what the driver raises; Unavailable if the graph holds duplicates, as only a rebuild helps then.
     """
     for statement in cypher("constraints").split(";\n"):
         if statement.strip():
-            await driver.execute_query(statement)
+            try:
+                await driver.execute_query(statement)
+            except Neo4jError as error:
+                if error.code != _DUPLICATES:
+                    raise
+                raise Unavailable("the graph holds duplicates; run `nexus-graph rebuild-graph`") from error
     await driver.execute_query(cypher("await_indexes"), seconds=wait_max_seconds)
 
 
@@ -79,11 +86,13 @@ async def write(
     Raises what the driver raises; then nothing of it is in the graph, or the connection broke during the commit.
     """
     timed = unit_of_work(timeout=settings.graph_write_timeout_seconds)(work)
+    # The server's own bound comes first, as it says what was too slow; ours is for a server that says nothing.
+    silence_seconds = settings.graph_write_timeout_seconds + settings.connect_timeout_seconds
     wait_seconds = settings.graph_retry_base_seconds
     deadline = monotonic() + settings.graph_retry_seconds
     while True:
         try:
-            async with asyncio.timeout(settings.graph_write_timeout_seconds), driver.session() as session:
+            async with asyncio.timeout(silence_seconds), driver.session() as session:
                 return await session.execute_write(timed, *args, **kwargs)
         except Neo4jError as error:
             repeatable = error.code in _RACES or (error.code or "").startswith("Neo.TransientError.Transaction.")

@@ -29,7 +29,11 @@ def without_traceback(command: Callable[[], int]) -> int:
     try:
         return command()
     except Exception as error:
-        if not (isinstance(error, Unavailable) or is_graphs_trouble(error) or is_servers_trouble(error)):
+        if isinstance(error, Unavailable):
+            reason = error.message
+        elif is_graphs_trouble(error) or is_servers_trouble(error):
+            reason = f"a server does not answer ({telemetry.error_name(error)})"
+        else:
             raise
-        sys.stderr.write(f"nexus-graph: a server does not answer ({telemetry.error_name(error)})\n")
+        sys.stderr.write(f"nexus-graph: {reason}\n")
         return 1

@@ -14,7 +14,7 @@ import random
 import sys
 from collections.abc import AsyncIterator, Callable
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from neo4j import AsyncDriver
 
@@ -44,7 +44,7 @@ async def verify(pool: Pool, driver: AsyncDriver, settings: Settings, *, progres
     async def compare(ids: list[int]) -> None:
         states = await read_states(pool, ids)
         verification.suspect(await verification.differing(states))
-        report.families += len(states)
+        report.families += sum(state["live"] for state in states)
         contacts = sum(state["size"] for state in states)
         report.contacts += contacts
         progress(contacts)
@@ -69,6 +69,11 @@ async def sample_drift(pool: Pool, driver: AsyncDriver, settings: Settings) -> l
     return [finding.ref for finding in await verification.confirmed() if isinstance(finding.ref, int)]
 
 
+class _Difference(NamedTuple):
+    names: tuple[str, ...]
+    shown_version: int | None
+
+
 class _Verification:
     """One pass: first whatever looks wrong is suspected, then each suspicion is confirmed or dropped."""
 
@@ -76,7 +81,8 @@ class _Verification:
         self._pool = pool
         self._driver = driver
         self._settings = settings
-        self._families: set[int] = set()
+        self._families: dict[int, int | None] = {}
+        """Suspects, each with the version that the graph showed when it was first suspected."""
         self._strange_contacts: list[int] = []
         self._strange_families: list[int] = []
         self._stranded: list[int] = []
@@ -87,14 +93,19 @@ class _Verification:
         """False if there was more to suspect than one pass remembers."""
         return self._room() > 0
 
-    async def differing(self, states: list[FamilyState]) -> dict[int, tuple[str, ...]]:
+    async def differing(self, states: list[FamilyState]) -> dict[int, _Difference]:
         """What differs, by family; families that do not differ are left out."""
         shown = await read_shown(self._driver, states, self._settings)
-        found = {state["id"]: differences(state, shown[state["id"]]) for state in states}
-        return {family_id: names for family_id, names in found.items() if names}
+        found = {}
+        for state in states:
+            names = differences(state, shown[state["id"]])
+            if names:
+                found[state["id"]] = _Difference(names, shown[state["id"]].version)
+        return found
 
-    def suspect(self, differing: dict[int, tuple[str, ...]]) -> None:
-        self._families.update(list(differing)[: self._room()])
+    def suspect(self, differing: dict[int, _Difference]) -> None:
+        for family_id, difference in list(differing.items())[: self._room()]:
+            self._families[family_id] = difference.shown_version
 
     async def look_for_strangers(self) -> None:
         """Contacts and families of the graph that the record lacks, and contacts of the record outside any family."""
@@ -142,10 +153,11 @@ class _Verification:
         return confirmed
 
     async def _decide(self, ids: list[int], *, late: bool) -> tuple[list[Finding], list[int]]:
-        """Compare once more: (what differs for certain, what cannot be told yet). If it is late, all is certain.
+        """Compare once more: (what differs for certain, what cannot be told yet).
 
         Certain is what differs although nothing was queued for it after the record was read and before the graph was,
-        and the record is the same afterwards.
+        and the record is the same afterwards. When it is late, a family that the relay has written anew in the meantime
+        is let go, as a projection leaves nothing behind; one that it has not is drifting, whatever is still queued.
         """
         states = await read_states(self._pool, ids)
         pending = set(await self._pool.fetchval(sql("verify_pending"), ids))
@@ -153,11 +165,12 @@ class _Verification:
         again = {state["id"]: state for state in await read_states(self._pool, list(differing))}
         certain, undecided = [], []
         for state in states:
-            if (names := differing.get(state["id"])) is None:
+            if (difference := differing.get(state["id"])) is None:
                 continue
-            if late or (state["id"] not in pending and state == again[state["id"]]):
-                certain.append(Finding("family", state["id"], names))
-            else:
+            at_rest = state["id"] not in pending and state == again[state["id"]]
+            if at_rest or (late and difference.shown_version == self._families[state["id"]]):
+                certain.append(Finding("family", state["id"], difference.names))
+            elif not late:
                 undecided.append(state["id"])
         return certain, undecided
 

@@ -8,7 +8,7 @@ WITH page AS MATERIALIZED (
         (SELECT family_id FROM aliases WHERE family_id > $1 ORDER BY family_id LIMIT $2)
     ) AS found
     ORDER BY id LIMIT $2
-), weighed AS (
+), weighed AS MATERIALIZED (
     SELECT id, (SELECT count(*) FROM contacts WHERE linked_id = page.id AND deleted_at IS NULL)
              + (SELECT count(*) FROM evidence WHERE family_id = page.id) + 1 AS weight
     FROM page

@@ -10,7 +10,7 @@ WITH due AS MATERIALIZED (
     ORDER BY seq LIMIT $1
 ), families AS (
     SELECT family_id, min(seq) AS first, array_agg(seq ORDER BY seq) AS due FROM due GROUP BY family_id
-), weighed AS (
+), weighed AS MATERIALIZED (
     SELECT *, (SELECT count(*) FROM contacts WHERE linked_id = families.family_id AND deleted_at IS NULL)
             + (SELECT count(*) FROM evidence WHERE family_id = families.family_id) + 1 AS weight
     FROM families

@@ -271,6 +271,8 @@ async def _start(settings: Settings, *arguments: str, **environment: str) -> asy
         env={**os.environ, **servers, **environment},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        # A shell that runs the tests in the background makes all its children deaf to Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

@@ -1,9 +1,14 @@
 """The relay: nothing is skipped, nothing is applied to harm, and what goes wrong stays where it went wrong."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable
 
+import httpx2
 import pytest
 from neo4j import AsyncDriver
 from prometheus_client import REGISTRY
@@ -12,9 +17,16 @@ from nexus_graph.config import Settings
 from nexus_graph.relay import RELAY_LOCK, Relay
 from nexus_graph.store.database import Pool
 from nexus_graph.store.outbox import outbox_gauges
-from tests.graphing import findings, gate_before_graph, identify, outbox_rows, picture, soft_delete
-
-PATIENCE_SECONDS = 20
+from tests.graphing import (
+    PATIENCE_SECONDS,
+    findings,
+    gate_before_graph,
+    identify,
+    outbox_rows,
+    picture,
+    relaying,
+    soft_delete,
+)
 
 
 @pytest.fixture
@@ -29,21 +41,6 @@ def quick(settings: Settings) -> Settings:
             "relay_pace_seconds": 0.0,
         }
     )
-
-
-@asynccontextmanager
-async def relaying(
-    settings: Settings, *, on_projected: Callable[[], Awaitable[None]] | None = None, lock_key: int = RELAY_LOCK
-) -> AsyncIterator[Relay]:
-    """A relay at work."""
-    relay = Relay(settings, on_projected=on_projected, lock_key=lock_key)
-    working = asyncio.create_task(relay.work())
-    try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            yield relay
-    finally:
-        relay.stop()
-        await working
 
 
 def _people(count: int) -> list[tuple[str, str]]:
@@ -265,6 +262,49 @@ async def test_it_stops_between_batches(pool: Pool, driver: AsyncDriver, setting
         await relay.work()
     assert len(await outbox_rows(pool)) == 20
     assert (await picture(driver))[0]
+
+
+async def test_it_watches_for_drift(pool: Pool, driver: AsyncDriver, quick: Settings) -> None:
+    await identify(pool, *_people(3))
+    async with relaying(quick.model_copy(update={"drift_check_seconds": 0.02})) as relay:
+        await relay.drained()
+        await driver.execute_query("MATCH (c:Contact {id: 2}) SET c.email = 'z@x.example'")
+        while REGISTRY.get_sample_value("nexus_drift_families") != 1:
+            await relay.drained()
+        await driver.execute_query("MATCH (c:Contact {id: 2}) SET c.email = 'p1@x.example'")
+        while REGISTRY.get_sample_value("nexus_drift_families") != 0:
+            await relay.drained()
+
+
+async def test_the_command_relays_shows_its_metrics_and_stops_when_told(pool: Pool, settings: Settings) -> None:
+    await identify(pool, *_people(3))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {
+        "DATABASE_URL": settings.database_url.get_secret_value(),
+        "NEO4J_URI": settings.neo4j_uri,
+        "NEO4J_USER": settings.neo4j_user,
+        "NEO4J_PASSWORD": settings.neo4j_password.get_secret_value(),
+        "NEXUS_RELAY_METRICS_PORT": str(port),
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "nexus_graph", "relay", env=environment, stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stderr is not None
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        said = json.loads(await process.stderr.readline())
+        assert (said["part"], said["event"]) == ("relay", "relay_active")
+        while await outbox_rows(pool):
+            pass
+        async with httpx2.AsyncClient() as client:
+            metrics = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+        assert "nexus_relay_projected_families_total 3.0" in metrics.splitlines()
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+        rest = (await process.stderr.read()).decode()
+    assert json.loads(rest.splitlines()[-1])["event"] == "relay_stopped"
+    assert "example" not in rest
 
 
 async def test_it_tells_how_far_behind_the_graph_is(pool: Pool, quick: Settings) -> None:

@@ -1,0 +1,126 @@
+"""rebuild-graph makes the graph anew from the record, also while everything else goes on."""
+
+import asyncio
+import json
+import random
+
+import pytest
+from neo4j import AsyncDriver
+
+from nexus_graph.config import Settings
+from nexus_graph.graph import rebuild as rebuilding
+from nexus_graph.graph import verify as verifying
+from nexus_graph.graph.rebuild import rebuild
+from nexus_graph.store.database import Pool
+from tests.graphing import findings, identify, outbox_rows, picture, relaying, soft_delete
+
+
+def _pairs(rng: random.Random, keys: int, count: int) -> list[tuple[str, str]]:
+    return [(f"e{rng.randrange(keys)}@x.example", f"+1555{rng.randrange(keys):07d}") for _ in range(count)]
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    return random.Random(seed)
+
+
+@pytest.fixture
+async def populated(pool: Pool, rng: random.Random) -> Pool:
+    """Families of all kinds: small and merged, some gone, some revived."""
+    for _ in range(10):
+        await identify(pool, *_pairs(rng, 60, 8))
+    for contact_id in rng.sample(range(1, 60), 15):
+        await soft_delete(pool, contact_id)
+    return pool
+
+
+async def test_a_graph_that_was_wiped_is_the_same_again(
+    populated: Pool, driver: AsyncDriver, settings: Settings
+) -> None:
+    async with relaying(settings) as relay:
+        await relay.drained()
+    before = await picture(driver)
+    assert any("Tombstone" in node for node in before[0])
+    await driver.execute_query("MATCH (n) DETACH DELETE n")
+    written = 0
+
+    def progress(contacts: int) -> None:
+        nonlocal written
+        written += contacts
+
+    rebuilt = await rebuild(populated, driver, settings, progress=progress)
+    live = await populated.fetchval("SELECT count(*) FROM contacts WHERE deleted_at IS NULL")
+    assert (rebuilt.contacts, written) == (live, live)
+    assert await findings(populated, driver, settings) == []
+    assert await picture(driver) == before
+
+
+async def test_what_does_not_belong_is_wiped(populated: Pool, driver: AsyncDriver, settings: Settings) -> None:
+    await driver.execute_query(
+        "CREATE (:Contact {id: 1, version: 1000000})-[:HAS_EMAIL]->(:Email {value: 'nobody@x.example'}), "
+        "(:Family {id: 1, version: 1000000}), (:Analyst {name: 'not ours'})"
+    )
+    await rebuild(populated, driver, settings)
+    assert await findings(populated, driver, settings) == []
+    kept = await driver.execute_query("MATCH (a:Analyst) RETURN count(a) AS analysts")
+    assert kept.records[0]["analysts"] == 1
+
+
+async def test_rebuild_beside_relay_and_traffic(
+    populated: Pool, driver: AsyncDriver, settings: Settings, rng: random.Random
+) -> None:
+    small = settings.model_copy(update={"rebuild_batch_families": 3, "relay_batch_rows": 20})
+    stopping = asyncio.Event()
+
+    async def traffic() -> None:
+        while not stopping.is_set():
+            await identify(populated, *_pairs(rng, 60, 4))
+            if rng.random() < 0.3:
+                living = await populated.fetch("SELECT id FROM contacts WHERE deleted_at IS NULL")
+                await soft_delete(populated, rng.choice(living)["id"])
+
+    async with relaying(small) as relay:
+        await relay.active.wait()
+        writing = asyncio.create_task(traffic())
+        for _ in range(3):
+            await rebuild(populated, driver, small)
+        stopping.set()
+        await writing
+        await relay.drained()
+    assert await outbox_rows(populated) == []
+    assert await findings(populated, driver, settings) == []
+
+
+async def test_a_graph_that_lost_its_constraints_and_holds_duplicates(
+    populated: Pool, driver: AsyncDriver, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await driver.execute_query("DROP CONSTRAINT contact_id")
+    await driver.execute_query("UNWIND [1, 1] AS id CREATE (:Contact {id: id})")
+    assert await asyncio.to_thread(verifying.run, settings) == 1
+    assert capsys.readouterr().err == "nexus-graph: the graph holds duplicates; run `nexus-graph rebuild-graph`\n"
+    await rebuild(populated, driver, settings)
+    assert await findings(populated, driver, settings) == []
+
+
+async def test_two_rebuilds_at_once(populated: Pool, driver: AsyncDriver, settings: Settings) -> None:
+    small = settings.model_copy(update={"rebuild_batch_families": 3})
+    await asyncio.gather(rebuild(populated, driver, small), rebuild(populated, driver, small))
+    # Each may have wiped what the other had written; the one whose wipe ended last wrote everything after it.
+    assert await findings(populated, driver, settings) == []
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["words", "json"])
+async def test_the_command_says_what_it_wrote(
+    populated: Pool, settings: Settings, capsys: pytest.CaptureFixture[str], *, as_json: bool
+) -> None:
+    assert await asyncio.to_thread(rebuilding.run, settings, as_json=as_json) == 0
+    output = capsys.readouterr().out
+    live = await populated.fetchval("SELECT count(*) FROM contacts WHERE deleted_at IS NULL")
+    if as_json:
+        assert json.loads(output)["contacts"] == live
+    else:
+        assert f"{live} contacts in" in output
+    assert await asyncio.to_thread(rebuilding.run, settings.model_copy(update={"neo4j_uri": "bolt://127.0.0.1:1"})) == 1
+    assert "ServiceUnavailable" in capsys.readouterr().err
