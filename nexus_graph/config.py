@@ -118,7 +118,7 @@ class Settings(BaseSettings):
 
     # Relay
     relay_poll_seconds: float = Field(0.2, gt=0)
-    relay_batch_rows: int = Field(500, ge=1, le=10_000)
+    relay_batch_rows: int = Field(150, ge=1, le=10_000)
     relay_tries_max: int = Field(5, ge=1)
     relay_retry_base_seconds: float = Field(0.5, gt=0)
     relay_retry_max_seconds: float = Field(30.0, gt=0)
