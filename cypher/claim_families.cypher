@@ -1,9 +1,9 @@
 // First step of a projection: lock the families, compare versions, and take those that are not newer already.
 // A family the record no longer has becomes a tombstone: its id and version, so that no older state revives it.
-// Parameters: $families [{id, version, live, size}], sorted by id.
+// Parameters: $given.families [{id, version, live, size}], sorted by id.
 // Returns how many were taken. The later steps see by `f.version = state.version` whether theirs was.
 // Relies on constraint family_id.
-UNWIND $families AS state
+UNWIND $given.families AS state
 MERGE (f:Family {id: state.id})
 // Changes nothing and takes the node's write lock: compared before it is held, a version may be stale (docs/adr/0002).
 SET f.id = state.id

@@ -1,6 +1,6 @@
 // Last step of a projection: of these identifiers, those that nothing ties any more.
-// Parameters: $identifiers, element ids.
-UNWIND $identifiers AS id
+// Parameters: $given.identifiers, element ids.
+UNWIND $given.identifiers AS id
 MATCH (identifier)
 WHERE elementId(identifier) = id
 // The write lock: who ties it meanwhile waits, or is seen.

@@ -1,24 +1,26 @@
 // Repair only: what the graph shows and the record does not have.
-// Parameters: $contacts and $families, ids; $nodes and $ties, element ids.
+// Parameters: $given.contacts and $given.families, ids; $given.nodes and $given.ties, element ids.
 // Returns the element ids of identifiers that lost an edge, for drop_orphans. Relies on constraints contact_id, family_id.
 CALL () {
-  UNWIND $contacts AS id
+  UNWIND $given.contacts AS id
   MATCH (c:Contact {id: id})
+  USING INDEX SEEK c:Contact(id)
   RETURN collect(c) AS contacts
 }
 CALL () {
-  UNWIND $families AS id
+  UNWIND $given.families AS id
   MATCH (f:Family {id: id})
+  USING INDEX SEEK f:Family(id)
   RETURN collect(f) AS families
 }
 CALL () {
-  UNWIND $nodes AS id
+  UNWIND $given.nodes AS id
   MATCH (node)
   WHERE elementId(node) = id
   RETURN collect(node) AS nodes
 }
 CALL () {
-  UNWIND $ties AS id
+  UNWIND $given.ties AS id
   MATCH (e)-[tie]->(p)
   WHERE elementId(tie) = id
   RETURN collect(tie) AS ties, collect(e) + collect(p) AS ends

@@ -1,9 +1,10 @@
 // Fourth step of a projection: contacts that the graph has in a family taken and the record has not.
 // One that is in another family as well only loses its place in this one.
-// Parameters: $families [{id, version, ids}]; no ids for a family that is gone.
+// Parameters: $given.families [{id, version, ids}]; no ids for a family that is gone.
 // Returns the element ids of identifiers that lost an edge, for drop_orphans. Relies on constraint family_id.
-UNWIND $families AS state
+UNWIND $given.families AS state
 MATCH (f:Family {id: state.id})<-[:IN_FAMILY]-(c)
+USING INDEX SEEK f:Family(id)
 WHERE f.version = state.version AND (c.id IS NULL OR NOT c.id IN state.ids)
 WITH DISTINCT f, c
 SET c.id = c.id

@@ -1,25 +1,28 @@
 // The families of these keys, found by walking identifiers and evidence: node by node, each once, whatever the links say.
 // VarLengthExpand(Pruning,BFS) keeps the walk linear in the family; naming its path, or asking for more than the distinct
 // contacts at its end, would lose that plan.
-// Parameters: $contacts ids, $emails, $phones. An identifier starts at a contact that carries it, as in the record.
+// Parameters: $given.contacts ids, $given.emails, $given.phones. An identifier starts at a contact that carries it, as in the record.
 // Returns one list of [kind, key, version before the walk, families [[id, version, size]], members [[id, email, phone,
 // micros since 1970]]]; more than one family, or a version that changed under the walk, is a torn read.
 // Relies on constraints contact_id, email_value, phone_value.
 CALL () {
-  UNWIND $contacts AS key
+  UNWIND $given.contacts AS key
   MATCH (start:Contact {id: key})
+  USING INDEX SEEK start:Contact(id)
   RETURN 'contact' AS kind, key, start
   UNION ALL
-  UNWIND $emails AS key
+  UNWIND $given.emails AS key
   CALL (key) {
-    MATCH (:Email {value: key})<-[:HAS_EMAIL]-(start:Contact)
+    MATCH (e:Email {value: key})<-[:HAS_EMAIL]-(start:Contact)
+    USING INDEX SEEK e:Email(value)
     RETURN start LIMIT 1
   }
   RETURN 'email' AS kind, key, start
   UNION ALL
-  UNWIND $phones AS key
+  UNWIND $given.phones AS key
   CALL (key) {
-    MATCH (:Phone {value: key})<-[:HAS_PHONE]-(start:Contact)
+    MATCH (p:Phone {value: key})<-[:HAS_PHONE]-(start:Contact)
+    USING INDEX SEEK p:Phone(value)
     RETURN start LIMIT 1
   }
   RETURN 'phone' AS kind, key, start

@@ -1,9 +1,10 @@
 // Repair only: versions in the graph that are ahead of the record, which no projection could ever correct.
-// Parameters: $families [{id, version, ids, pairs}], read from the record after the graph was found to be ahead.
+// Parameters: $given.families [{id, version, ids, pairs}], read from the record after the graph was found to be ahead.
 // Relies on constraints family_id, contact_id, email_value.
-UNWIND $families AS state
+UNWIND $given.families AS state
 CALL (state) {
   MATCH (f:Family {id: state.id})
+  USING INDEX SEEK f:Family(id)
   SET f.id = state.id
   WITH f, state
   WHERE f.version > state.version
@@ -12,6 +13,7 @@ CALL (state) {
 CALL (state) {
   UNWIND state.ids AS id
   MATCH (c:Contact {id: id})
+  USING INDEX SEEK c:Contact(id)
   SET c.id = id
   WITH c, state
   WHERE c.version > state.version
@@ -20,6 +22,7 @@ CALL (state) {
 CALL (state) {
   UNWIND state.pairs AS pair
   MATCH (e:Email {value: pair[0]})
+  USING INDEX SEEK e:Email(value)
   SET e.value = pair[0]
   WITH e, state, pair
   MATCH (e)-[tie:SEEN_WITH]->(p)

@@ -1,9 +1,10 @@
 // Third step of a projection: the evidence of the families taken, as edges from email to phone.
 // An edge carries its family and the version of that family's newest state: no older state of another takes it away.
-// Parameters: $families [{id, version, pairs [[email, phone]], tie_micros, tie_requests}]; the lists are parallel.
+// Parameters: $given.families [{id, version, pairs [[email, phone]], tie_micros, tie_requests}]; the lists are parallel.
 // Relies on constraints family_id, email_value, phone_value.
-UNWIND $families AS state
+UNWIND $given.families AS state
 MATCH (f:Family {id: state.id})
+USING INDEX SEEK f:Family(id)
 WHERE f.version = state.version
 UNWIND range(0, size(state.pairs) - 1) AS place
 // Only what a tie needs goes on: a row that kept its state would be counted as large as its whole family.

@@ -1,13 +1,15 @@
-// Which of these does the graph still show? Parameters: $contacts and $families, ids; tombstones do not count.
+// Which of these does the graph still show? Parameters: $given.contacts and $given.families, ids; tombstones do not count.
 // Returns two lists of ids. Relies on constraints contact_id, family_id.
 CALL () {
-  UNWIND $contacts AS id
+  UNWIND $given.contacts AS id
   MATCH (c:Contact {id: id})
+  USING INDEX SEEK c:Contact(id)
   RETURN collect(id) AS contacts
 }
 CALL () {
-  UNWIND $families AS id
+  UNWIND $given.families AS id
   MATCH (f:Family {id: id})
+  USING INDEX SEEK f:Family(id)
   WHERE NOT f:Tombstone
   RETURN collect(id) AS families
 }

@@ -1,15 +1,17 @@
 // What the graph shows of each of these families: its node, what a walk from its primary finds, and its ties.
 // Whether a contact's edges are right is judged here, against its own properties and this family, so that an answer
 // names each value once.
-// Parameters: $families [[id, live]].
+// Parameters: $given.families [[id, live]].
 // Returns one list of [id, version, size, tombstone, residents, members, ties]: version and tombstone are null where there
 // is no such node; residents counts edges into it; members [[id, email, phone, precedence, micros, version right, edges right]];
 // ties [[email, phone, micros, request, version right]].
 // Relies on constraints contact_id, family_id, index seen_with_family.
-UNWIND $families AS asked
+UNWIND $given.families AS asked
 OPTIONAL MATCH (f:Family {id: asked[0]})
+USING INDEX SEEK f:Family(id)
 // Only a living family is walked: the contact that once led a merged one is in another by now.
 OPTIONAL MATCH (start:Contact {id: CASE WHEN asked[1] THEN asked[0] END})
+USING INDEX SEEK start:Contact(id)
 CALL (asked, f, start) {
   // The label is asked for after the walk. In its pattern it makes the planner, while the graph is empty, scan contacts
   // and look for a path to each: a plan that never ends once the graph has filled.

@@ -1,6 +1,5 @@
 """The composition root: opens the resources, mounts the APIs, serves them."""
 
-import ipaddress
 import signal
 import socket
 import sys
@@ -20,7 +19,7 @@ from nexus_graph.api.graphql.view import GraphQLRoute
 from nexus_graph.api.middleware import Envelope
 from nexus_graph.api.ops import RECORD, Health, HealthRoute, LiveRoute, MetricsRoute, Migrated, ReadyRoute
 from nexus_graph.api.rest import IdentifyRoute
-from nexus_graph.config import Settings
+from nexus_graph.config import Settings, is_loopback
 from nexus_graph.errors import NexusError
 from nexus_graph.identity.opening import open_identity
 from nexus_graph.telemetry import configure_logging, log
@@ -70,7 +69,7 @@ def create_app(settings: Settings) -> Starlette:
 
 def serve(settings: Settings, *, host: str, port: int) -> int:
     """Serve until SIGINT or SIGTERM; the exit code. Answers what was accepted before it stops."""
-    if settings.auth != "off" and not _is_loopback(host):
+    if settings.auth != "off" and not is_loopback(host):
         return _cannot(
             CANNOT_BE_USED_SO,
             f"{host} can be reached from other machines, and there is no authentication yet. Listen on 127.0.0.1, or "
@@ -149,13 +148,6 @@ async def _opened(settings: Settings) -> AsyncIterator[dict[str, Any]]:
         health = Health({RECORD: identity.record_up, "neo4j": identity.graph_up, "redis": redis_up}, settings)
         closing.push_async_callback(health.close)
         yield {"identity": identity, "health": health, "migrated": Migrated(identity.pool, settings)}
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _cannot(exit_code: int, reason: str) -> int:

@@ -4,6 +4,7 @@ The server addresses keep their customary names (`DATABASE_URL`, `REDIS_URL`, `N
 Units stand last in the names.
 """
 
+import ipaddress
 from functools import cache
 from typing import Final, Literal
 
@@ -101,6 +102,8 @@ class Settings(BaseSettings):
     graph_wait_step_seconds: float = Field(0.02, gt=0)
     graph_timeout_seconds: float = Field(2.0, gt=0)
     """A graph read that takes longer is answered by the record."""
+    graph_warm_seconds: float = Field(30.0, gt=0)
+    """At its start the API lets the graph plan the walk; a cold server may take this long."""
     graph_away_seconds: float = Field(1.0, gt=0)
     """After the graph failed to answer, readers go straight to the record for this long."""
     graph_batch_max_reads: int = Field(50, ge=1, le=1_000)
@@ -182,3 +185,13 @@ class Settings(BaseSettings):
 def settings() -> Settings:
     """The settings of this process."""
     return Settings()
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach a server that listens there."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -28,7 +28,7 @@ from nexus_graph import telemetry
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.graph import driver as graph
-from nexus_graph.graph.projection import project
+from nexus_graph.graph.projection import project, warm
 from nexus_graph.graph.states import read_states
 from nexus_graph.graph.verify import sample_drift
 from nexus_graph.statements import sql
@@ -105,6 +105,7 @@ class Relay:
                 if await _wait(self._stopping, self._settings.relay_poll_seconds):
                     return
             await graph.ensure_constraints(driver)
+            await warm(driver, self._settings)
             async with self._listening(connection), self._watching_drift(pool, driver):
                 self.active.set()
                 _LOG.info("relay_active")

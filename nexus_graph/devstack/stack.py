@@ -1,7 +1,6 @@
 """The stack: three servers and the processes of nexus_graph, started together, watched over, and stopped in order."""
 
 import asyncio
-import ipaddress
 import os
 import signal
 import sys
@@ -17,6 +16,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.table import Table
 
+from nexus_graph.config import is_loopback
 from nexus_graph.devstack import archive, jars, probes
 from nexus_graph.devstack.datadir import DataDirectory, Passwords
 from nexus_graph.devstack.neo4j import USER as NEO4J_USER
@@ -357,16 +357,6 @@ class _AllOrFirstError:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach a server that listens there."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _reachable(host: str) -> str:

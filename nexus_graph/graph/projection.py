@@ -29,6 +29,19 @@ async def project(driver: AsyncDriver, states: Sequence[FamilyState], settings: 
     return await write(driver, settings, _project, ordered)
 
 
+async def warm(driver: AsyncDriver, settings: Settings) -> None:
+    """Let the graph's server plan every step before there is work: cold, that can take it seconds. Raises what the
+    driver raises.
+    """
+    await write(driver, settings, _plan_all)
+
+
+async def _plan_all(transaction: AsyncManagedTransaction) -> None:
+    for step in ("claim_families", "project_contacts", "project_ties", "drop_stray_contacts", "drop_stray_ties"):
+        await run(transaction, step, families=[])
+    await run(transaction, "drop_orphans", identifiers=[])
+
+
 async def _project(transaction: AsyncManagedTransaction, states: Sequence[FamilyState]) -> int:
     live = [state for state in states if state["live"]]
     taken: int = await run(transaction, "claim_families", families=_parts(states, _HEADS))

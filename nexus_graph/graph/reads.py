@@ -28,6 +28,7 @@ class GraphFamilies:
     def __init__(self, driver: AsyncDriver, settings: Settings) -> None:
         self._driver = driver
         self._timeout_seconds = settings.graph_timeout_seconds
+        self._warm_seconds = settings.graph_warm_seconds
         self._walks: Gatherer[FamilyKey, Family | None] = Gatherer(
             "graph",
             self._walk,
@@ -43,6 +44,16 @@ class GraphFamilies:
         middle of a change. Never a family in part. Raises Unavailable (Overloaded) if it does not answer in time.
         """
         return await self._walks.ask(key) if _can_be_sent(key.value) else None
+
+    async def warm(self) -> None:
+        """Let the graph's server plan the walk before anyone waits for it. Quietly nothing if it is away."""
+        nobody: dict[str, Any] = {"contacts": [], "emails": [], "phones": []}
+        try:
+            await ask(self._driver, "families", nobody, timeout_seconds=self._warm_seconds)
+        except Exception as error:
+            if not is_graphs_trouble(error):
+                raise
+            _LOG.warning("graph_not_warmed", error=telemetry.error_name(error))
 
     async def close(self) -> None:
         """Answer what was asked, then stop. The driver stays open."""

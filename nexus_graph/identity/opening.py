@@ -1,7 +1,8 @@
 """Open the verbs of identity on the servers that the settings name, and close them in order."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from neo4j import AsyncDriver
@@ -51,6 +52,15 @@ async def open_identity(settings: Settings) -> AsyncIterator[Identity]:
         closing.push_async_callback(driver.close)
         identify = Identify(resolve_pool=resolve_pool, write_pool=write_pool, settings=settings)
         closing.push_async_callback(identify.close)
-        families = Families(pool=read_pool, graph=GraphFamilies(driver, settings), settings=settings)
+        graph = GraphFamilies(driver, settings)
+        families = Families(pool=read_pool, graph=graph, settings=settings)
         closing.push_async_callback(families.close)
+        closing.push_async_callback(_ended, asyncio.create_task(graph.warm()))
         yield Identity(identify, families, read_pool, driver)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Stop what may still be under way. Raises what it found, if it had ended by itself."""
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

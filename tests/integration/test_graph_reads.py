@@ -10,12 +10,12 @@ from prometheus_client import REGISTRY
 
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
-from nexus_graph.graph.driver import open_driver
+from nexus_graph.graph.driver import open_driver, planned_once
 from nexus_graph.graph.projection import project
 from nexus_graph.graph.reads import GraphFamilies
 from nexus_graph.graph.states import read_states
 from nexus_graph.identity.model import Family, FamilyKey, Source
-from nexus_graph.statements import cypher, sql
+from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool
 from tests.graphing import gate_before_graph, identify, soft_delete
 
@@ -243,7 +243,8 @@ async def test_the_walk_is_planned_as_one_that_visits_each_node_once(
     parameters = (
         {"families": [[1, True]]} if name == "verify_families" else {"contacts": [1], "emails": [], "phones": []}
     )
-    summary = (await driver.execute_query(f"EXPLAIN {cypher(name)}", parameters)).summary
+    text, given = planned_once(name, parameters)
+    summary = (await driver.execute_query(f"EXPLAIN {text}", given)).summary
     assert summary.plan is not None
     operators = [plan["operatorType"].split("@")[0] for plan in _plans(summary.plan)]
     assert [kind for kind in operators if kind.startswith("VarLength")] == ["VarLengthExpand(Pruning,BFS,All)"]
