@@ -1,5 +1,5 @@
-// What the archive of Neo4j's classes is trained on (archive.py): statements like those of the relay and of the readers,
-// so that their first run after a start is quick as well. They run on a throw-away server.
+// What else the archive of Neo4j's classes is trained on (training.py): statements as analysts write them, so that their
+// first run after a start is quick as well. They run on a throw-away server.
 CREATE CONSTRAINT training IF NOT EXISTS FOR (t:Training) REQUIRE t.id IS UNIQUE;
 UNWIND range(1, 200) AS id MERGE (t:Training {id: id}) SET t.at = datetime(), t.name = 'n' + toString(id);
 UNWIND range(2, 200) AS id MATCH (a:Training {id: id}), (b:Training {id: id / 2}) MERGE (a)-[s:SEEN {at: 1}]->(b);

@@ -122,7 +122,7 @@ def _routes(settings: Settings) -> list[Route]:
         Route("/health", HealthRoute(), methods=["GET"]),
         Route("/livez", LiveRoute(), methods=["GET"]),
         Route("/readyz", ReadyRoute(), methods=["GET"]),
-        Route("/metrics", MetricsRoute(), methods=["GET"]),
+        Route("/metrics", MetricsRoute(settings), methods=["GET"]),
     ]
 
 

@@ -38,8 +38,6 @@ from nexus_graph.store.database import Connection, Pool
 RELAY_LOCK: Final = 7954896762663234681
 """Key of the active relay's advisory lock: "nexusrly" in ASCII, as a number."""
 _CHANNEL: Final = "outbox"
-# SQLSTATE classes of data that a family's state cannot be read for: limits, unsupported values, data, constraints.
-_DATA_CLASSES: Final = frozenset({"0A", "22", "23", "54"})
 _LOG = telemetry.log("relay")
 
 
@@ -256,8 +254,7 @@ async def _wait(event: asyncio.Event, seconds: float) -> bool:
 
 
 def _is_datas_fault(error: BaseException) -> bool:
-    sqlstate: str | None = getattr(error, "sqlstate", None)
-    return graph.is_datas_fault(error) if sqlstate is None else sqlstate[:2] in _DATA_CLASSES
+    return graph.is_datas_fault(error) or database.is_datas_fault(error)
 
 
 def _cause(error: BaseException) -> str:

@@ -1,10 +1,15 @@
-"""Every metric, declared once, and structured logs. Labels come from closed sets; no identifier is ever among them."""
+"""Every metric, declared once, and structured logs. Labels come from closed sets; no identifier is ever among them.
+
+Processes that are started with the same folder in PROMETHEUS_MULTIPROC_DIR count together: each shows the sum of all.
+"""
 
 import logging
+import os
 import sys
 
 import structlog
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 _LATENCY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -20,15 +25,28 @@ QUEUE_WAIT = Histogram("nexus_queue_wait_seconds", "Wait for a batch", ["queue"]
 FAMILY_READS = Counter("nexus_family_reads_total", "Family reads by the store that answered", ["source", "fallback"])
 GRAPH_READS_IN_DOUBT = Counter("nexus_graph_reads_in_doubt_total", "Walks that the graph cannot vouch for", ["cause"])
 
-OUTBOX_DEPTH = Gauge("nexus_outbox_depth", "Rows that the graph has still to hear of")
-OUTBOX_OLDEST_AGE = Gauge("nexus_outbox_oldest_age_seconds", "Age of the oldest such row")
-OUTBOX_PARKED = Gauge("nexus_outbox_parked", "Rows set aside after too many failures")
+OUTBOX_DEPTH = Gauge("nexus_outbox_depth", "Rows that the graph has still to hear of", multiprocess_mode="mostrecent")
+OUTBOX_OLDEST_AGE = Gauge("nexus_outbox_oldest_age_seconds", "Age of the oldest row", multiprocess_mode="mostrecent")
+OUTBOX_PARKED = Gauge("nexus_outbox_parked", "Rows set aside after too many failures", multiprocess_mode="mostrecent")
 RELAY_LAG = Histogram(
     "nexus_relay_lag_seconds", "From the commit of a change to its commit in the graph", buckets=_LATENCY_SECONDS
 )
 RELAY_PROJECTED = Counter("nexus_relay_projected_families_total", "Families written to the graph")
 RELAY_FAILURES = Counter("nexus_relay_failures_total", "Batches the relay could not project", ["cause"])
-DRIFT = Gauge("nexus_drift_families", "Families that differ between the record and the graph, by the last check")
+DRIFT = Gauge(
+    "nexus_drift_families",
+    "Families that differ in the last check",
+    multiprocess_mode="mostrecent",
+)
+
+
+def exposition() -> bytes:
+    """The metrics as Prometheus reads them: this process's, or those of all that count together."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest()
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
 
 
 def configure_logging(level: str) -> None:

@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any, Final, cast
 
 import asyncpg
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.types import Receive, Scope, Send
 
 from nexus_graph import __version__
@@ -15,7 +15,8 @@ from nexus_graph.api.responses import encode, respond
 from nexus_graph.config import Settings
 from nexus_graph.store.database import Pool
 from nexus_graph.store.migrate import pending
-from nexus_graph.telemetry import error_name, log
+from nexus_graph.store.outbox import outbox_gauges
+from nexus_graph.telemetry import error_name, exposition, log
 
 _LOG = log("health")
 
@@ -125,7 +126,15 @@ class Migrated:
 
 
 class MetricsRoute:
-    """GET /metrics, for Prometheus."""
+    """GET /metrics, for Prometheus. The outbox is looked at as it is asked for; away, its last figures stay."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._timeout_seconds = settings.health_timeout_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
-        await respond(send, 200, generate_latest(), content_type=CONTENT_TYPE_LATEST.encode())
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await outbox_gauges(scope["state"]["identity"].pool)
+        except Exception as error:  # noqa: BLE001 - the other figures are wanted most when something is wrong
+            _LOG.warning("outbox_unknown", error=error_name(error))
+        await respond(send, 200, exposition(), content_type=CONTENT_TYPE_LATEST.encode())

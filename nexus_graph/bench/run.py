@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -27,9 +28,9 @@ from nexus_graph.bench.pgbench import Pgbench
 from nexus_graph.bench.report import DURABILITY, Lag, Measurement, Result
 from nexus_graph.bench.statements import statement
 from nexus_graph.bench.workload import preloaded
-from nexus_graph.devstack import probes
+from nexus_graph.devstack import archive, jars, probes
 from nexus_graph.devstack.ports import PortLeases
-from nexus_graph.devstack.process import ChildProcess, Command
+from nexus_graph.devstack.process import ChildProcess, Command, in_thread
 from nexus_graph.devstack.stack import Stack, StackOptions, StackUrls
 from nexus_graph.store.database import Pool
 
@@ -82,6 +83,10 @@ async def run(plan: Plan, *, command: str, say: Say) -> Result:
     """Run the plan. Raises BenchError, StackError or PgbenchError when that cannot be done."""
     started_at, commit_at_start = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), commit()
     with _data_folder(plan) as folder:
+        # As a user has it after the first start: Neo4j's archive is there.
+        interrupted = threading.Event()
+        installation = await in_thread(jars.install, say, None, interrupted, interrupt=interrupted.set)
+        await archive.make(installation, say, in_background=False)
         options = StackOptions(port=0, data_dir=folder, browser_port=0, bolt_port=0, quiet=True)
         say("starting a stack of its own")
         async with Stack(options) as stack, _opened(plan, stack, say) as bench:

@@ -1,7 +1,7 @@
-"""An archive of Neo4j's loaded classes and their links (the JVM's ahead-of-time cache): with it Neo4j starts in about
-three seconds rather than eight, and its first queries are quick.
+"""An archive of Neo4j's loaded classes, their links, and which of its code is hot (the JVM's ahead-of-time cache): with
+it Neo4j starts in about three seconds rather than eight, and is soon at its full speed.
 
-It is made once per user from a training run of a throw-away server, which takes half a minute of one core: by
+It is made once per user from a training run of a throw-away server, which takes a minute of one core: by
 `nexus-graph up` in the background, with time that nobody else wants, or at once by
 `python -m nexus_graph.devstack.archive`. Everything works without it.
 """
@@ -22,9 +22,8 @@ from nexus_graph.devstack import jars
 from nexus_graph.devstack.neo4j import USER, Neo4j, archive_path, java_arguments, java_environment
 from nexus_graph.devstack.ports import PortLeases
 from nexus_graph.devstack.process import ChildProcess, Command, Say, StackError, describe_exit
-from nexus_graph.statements import cypher
 
-TRAINING_PASSWORD = "of a throw-away server"  # noqa: S105 - reachable on loopback for half a minute, and empty
+TRAINING_PASSWORD = "of a throw-away server"  # noqa: S105 - on loopback for a minute, and it holds nothing real
 TIMEOUT_SECONDS = 300.0  # with idle time only, on a busy machine, it can take long
 
 
@@ -71,6 +70,9 @@ async def _make(installation: Path, target: Path, *, in_background: bool) -> Non
         await _train(installation, folder, leases, in_background=in_background)
         await _create(installation, folder, in_background=in_background)
         (folder / "archive").replace(target)
+        for older in target.parent.glob("*.aot"):
+            if older != target:
+                older.unlink(missing_ok=True)  # a server that runs on it keeps it
     finally:
         leases.release()
         shutil.rmtree(folder, ignore_errors=True)
@@ -83,7 +85,9 @@ def _training_folder(installation: Path) -> Path:
 
 
 async def _train(installation: Path, folder: Path, leases: PortLeases, *, in_background: bool) -> None:
-    """Run a server that takes notes, ask it a few queries, and let it write its notes as it stops."""
+    """Run a server that takes notes, let it work, and let it write its notes as it stops."""
+    from nexus_graph.devstack.training import train  # with the driver, which `nexus-graph up` does not wait for
+
     server = Neo4j(
         folder / "neo4j",
         leases.choose(0),
@@ -99,7 +103,7 @@ async def _train(installation: Path, folder: Path, leases: PortLeases, *, in_bac
     )
     try:
         await process.start()
-        await _query(server)
+        await train(server.uri, USER, TRAINING_PASSWORD)
         process.ask_to_stop()
         await _well_ended(process)
     finally:
@@ -132,16 +136,6 @@ async def _well_ended(process: ChildProcess) -> None:
     code = await process.wait()
     if code:
         raise StackError(f"{process.name} {describe_exit(code)}; {process.log_tail()}")
-
-
-async def _query(server: Neo4j) -> None:
-    import neo4j
-
-    text = "\n".join(line for line in cypher("training").splitlines() if not line.startswith("//"))
-    async with neo4j.AsyncGraphDatabase.driver(server.uri, auth=(USER, TRAINING_PASSWORD)) as driver:
-        for statement in text.split(";"):
-            if statement.strip():
-                await driver.execute_query(neo4j.Query(statement))
 
 
 def _main() -> int:

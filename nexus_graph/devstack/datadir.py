@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import signal
 import time
 from collections.abc import Iterable, Mapping
@@ -79,6 +80,16 @@ class DataDirectory:
     @property
     def logs(self) -> Path:
         return self.path / "logs"
+
+    @property
+    def metrics(self) -> Path:
+        """Where the processes of the application count together."""
+        return self.path / "metrics"
+
+    def empty_metrics(self) -> None:
+        """Begin to count anew, as a process does that starts."""
+        shutil.rmtree(self.metrics, ignore_errors=True)
+        self.metrics.mkdir(mode=0o700)
 
     @property
     def held(self) -> bool:

@@ -67,6 +67,8 @@ JVM_OPTIONS = (
     "-Xlog:disable",
     "-Xlog:all=error:stderr",
 )
+TRAINING = "2"
+"""Edition of what an archive is trained on: another one makes a new archive."""
 FOREIGN_JVM_VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH")
 
 
@@ -159,7 +161,7 @@ def archive_path(installation: Path) -> Path:
     """Where the archive of loaded classes belongs. It fits one JVM with one set of options and one set of jars; the JVM
     ignores one that does not fit.
     """
-    digest = hashlib.sha256("\n".join(JVM_OPTIONS).encode()).hexdigest()[:8]
+    digest = hashlib.sha256("\n".join((TRAINING, *JVM_OPTIONS)).encode()).hexdigest()[:8]
     return installation / f"java-{java_version()}-{platform.machine()}-{digest}.aot"
 
 

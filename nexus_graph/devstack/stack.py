@@ -270,6 +270,7 @@ class Stack:
         await postgres.create_database()
 
     async def _start_app(self, port: int) -> None:
+        self._data.empty_metrics()
         for app in self._app(self.options, port):
             if app.runs_once:
                 await self._run_once(app)
@@ -302,7 +303,13 @@ class Stack:
             log=self._data.logs / f"{app.name}.log",
             cwd=Path.cwd(),
             probe=None if path is None else answers,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **self.urls.environment(), **self.options.env},
+            env={
+                **os.environ,
+                "PYTHONUNBUFFERED": "1",
+                "PROMETHEUS_MULTIPROC_DIR": str(self._data.metrics),
+                **self.urls.environment(),
+                **self.options.env,
+            },
         )
 
     async def _start_process(self, command: Command) -> None:

@@ -27,7 +27,7 @@ CONNECTION_LOST: Final = (
 _SERVER_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
 
 # Those that are the data's: not supported, not valid, against a constraint, past a limit, or refused by a trigger.
-DATA_CLASSES: Final = frozenset({"0A", "22", "23", "54", "P0"})
+_DATA_CLASSES: Final = frozenset({"0A", "22", "23", "54", "P0"})
 
 
 def is_servers_trouble(error: BaseException) -> bool:
@@ -42,7 +42,7 @@ def is_datas_fault(error: BaseException) -> bool:
     """True if the statement failed for the values it was given, on their way to the server or there."""
     sqlstate: str | None = getattr(error, "sqlstate", None)
     return isinstance(error, asyncpg.DataError | UnicodeError) or (
-        sqlstate is not None and sqlstate[:2] in DATA_CLASSES
+        sqlstate is not None and sqlstate[:2] in _DATA_CLASSES
     )
 
 

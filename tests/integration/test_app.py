@@ -20,6 +20,7 @@ from nexus_graph import __version__
 from nexus_graph.app import CANNOT_BE_USED_SO, CANNOT_START, listen, serve
 from nexus_graph.config import Settings
 from nexus_graph.store.database import Pool
+from tests.graphing import identify
 from tests.running import running_api
 
 ADA = {"email": "ada@example.com", "phoneNumber": "123456"}
@@ -192,6 +193,17 @@ async def test_metrics_count_by_route_and_never_by_caller(api: httpx2.AsyncClien
     assert 'nexus_request_duration_seconds_count{route="none",status="4xx"}' in response.text
     assert 'nexus_identify_outcomes_total{outcome="CREATED"' in response.text
     assert "ada" not in response.text
+
+
+async def test_metrics_show_how_much_the_graph_has_still_to_hear_of(pool: Pool, settings: Settings) -> None:
+    """Whoever made the changes."""
+    await identify(pool, ("ada@example.com", "+15550001"))
+    await pool.execute("UPDATE outbox SET queued_at = queued_at - interval '90 seconds'")
+    async with running_api(settings) as server, httpx2.AsyncClient(base_url=server.url) as api:
+        text = (await api.get("/metrics")).text
+    lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
+    assert float(lines["nexus_outbox_depth"]) == 1
+    assert 90 <= float(lines["nexus_outbox_oldest_age_seconds"]) < 120
 
 
 async def test_a_caller_that_goes_away_takes_nobody_along(api: httpx2.AsyncClient, pool: Pool) -> None:
