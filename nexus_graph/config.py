@@ -149,6 +149,8 @@ class Settings(BaseSettings):
     repair_passes_max: int = Field(10, ge=1)
     drift_check_seconds: float = Field(60.0, gt=0)
     """How often the relay samples families to keep the drift gauge honest."""
+    drift_first_check_seconds: float = Field(3.0, gt=0)
+    """And how soon after it became the active one."""
     drift_sample_families: int = Field(500, ge=0)
 
     # load and demo

@@ -193,8 +193,10 @@ class Relay:
             await asyncio.wait({watching})
 
     async def _watch_drift(self, pool: Pool, driver: AsyncDriver) -> None:
+        wait_seconds = self._settings.drift_first_check_seconds
         while True:
-            await asyncio.sleep(self._settings.drift_check_seconds)
+            await asyncio.sleep(wait_seconds)
+            wait_seconds = self._settings.drift_check_seconds
             try:
                 drifting = await sample_drift(pool, driver, self._settings)
             except Exception as error:  # noqa: BLE001 - the relay's work goes on; the next check may do better

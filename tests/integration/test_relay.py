@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -266,7 +267,9 @@ async def test_it_stops_between_batches(pool: Pool, driver: AsyncDriver, setting
 
 async def test_it_watches_for_drift(pool: Pool, driver: AsyncDriver, quick: Settings) -> None:
     await identify(pool, *_people(3))
-    async with relaying(quick.model_copy(update={"drift_check_seconds": 0.02})) as relay:
+    async with relaying(
+        quick.model_copy(update={"drift_first_check_seconds": 0.02, "drift_check_seconds": 0.02})
+    ) as relay:
         await relay.drained()
         await driver.execute_query("MATCH (c:Contact {id: 2}) SET c.email = 'z@x.example'")
         while REGISTRY.get_sample_value("nexus_drift_families") != 1:
@@ -276,7 +279,9 @@ async def test_it_watches_for_drift(pool: Pool, driver: AsyncDriver, quick: Sett
             await relay.drained()
 
 
-async def test_the_command_relays_shows_its_metrics_and_stops_when_told(pool: Pool, settings: Settings) -> None:
+async def test_the_command_relays_shows_its_metrics_and_stops_when_told(
+    pool: Pool, settings: Settings, tmp_path: Path
+) -> None:
     await identify(pool, *_people(3))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -287,6 +292,7 @@ async def test_the_command_relays_shows_its_metrics_and_stops_when_told(pool: Po
         "NEO4J_USER": settings.neo4j_user,
         "NEO4J_PASSWORD": settings.neo4j_password.get_secret_value(),
         "NEXUS_RELAY_METRICS_PORT": str(port),
+        "PROMETHEUS_MULTIPROC_DIR": str(tmp_path),
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "nexus_graph", "relay", env=environment, stderr=asyncio.subprocess.PIPE
@@ -299,6 +305,13 @@ async def test_the_command_relays_shows_its_metrics_and_stops_when_told(pool: Po
             pass
         async with httpx2.AsyncClient() as client:
             metrics = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+        assert "nexus_relay_projected_families_total 3.0" in metrics.splitlines()
+        # `up` gives the same folder to the API, whose /metrics then tells of both.
+        together = "from nexus_graph.telemetry import exposition; print(exposition().decode())"
+        other = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", together, env=environment, stdout=asyncio.subprocess.PIPE
+        )
+        metrics = (await other.communicate())[0].decode()
         assert "nexus_relay_projected_families_total 3.0" in metrics.splitlines()
         process.send_signal(signal.SIGTERM)
         assert await process.wait() == 0
