@@ -11,6 +11,7 @@ from typing import Any, Final
 import uvicorn
 from redis.asyncio import Redis
 from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -37,7 +38,17 @@ class _App(Starlette):
     settings: Settings
 
     def build_middleware_stack(self) -> ASGIApp:
-        return Envelope(self.router, routes=self.routes, settings=self.settings)
+        enveloped = Envelope(self.router, routes=self.routes, settings=self.settings)
+        if not self.settings.cors_origins:
+            return enveloped
+        return CORSMiddleware(
+            enveloped,
+            allow_origins=self.settings.cors_origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("Content-Type", "X-Request-ID"),
+            expose_headers=("X-Request-ID", "Retry-After"),
+            max_age=self.settings.cors_max_age_seconds,
+        )
 
 
 class _Server(uvicorn.Server):

@@ -20,6 +20,9 @@ CONSTRAINTS_WAIT_MAX_SECONDS: Final = 60
 OUTBOX_COUNT_MAX: Final = 100_000
 """The outbox's depth is counted no further: past it the exact number helps nobody and counting costs."""
 
+LISTED_COUNT_MAX: Final = 10_000
+"""A list is counted no further: past it the exact number helps nobody and counting costs."""
+
 PAGE_DEFAULT: Final = 20
 """Items of a page when a client does not say; the GraphQL schema shows it, so it is the same everywhere."""
 
@@ -74,6 +77,10 @@ class Settings(BaseSettings):
     page_max: int = Field(100, ge=1, le=1_000)
     keep_alive_seconds: int = Field(75, ge=1)
     """Longer than the idle time of the usual load balancers, so that they close first."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may call the API from a browser, as JSON: `["https://app.example"]`; `["*"]` for all."""
+    cors_max_age_seconds: int = Field(600, ge=0)
+    """How long a browser remembers what it may call."""
     accept_backlog: int = Field(2_048, ge=1)
     slow_request_seconds: float = Field(1.0, gt=0)
     """A request that takes longer gets a line in the log."""

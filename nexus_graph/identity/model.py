@@ -1,11 +1,11 @@
 """The values of the domain: plain, frozen, comparable."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 
@@ -113,6 +113,62 @@ class Identification:
     outcome: Outcome
     family: Family
     reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContactFilter:
+    """Which contacts to list: by what an identifier begins with, in canonical form, and by when they were made."""
+
+    email_prefix: str | None = None
+    phone_prefix: str | None = None
+    created_from: datetime | None = None
+    created_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedContact:
+    """A contact on its own, outside its family."""
+
+    contact: Contact
+    precedence: Precedence
+
+
+class ContactPlace(NamedTuple):
+    """Where a contact stands in a list: by its email, its phone or its time, whatever the list is ordered by."""
+
+    by: str | datetime
+    id: int
+
+
+class EventKind(StrEnum):
+    """What happened to a family."""
+
+    CONTACT_CREATED = "contact_created"
+    CONTACT_LINKED = "contact_linked"
+    FAMILIES_MERGED = "families_merged"
+    EVIDENCE_ADDED = "evidence_added"
+    UNION_REFUSED = "union_refused"
+    CONTACT_DELETED = "contact_deleted"
+    PRIMARY_PROMOTED = "primary_promoted"
+
+
+class IdentityEvent(NamedTuple):
+    """Something that happened, in ids only. `sequence` numbers all events in the order of their commits."""
+
+    sequence: int
+    at: datetime
+    kind: EventKind
+    family_id: int
+    contact_id: int | None
+    other_family_id: int | None
+    cause: str | None
+    request_id: UUID | None
+
+    @classmethod
+    def of_row(cls, row: Iterable[Any]) -> "IdentityEvent":
+        """An event from the columns that `events_after.sql` returns."""
+        sequence, at, kind, *others = row
+        return cls(sequence, at, EventKind(kind), *others)
 
 
 @dataclass(frozen=True, slots=True)

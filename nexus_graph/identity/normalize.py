@@ -77,6 +77,28 @@ def phone(value: object, region: str | None) -> str | None:
     return _canonical_phone(text, region) if text else None
 
 
+def email_prefix(value: str) -> str:
+    """What canonical emails begin with that begin so. Raises InvalidIdentifier."""
+    text = value.strip(_BLANKS)
+    if not text or len(text) > _EMAIL_MAX_OCTETS:
+        raise InvalidIdentifier(f"emailPrefix must have 1 to {_EMAIL_MAX_OCTETS} characters", field="emailPrefix")
+    text = _composed_lower_case(text)
+    if any(map(_is_unseen, text)):
+        raise InvalidIdentifier("emailPrefix must not contain characters that cannot be seen", field="emailPrefix")
+    return text
+
+
+def phone_prefix(value: str) -> str:
+    """What canonical phone numbers begin with that begin so: + and digits. Raises InvalidIdentifier."""
+    text = value.strip(_BLANKS).translate(_without_separators)
+    if not (text.isascii() and text.removeprefix("+").isdigit()) or len(text) not in range(1, _PHONE_LENGTHS[-1] + 1):
+        raise InvalidIdentifier(
+            f"phonePrefix must be digits, with a leading + or without: 1 to {_PHONE_LENGTHS[-1]} characters",
+            field="phonePrefix",
+        )
+    return text
+
+
 def _any_email(text: str) -> str:
     if len(text) > _RAW_MAX_CHARACTERS:
         raise _bad_email("is too long")

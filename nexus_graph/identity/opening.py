@@ -12,6 +12,7 @@ from nexus_graph.graph.driver import open_driver
 from nexus_graph.graph.reads import GraphFamilies
 from nexus_graph.identity.families import Families
 from nexus_graph.identity.identify import Identify
+from nexus_graph.identity.listing import Listing
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool, connect_pool
 
@@ -22,6 +23,7 @@ class Identity:
 
     identify: Identify
     families: Families
+    listing: Listing
     pool: Pool
     driver: AsyncDriver
 
@@ -56,7 +58,7 @@ async def open_identity(settings: Settings) -> AsyncIterator[Identity]:
         families = Families(pool=read_pool, graph=graph, settings=settings)
         closing.push_async_callback(families.close)
         closing.push_async_callback(_ended, asyncio.create_task(graph.warm()))
-        yield Identity(identify, families, read_pool, driver)
+        yield Identity(identify, families, Listing(read_pool), read_pool, driver)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

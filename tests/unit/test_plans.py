@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from inspect import iscoroutinefunction
 from typing import Any, cast
 from uuid import UUID
 
@@ -80,7 +81,7 @@ async def executed(document: str, answer: object, *, planned: bool) -> tuple[obj
     if not planned:
         operation = operation._replace(plan=None)
     verbs = Canned(answer)
-    context = Context(cast("Any", verbs), cast("Any", verbs), SETTINGS, UUID(int=0))
+    context = Context(cast("Any", verbs), cast("Any", verbs), cast("Any", verbs), SETTINGS, UUID(int=0))
     result = await Executing(schema(), errors_max=10).execute(prepared, operation, VARIABLES, context)
     return told(result), verbs.asked
 
@@ -125,7 +126,8 @@ def selection(draw: st.DrawFn, type_name: str, fragments: dict[str, str], depth:
 @st.composite
 def field(draw: st.DrawFn, type_name: str, fragments: dict[str, str], depth: int) -> str:
     fields = cast("GraphQLObjectType", schema().type_map[type_name]).fields
-    readable = [name for name, found in fields.items() if depth or is_leaf_type(get_named_type(found.type))]
+    planned = {name: found for name, found in fields.items() if not iscoroutinefunction(found.resolve)}
+    readable = [name for name, found in planned.items() if depth or is_leaf_type(get_named_type(found.type))]
     if not readable:
         return "__typename"
     name = draw(st.sampled_from(readable))

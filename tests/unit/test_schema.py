@@ -56,7 +56,14 @@ def test_names_that_clients_rely_on() -> None:
         assert isinstance(type_, GraphQLObjectType | GraphQLInterfaceType | GraphQLInputObjectType)
         return {field: str(found.type) for field, found in type_.fields.items()}
 
-    assert fields("Query") == {"contactFamily": "ContactFamily", "contact": "Contact", "node": "Node"}
+    assert fields("Query") == {
+        "contactFamily": "ContactFamily",
+        "contact": "Contact",
+        "node": "Node",
+        "nodes": "[Node]!",
+        "contacts": "ListedContactConnection!",
+        "identityEvents": "IdentityEventConnection!",
+    }
     assert fields("Mutation") == {"identify": "IdentifyResult!"}
     assert fields("IdentifyInput") == {"email": "EmailAddress", "phoneNumber": "PhoneNumber"}
     assert fields("FamilyLookup") == {"contactId": "ID", "email": "EmailAddress", "phoneNumber": "PhoneNumber"}
@@ -74,6 +81,7 @@ def test_names_that_clients_rely_on() -> None:
         "phoneNumbers": "[String!]!",
         "primaryContact": "Contact!",
         "secondaryContacts": "ContactConnection!",
+        "identityEvents": "IdentityEventConnection!",
     }
     assert fields("Contact") == {
         "id": "ID!",
@@ -82,6 +90,7 @@ def test_names_that_clients_rely_on() -> None:
         "phoneNumber": "String",
         "linkPrecedence": "LinkPrecedence!",
         "createdAt": "DateTime!",
+        "family": "ContactFamily",
     }
     assert fields("ContactConnection") == {
         "nodes": "[Contact!]!",

@@ -11,6 +11,7 @@ from nexus_graph.config import Settings
 if TYPE_CHECKING:  # the schema can be exported without a driver in sight
     from nexus_graph.identity.families import Families
     from nexus_graph.identity.identify import Identify
+    from nexus_graph.identity.listing import Listing
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Context:
 
     identify: "Identify"
     families: "Families"
+    listing: "Listing"
     settings: Settings
     request_id: UUID
 

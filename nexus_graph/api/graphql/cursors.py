@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 from nexus_graph.errors import InvalidArgument
-from nexus_graph.identity.model import Contact
+from nexus_graph.identity.model import Contact, ContactPlace
 
 CONTACT: Final = "Contact"
 FAMILY: Final = "ContactFamily"
@@ -18,6 +18,10 @@ _LONGEST: Final = 100
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _CURSOR: Final = "at"
+_SEQUENCE: Final = "seq"
+_PLACE: Final = "in"
+_LONGEST_PLACE: Final = 600
+"""An email's 254 octets, in base64, with room."""
 
 
 class GlobalId(NamedTuple):
@@ -32,11 +36,11 @@ def encode_id(type_name: str, database_id: int) -> str:
     return b64encode(b"%b:%d" % (type_name.encode(), database_id)).decode()
 
 
-def decode_id(text: str) -> GlobalId:
+def decode_id(text: str, *, field: str) -> GlobalId:
     """The inverse of `encode_id`. Raises InvalidArgument."""
-    type_name, database_id = _decode(text, field="id", what="a global id")
+    type_name, database_id = _decode(text, field=field, what="a global id")
     if type_name not in (CONTACT, FAMILY) or not _is_id(database_id):
-        raise InvalidArgument("id is not a global id of this API", field="id")
+        raise InvalidArgument(f"{field} is not a global id of this API", field=field)
     return GlobalId(type_name, int(database_id))
 
 
@@ -69,12 +73,43 @@ def after(contacts: Sequence[Contact], cursor: str) -> int:
     return bisect_right(contacts, place, key=lambda contact: (_microseconds(contact.created_at), contact.id))
 
 
-def _decode(text: str, *, field: str, what: str) -> tuple[str, str]:
+def encode_sequence(sequence: int) -> str:
+    """The place of an identity event among all."""
+    return b64encode(b"%b:%d" % (_SEQUENCE.encode(), sequence)).decode()
+
+
+def sequence(cursor: str) -> int:
+    """The inverse of `encode_sequence`. Raises InvalidArgument."""
+    kind, key = _decode(cursor, field="after", what="a cursor")
+    if kind != _SEQUENCE or not _is_id(key):
+        raise InvalidArgument("after is not a cursor of this list", field="after")
+    return int(key)
+
+
+def encode_place(place: ContactPlace) -> str:
+    """The place of a contact in a list by email, phone or time. It holds no more than the answer that it stands in."""
+    by = f"@{_microseconds(place.by)}" if isinstance(place.by, datetime) else f"={place.by}"
+    return b64encode(f"{_PLACE}:{place.id}{by}".encode()).decode()
+
+
+def place(cursor: str, *, by_time: bool) -> ContactPlace:
+    """The inverse of `encode_place`, of a list in that order. Raises InvalidArgument."""
+    kind, key = _decode(cursor, field="after", what="a cursor", longest=_LONGEST_PLACE)
+    database_id, sign, by = key.partition("@" if by_time else "=")
     try:
-        if len(text) > _LONGEST:
+        if kind != _PLACE or not sign or not _is_id(database_id) or len(by) > _LONGEST_PLACE:
             raise ValueError
-        kind, colon, key = b64decode(text, validate=True).decode("ascii").partition(":")
-        if not colon:
+        return ContactPlace(_EPOCH + int(by) * _MICROSECOND if by_time else by, int(database_id))
+    except (ValueError, OverflowError):
+        raise InvalidArgument("after is not a cursor of this list", field="after") from None
+
+
+def _decode(text: str, *, field: str, what: str, longest: int = _LONGEST) -> tuple[str, str]:
+    try:
+        if len(text) > longest:
+            raise ValueError
+        kind, colon, key = b64decode(text, validate=True).decode().partition(":")
+        if not colon or "\0" in key:
             raise ValueError
     except (ValueError, binascii.Error):
         raise InvalidArgument(f"{field} is not {what}", field=field) from None

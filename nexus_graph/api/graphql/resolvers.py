@@ -1,12 +1,16 @@
 """Queries and mutations: read the arguments, call the verb, map its answer."""
 
+import asyncio
 from typing import Annotated
 
 import strawberry
 
 from nexus_graph.api.graphql import cursors
-from nexus_graph.api.graphql.context import ContextInfo
+from nexus_graph.api.graphql.context import Context, ContextInfo
 from nexus_graph.api.graphql.declaring import described
+from nexus_graph.api.graphql.events import IdentityEventConnection, events_page
+from nexus_graph.api.graphql.lists import Filter, ListedContactConnection, contacts_page
+from nexus_graph.api.graphql.paging import After, First
 from nexus_graph.api.graphql.scalars import BigInt
 from nexus_graph.api.graphql.types import (
     Contact,
@@ -22,7 +26,8 @@ from nexus_graph.api.graphql.types import (
     TemporarilyUnavailableError,
     UserErrorCode,
 )
-from nexus_graph.errors import InvalidIdentifier, NexusError, RowRejected, Unavailable
+from nexus_graph.config import PAGE_DEFAULT
+from nexus_graph.errors import InvalidIdentifier, NexusError, PageTooLarge, RowRejected, Unavailable
 from nexus_graph.identity import normalize
 from nexus_graph.identity.model import Family, FamilyKey, Source
 
@@ -37,6 +42,11 @@ FromSource = Annotated[
 ]
 Identifiers = Annotated[IdentifyInput, strawberry.argument(description="The identifiers, at least one.")]
 GlobalId = Annotated[strawberry.ID, strawberry.argument(description="A global id.")]
+GlobalIds = Annotated[list[strawberry.ID], strawberry.argument(description="Global ids.")]
+EventsOf = Annotated[
+    strawberry.ID | None,
+    strawberry.argument(description="Only those of this contact's family: its global id, or its number in the record."),
+]
 ContactId = Annotated[
     strawberry.ID, strawberry.argument(description="The contact's global id, or its number in the record.")
 ]
@@ -63,13 +73,37 @@ class Query:
 
     @described("The object that has this global id; null if there is none.")
     async def node(self, info: ContextInfo, id: GlobalId) -> Node | None:  # noqa: A002 - the field's name
-        wanted = cursors.decode_id(id)
-        family = await info.context.families.family(FamilyKey("contact", wanted.database_id))
-        if family is None:
-            return None
-        if wanted.type_name == cursors.CONTACT:
-            return _contact_of(family, wanted.database_id)
-        return ContactFamily(family=family)
+        return await _node(info.context, cursors.decode_id(id, field="id"))
+
+    @described(
+        "The objects that have these global ids, in their order; null where there is none. At most a page of them."
+    )
+    async def nodes(self, info: ContextInfo, ids: GlobalIds) -> list[Node | None]:
+        if len(ids) > info.context.settings.page_max:
+            raise PageTooLarge(f"ids must be at most {info.context.settings.page_max}", field="ids")
+        wanted = [cursors.decode_id(text, field="ids") for text in ids]
+        return list(await asyncio.gather(*(_node(info.context, one) for one in wanted)))
+
+    @described("Contacts, by what an identifier begins with or by time, page by page.")
+    async def contacts(
+        self,
+        info: ContextInfo,
+        filter: Filter = None,  # noqa: A002 - the argument's name
+        first: First = PAGE_DEFAULT,
+        after: After = None,
+    ) -> ListedContactConnection:
+        return await contacts_page(info.context, filter, first, after)
+
+    @described("What happened, the oldest first: to everybody, or to the family of one contact.")
+    async def identity_events(
+        self, info: ContextInfo, contact_id: EventsOf = None, first: First = PAGE_DEFAULT, after: After = None
+    ) -> IdentityEventConnection:
+        family_id = None
+        if contact_id is not None:
+            asked = cursors.contact_id(contact_id, field="contactId")
+            family = await info.context.families.family(FamilyKey("contact", asked), source=Source.RECORD)
+            family_id = asked if family is None else family.id
+        return await events_page(info.context, family_id, first, after)
 
 
 @strawberry.type(description="Writing.")
@@ -101,6 +135,15 @@ class Mutation:
             )
         except (InvalidIdentifier, RowRejected) as error:
             return _invalid(error)
+
+
+async def _node(context: Context, wanted: cursors.GlobalId) -> Node | None:
+    family = await context.families.family(FamilyKey("contact", wanted.database_id))
+    if family is None:
+        return None
+    if wanted.type_name == cursors.CONTACT:
+        return _contact_of(family, wanted.database_id)
+    return ContactFamily(family=family)
 
 
 def _invalid(error: NexusError) -> InvalidIdentifierError:

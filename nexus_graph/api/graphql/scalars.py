@@ -33,6 +33,17 @@ def _date_time(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
+def _moment(value: object) -> datetime:
+    """Raises GraphQLError unless it names one moment, whatever the reader's zone."""
+    try:
+        moment = datetime.fromisoformat(value if isinstance(value, str) else "").astimezone(UTC)
+        if datetime.fromisoformat(str(value)).tzinfo is None:
+            raise ValueError
+    except (ValueError, OverflowError):
+        raise GraphQLError("DateTime is a moment as RFC 3339 writes it, with its offset from UTC") from None
+    return moment
+
+
 def _as_given(value: object) -> object:
     return value
 
@@ -75,6 +86,6 @@ SCALARS: Final[Mapping[object, ScalarDefinition]] = {
         description="A moment in UTC with microseconds, as RFC 3339 writes it.",
         specified_by_url="https://www.rfc-editor.org/rfc/rfc3339",
         serialize=_date_time,
-        parse_value=datetime.fromisoformat,
+        parse_value=_moment,
     ),
 }

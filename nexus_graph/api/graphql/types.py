@@ -11,9 +11,10 @@ from strawberry import enum_value
 from nexus_graph.api.graphql import cursors
 from nexus_graph.api.graphql.context import ContextInfo
 from nexus_graph.api.graphql.declaring import described
+from nexus_graph.api.graphql.events import IdentityEventConnection, RefusalReason, events_page
+from nexus_graph.api.graphql.paging import After, First, PageInfo, page_size
 from nexus_graph.api.graphql.scalars import BigInt, EmailAddress, PhoneNumber
 from nexus_graph.config import PAGE_DEFAULT
-from nexus_graph.errors import InvalidArgument, PageTooLarge
 from nexus_graph.identity import model
 
 
@@ -24,11 +25,6 @@ class IdentifyOutcome(Enum):
     MERGED = enum_value("MERGED", description="The request tied families together: the most senior took the others in.")
     MATCHED = enum_value("MATCHED", description="Everything was known already.")
     REFUSED = enum_value("REFUSED", description="The union was not made; `reason` says why.")
-
-
-@strawberry.enum(description="Why a union was refused.")
-class RefusalReason(Enum):
-    FAMILY_LIMIT = enum_value("FAMILY_LIMIT", description="The family would have more contacts than are allowed.")
 
 
 @strawberry.enum(description="Whether a contact leads its family.")
@@ -94,13 +90,10 @@ class Contact(Node):
     def created_at(self) -> datetime:
         return self.contact.created_at
 
-
-@strawberry.type(description="Where a page begins and ends.")
-class PageInfo:
-    has_next_page: bool = strawberry.field(description="Whether more items follow this page.")
-    has_previous_page: bool = strawberry.field(description="Whether items come before this page.")
-    start_cursor: str | None = strawberry.field(description="The cursor of the first item; null if the page is empty.")
-    end_cursor: str | None = strawberry.field(description="The cursor of the last item: give it as `after` to go on.")
+    @described("The family that the contact belongs to; null if the contact was deleted meanwhile.")
+    async def family(self, info: ContextInfo) -> "ContactFamily | None":
+        family = await info.context.families.family(model.FamilyKey("contact", self.contact.id))
+        return None if family is None else ContactFamily(family=family)
 
 
 @strawberry.type(description="A contact and its place in a list.")
@@ -148,13 +141,6 @@ class ContactConnection:
         return self.contacts[self.start : self.stop]
 
 
-First = Annotated[
-    int | None,
-    strawberry.argument(description="At most this many items; more than the server's page limit is an error."),
-]
-After = Annotated[str | None, strawberry.argument(description="Only items after the one with this cursor.")]
-
-
 @strawberry.type(description="All contacts that are one person, by what is known: a primary and its secondaries.")
 class ContactFamily(Node):
     family: strawberry.Private[model.Family]
@@ -187,15 +173,16 @@ class ContactFamily(Node):
     def secondary_contacts(
         self, info: ContextInfo, first: First = PAGE_DEFAULT, after: After = None
     ) -> ContactConnection:
-        size = PAGE_DEFAULT if first is None else first
-        page_max = info.context.settings.page_max
-        if size < 0:
-            raise InvalidArgument("first must not be negative", field="first")
-        if size > page_max:
-            raise PageTooLarge(f"first must be at most {page_max}", field="first")
+        size = page_size(first, info.context.settings)
         contacts = self.family.secondaries
         start = 0 if after is None else cursors.after(contacts, after)
         return ContactConnection(contacts=contacts, start=start, stop=min(start + size, len(contacts)))
+
+    @described("What happened to the family, and to those that it took in, in order.")
+    async def identity_events(
+        self, info: ContextInfo, first: First = PAGE_DEFAULT, after: After = None
+    ) -> IdentityEventConnection:
+        return await events_page(info.context, self.family.id, first, after)
 
 
 @strawberry.type(description="identify decided; the answer is committed.")

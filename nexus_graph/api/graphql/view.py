@@ -98,7 +98,7 @@ class GraphQLRoute:
         operation = document.operation(request.operationName)
         identity = scope["state"]["identity"]
         identified = request_id(scope)
-        context = Context(identity.identify, identity.families, self._settings, identified.uuid)
+        context = Context(identity.identify, identity.families, identity.listing, self._settings, identified.uuid)
         result = await self._executing.execute(document, operation, request.variables, context)
         return _answer(result, identified.text)
 

@@ -1,0 +1,127 @@
+"""What happened to identities, as clients see it: ids only."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import Enum
+
+import strawberry
+from strawberry import enum_value
+
+from nexus_graph.api.graphql import cursors
+from nexus_graph.api.graphql.context import Context, ContextInfo
+from nexus_graph.api.graphql.declaring import described
+from nexus_graph.api.graphql.paging import PageInfo, cut, page_size
+from nexus_graph.api.graphql.scalars import BigInt
+from nexus_graph.identity import model
+
+
+@strawberry.enum(description="Why a union was refused.")
+class RefusalReason(Enum):
+    FAMILY_LIMIT = enum_value("FAMILY_LIMIT", description="The family would have more contacts than are allowed.")
+
+
+@strawberry.enum(description="What happened.")
+class IdentityEventKind(Enum):
+    CONTACT_CREATED = enum_value("CONTACT_CREATED", description="A new family began, with this contact.")
+    CONTACT_LINKED = enum_value("CONTACT_LINKED", description="The family got a further contact.")
+    FAMILIES_MERGED = enum_value("FAMILIES_MERGED", description="The family took the other one in.")
+    EVIDENCE_ADDED = enum_value("EVIDENCE_ADDED", description="A request named two known identifiers of it together.")
+    UNION_REFUSED = enum_value("UNION_REFUSED", description="The family and the other one were not united.")
+    CONTACT_DELETED = enum_value("CONTACT_DELETED", description="A contact of the family was deleted.")
+    PRIMARY_PROMOTED = enum_value("PRIMARY_PROMOTED", description="The contact leads the family, once the other's.")
+
+
+@strawberry.type(description="Something that happened to a family. It names nobody: ids only.")
+class IdentityEvent:
+    event: strawberry.Private[model.IdentityEvent]
+
+    @described("Its place among all events, in the order of their commits. It is the family's version after it.")
+    def sequence(self) -> BigInt:
+        return BigInt(self.event.sequence)
+
+    @described("When it happened.")
+    def at(self) -> datetime:
+        return self.event.at
+
+    @described("What happened.")
+    def kind(self) -> IdentityEventKind:
+        return _KINDS[self.event.kind]
+
+    @described("The global id of the family, as it was known then.")
+    def family_id(self) -> strawberry.ID:
+        return strawberry.ID(cursors.encode_id(cursors.FAMILY, self.event.family_id))
+
+    @described("The global id of the contact that it is about, if it is about one.")
+    def contact_id(self) -> strawberry.ID | None:
+        return _global_id(cursors.CONTACT, self.event.contact_id)
+
+    @described("The global id of the other family, if it is about two.")
+    def other_family_id(self) -> strawberry.ID | None:
+        return _global_id(cursors.FAMILY, self.event.other_family_id)
+
+    @described("Why a union was refused; null for any other kind.")
+    def reason(self) -> RefusalReason | None:
+        return None if self.event.cause is None else RefusalReason[self.event.cause]
+
+    @described("The id of the request that caused it: the X-Request-ID of its answer.")
+    def request_id(self) -> strawberry.ID | None:
+        return None if self.event.request_id is None else strawberry.ID(str(self.event.request_id))
+
+
+@strawberry.type(description="An event and its place in a list.")
+class IdentityEventEdge:
+    event: strawberry.Private[model.IdentityEvent]
+
+    @described("The place of this event: give it as `after` to read on from here.")
+    def cursor(self) -> str:
+        return cursors.encode_sequence(self.event.sequence)
+
+    @described("The event.")
+    def node(self) -> IdentityEvent:
+        return IdentityEvent(event=self.event)
+
+
+@strawberry.type(description="A page of events, the oldest first.")
+class IdentityEventConnection:
+    events: strawberry.Private[Sequence[model.IdentityEvent]]
+    family_id: strawberry.Private[int | None]
+    more_before: strawberry.Private[bool]
+    more_after: strawberry.Private[bool]
+
+    @described("The events of this page.")
+    def nodes(self) -> list[IdentityEvent]:
+        return [IdentityEvent(event=event) for event in self.events]
+
+    @described("The events of this page, each with its cursor.")
+    def edges(self) -> list[IdentityEventEdge]:
+        return [IdentityEventEdge(event=event) for event in self.events]
+
+    @described("Where this page begins and ends.")
+    def page_info(self) -> PageInfo:
+        return PageInfo(
+            has_next_page=self.more_after,
+            has_previous_page=self.more_before,
+            start_cursor=cursors.encode_sequence(self.events[0].sequence) if self.events else None,
+            end_cursor=cursors.encode_sequence(self.events[-1].sequence) if self.events else None,
+        )
+
+    @described("How many events there are on all pages; null past 10,000. Counted only when asked for.")
+    async def total_count(self, info: ContextInfo) -> int | None:
+        return await info.context.listing.count_events(self.family_id)
+
+
+async def events_page(
+    context: Context, family_id: int | None, first: int | None, after: str | None
+) -> IdentityEventConnection:
+    """A page of the events of a family, or of all. Raises InvalidArgument, Unavailable."""
+    size = page_size(first, context.settings)
+    start = 0 if after is None else cursors.sequence(after)
+    events, more = cut(await context.listing.events(family_id, after=start, limit=size + 1), size)
+    return IdentityEventConnection(events=events, family_id=family_id, more_before=start > 0, more_after=more)
+
+
+def _global_id(type_name: str, database_id: int | None) -> strawberry.ID | None:
+    return None if database_id is None else strawberry.ID(cursors.encode_id(type_name, database_id))
+
+
+_KINDS = {kind: IdentityEventKind[kind.name] for kind in model.EventKind}

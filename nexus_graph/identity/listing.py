@@ -1,0 +1,81 @@
+"""Lists of the record, page by page: each page begins after a place, so that no page costs more than another."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+import asyncpg
+
+from nexus_graph import telemetry
+from nexus_graph.config import LISTED_COUNT_MAX
+from nexus_graph.errors import Unavailable
+from nexus_graph.identity.model import Contact, ContactFilter, ContactPlace, IdentityEvent, ListedContact, Precedence
+from nexus_graph.statements import sql
+from nexus_graph.store.database import Pool, is_servers_trouble
+
+_LOG = telemetry.log("listing")
+_EVER: Final = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
+
+
+class Listing:
+    """Reads of the record that list rather than look up. They raise Unavailable when it does not answer."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def contacts(self, wanted: ContactFilter, *, after: ContactPlace | None, limit: int) -> list[ListedContact]:
+        """The next live contacts: by email if that is asked for, else by phone if that is, else by time."""
+        if wanted.email_prefix is not None:
+            rows = await self._by_prefix("contacts_by_email", wanted.email_prefix, wanted, after, limit)
+        elif wanted.phone_prefix is not None:
+            rows = await self._by_prefix("contacts_by_phone", wanted.phone_prefix, wanted, after, limit)
+        else:
+            created = _created(wanted)
+            place = after or ContactPlace(created[0], 0)
+            rows = await self._fetch("contacts_by_time", *created, *place, limit)
+        return [ListedContact(Contact(*columns), Precedence(precedence)) for *columns, precedence in rows]
+
+    async def count_contacts(self, wanted: ContactFilter) -> int | None:
+        """How many there are in all; None past LISTED_COUNT_MAX."""
+        bounds = wanted.created_from, wanted.created_before
+        if wanted.email_prefix is not None:
+            return await self._count("count_by_email", wanted.email_prefix, *bounds)
+        if wanted.phone_prefix is not None:
+            return await self._count("count_by_phone", wanted.phone_prefix, *bounds)
+        return await self._count("count_by_time", *_created(wanted))
+
+    async def events(self, family_id: int | None, *, after: int, limit: int) -> list[IdentityEvent]:
+        """The next events past the sequence `after`, of one family or of all."""
+        if family_id is None:
+            rows = await self._fetch("events_after", after, limit)
+        else:
+            rows = await self._fetch("events_of_family", family_id, after, limit)
+        return [IdentityEvent.of_row(row) for row in rows]
+
+    async def count_events(self, family_id: int | None) -> int | None:
+        """How many there are in all; None past LISTED_COUNT_MAX."""
+        if family_id is None:
+            return await self._count("count_events")
+        return await self._count("count_events_of_family", family_id)
+
+    async def _by_prefix(
+        self, statement: str, prefix: str, wanted: ContactFilter, after: ContactPlace | None, limit: int
+    ) -> list[asyncpg.Record]:
+        place = after or ContactPlace("", 0)
+        return await self._fetch(statement, prefix, *place, wanted.created_from, wanted.created_before, limit)
+
+    async def _count(self, statement: str, *parameters: object) -> int | None:
+        ((found,),) = await self._fetch(statement, *parameters, LISTED_COUNT_MAX + 1)
+        return None if found > LISTED_COUNT_MAX else int(found)
+
+    async def _fetch(self, statement: str, *parameters: object) -> list[asyncpg.Record]:
+        try:
+            return await self._pool.fetch(sql(statement), *parameters)
+        except Exception as error:
+            if not is_servers_trouble(error):
+                raise
+            _LOG.warning("record_unavailable", error=telemetry.error_name(error))
+            raise Unavailable("the record does not answer; the same request may be sent again") from error
+
+
+def _created(wanted: ContactFilter) -> tuple[datetime, datetime]:
+    return wanted.created_from or _EVER[0], wanted.created_before or _EVER[1]
