@@ -15,6 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from nexus_graph.api.graphql.persisted import UnusableManifest
 from nexus_graph.api.graphql.schema import schema
 from nexus_graph.api.graphql.view import GraphQLRoute
 from nexus_graph.api.middleware import Envelope
@@ -87,13 +88,17 @@ def serve(settings: Settings, *, host: str, port: int) -> int:
             "set NEXUS_AUTH=off where the network itself keeps strangers out.",
         )
     try:
+        app = create_app(settings)
+    except UnusableManifest as error:
+        return _cannot(CANNOT_BE_USED_SO, str(error))
+    try:
         listener = listen(host, port, backlog=settings.accept_backlog)
     except OSError as error:
         return _cannot(CANNOT_START, f"cannot listen on {host} port {port}: {error.strerror}")
     configure_logging(settings.log_level)
     with listener:
         try:
-            _Server(server_config(create_app(settings), settings)).run(sockets=[listener])
+            _Server(server_config(app, settings)).run(sockets=[listener])
         except SystemExit:  # uvicorn's, when the application could not open what it needs; it has said why
             return CANNOT_START
     return STOPPED
@@ -158,7 +163,8 @@ async def _opened(settings: Settings) -> AsyncIterator[dict[str, Any]]:
 
         health = Health({RECORD: identity.record_up, "neo4j": identity.graph_up, "redis": redis_up}, settings)
         closing.push_async_callback(health.close)
-        yield {"identity": identity, "health": health, "migrated": Migrated(identity.pool, settings)}
+        migrated = Migrated(identity.pool, settings)
+        yield {"identity": identity, "health": health, "migrated": migrated, "redis": redis}
 
 
 def _cannot(exit_code: int, reason: str) -> int:

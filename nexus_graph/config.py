@@ -6,6 +6,7 @@ Units stand last in the names.
 
 import ipaddress
 from functools import cache
+from pathlib import Path
 from typing import Final, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
@@ -101,6 +102,19 @@ class Settings(BaseSettings):
     graphql_aliases_max: int = Field(15, ge=0)
     graphql_root_fields_max: int = Field(5, ge=1)
     graphql_directives_max: int = Field(50, ge=0)
+    graphql_cost_max: int = Field(5_000, ge=1)
+    """Objects that an answer may hold, pages at their full size; a write counts ten more."""
+    graphql_get: bool = False
+    """Serve queries (never mutations) by GET as well, for caches on the way."""
+    graphql_persisted: bool = True
+    """Let clients send a document once, and its hash from then on. They are kept in Redis."""
+    graphql_persisted_seconds: int = Field(7 * 24 * 3600, ge=1)
+    graphql_persisted_timeout_seconds: float = Field(0.25, gt=0)
+    """Redis slower than this is taken to know no document: the client sends it again."""
+    trusted_documents: Path | None = None
+    """A JSON file of documents by id, as graphql-codegen's client-preset writes it. Requests name a `documentId`."""
+    trusted_documents_mode: Literal["off", "log", "enforce"] = "off"
+    """What becomes of documents that are not in that file: executed; executed and logged; refused."""
     graphql_errors_max: int = Field(10, ge=1)
 
     # Freshness of graph reads

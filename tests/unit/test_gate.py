@@ -4,7 +4,7 @@ from contextlib import suppress
 from time import process_time
 
 import pytest
-from graphql import get_introspection_query, parse
+from graphql import OperationDefinitionNode, get_introspection_query, parse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +14,7 @@ from nexus_graph.api.graphql.schema import schema
 from nexus_graph.config import Settings
 
 DOCUMENTS = Documents(schema(), Settings())
+PAGES = ("list",)
 SETTINGS = Settings(
     graphql_depth_max=4,
     graphql_introspection_depth_max=6,
@@ -27,7 +28,7 @@ SETTINGS = Settings(
 
 def passed_limit(document: str, settings: Settings = SETTINGS) -> str | None:
     try:
-        gate.check(parse(document), settings)
+        gate.check(parse(document), settings, PAGES)
     except gate.LimitPassed as passed:
         return passed.limit
     return None
@@ -49,6 +50,43 @@ def seconds_to_prepare(document: str) -> float:
         return process_time() - before
 
     return min(once() for _ in range(5))
+
+
+@pytest.mark.parametrize(
+    ("document", "variables", "cost"),
+    [
+        ("{a}", {}, 0),
+        ("{a{b c}}", {}, 1),
+        ("{a{list(first: 3){nodes{x} pageInfo{x}}}}", {}, 2 + 3 * 1),
+        ("{a{list{nodes{x}}}}", {}, 2 + 20),
+        ("{a{list(first: 100000000000){nodes{x}}}}", {}, 2 + 100),
+        ("{a{list(first: -5){nodes{x}}}}", {}, 2),
+        ("{list(first: 10){nodes{list(first: 10){nodes{x}}}}}", {}, 1 + 10 * (1 + 1 + 10)),
+        ("{...F} fragment F on Q {a{...G ...G}} fragment G on Q {list(first: 2){nodes{x}}}", {}, 1 + 2 * 3),
+        ("query ($n: Int) {list(first: $n){nodes{x}}}", {"n": 7}, 8),
+        ("query ($n: Int = 6) {list(first: $n){nodes{x}}}", {}, 7),
+        ("query ($n: Int = 6) {list(first: $n){nodes{x}}}", {"n": None}, 21),
+        ("query ($n: Int) {list(first: $n){nodes{x}}}", {"n": "many"}, 21),
+        ("query ($ids: [ID!]!) {nodes(ids: $ids){a{x}}}", {"ids": ["1", "2", "3"]}, 4),
+        ('{nodes(ids: ["1", "2"]){a{x}}}', {}, 3),
+        ("mutation {identify{a{x}}}", {}, 12),
+    ],
+)
+def test_the_cost_is_what_the_answer_may_hold(document: str, variables: dict[str, object], cost: int) -> None:
+    ast = parse(document)
+    (operation,) = (node for node in ast.definitions if isinstance(node, OperationDefinitionNode))
+    assert gate.cost(ast, operation, variables, Settings(), PAGES) == cost
+    (measure,) = gate.check(ast, Settings(), PAGES)
+    assert measure.cost <= cost
+    assert measure.cost_varies is ("$" in document)
+
+
+def test_a_cost_past_the_limit_is_refused_before_and_after_variables_are_known() -> None:
+    assert passed_limit("{list(first: 100){nodes{list(first: 100){nodes{x}}}}}", Settings()) == "cost"
+    ast = parse("query ($n: Int) {list(first: $n){nodes{list(first: $n){nodes{x}}}}}")
+    (operation,) = (node for node in ast.definitions if isinstance(node, OperationDefinitionNode))
+    with pytest.raises(gate.LimitPassed):
+        gate.cost(ast, operation, {"n": 100}, Settings(), PAGES)
 
 
 @pytest.mark.parametrize(

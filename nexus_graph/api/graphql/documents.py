@@ -9,6 +9,7 @@ from graphql import (
     DocumentNode,
     FragmentDefinitionNode,
     GraphQLError,
+    GraphQLObjectType,
     GraphQLSchema,
     OperationDefinitionNode,
     parse,
@@ -56,11 +57,12 @@ class RequestError(Exception):
 
 
 class Operation(NamedTuple):
-    """An operation of a document, and its plan if it has one."""
+    """An operation of a document, its plan if it has one, and its cost; None: variables say how long its lists are."""
 
     name: str | None
     node: OperationDefinitionNode
     plan: Plan | None
+    cost: int | None
 
 
 class Document(NamedTuple):
@@ -87,6 +89,7 @@ class Documents:
     def __init__(self, schema: GraphQLSchema, settings: Settings) -> None:
         self._schema = schema
         self._settings = settings
+        self._pages = _fields_that_page(schema)
         self.prepare = lru_cache(maxsize=settings.graphql_documents_remembered)(self._prepare)
 
     def _prepare(self, text: str) -> Document:
@@ -100,7 +103,7 @@ class Documents:
         except GraphQLError as error:
             raise unexecutable([located(error, PARSE_FAILED)], status=400) from None
         try:
-            measures = gate.check(ast, settings)
+            measures = gate.check(ast, settings, self._pages)
         except gate.LimitPassed as passed:
             raise unexecutable([_limit(passed.message, passed.limit, passed.most)]) from None
         errors = validate(self._schema, ast, _RULES, settings.graphql_errors_max, hide_suggestions=True)
@@ -108,12 +111,33 @@ class Documents:
             raise unexecutable([located(error, VALIDATION_FAILED) for error in errors])
         return Document(ast, tuple(self._operations(ast, measures)))
 
+    def cost(self, document: Document, operation: Operation, variables: dict[str, Any] | None) -> int:
+        """What the operation costs: what a limit on rates would charge. Raises RequestError if it is too much."""
+        if operation.cost is not None:
+            return operation.cost
+        try:
+            return gate.cost(document.ast, operation.node, variables or {}, self._settings, self._pages)
+        except gate.LimitPassed as passed:
+            raise unexecutable([_limit(passed.message, passed.limit, passed.most)]) from None
+
     def _operations(self, ast: DocumentNode, measures: list[gate.Measure]) -> Iterator[Operation]:
         fragments = {node.name.value: node for node in ast.definitions if isinstance(node, FragmentDefinitionNode)}
         operations = [node for node in ast.definitions if isinstance(node, OperationDefinitionNode)]
         for node, measure in zip(operations, measures, strict=True):
             plan = None if measure.directives else compile_operation(self._schema, node, fragments)
-            yield Operation(node.name.value if node.name else None, node, plan)
+            cost = None if measure.cost_varies else measure.cost
+            yield Operation(node.name.value if node.name else None, node, plan, cost)
+
+
+def _fields_that_page(schema: GraphQLSchema) -> frozenset[str]:
+    """The names of the fields that answer a page."""
+    return frozenset(
+        name
+        for type_ in schema.type_map.values()
+        if isinstance(type_, GraphQLObjectType)
+        for name, field in type_.fields.items()
+        if "first" in field.args
+    )
 
 
 def unexecutable(errors: list[dict[str, Any]], *, status: int = 422) -> RequestError:

@@ -1,12 +1,12 @@
-"""What a document may ask for, decided in one linear pass before it is validated.
+"""What a document may ask for, and what it costs, decided in one linear pass before it is validated.
 
 Every fragment is measured once, in values relative to itself, and each spread adds them up: a document of fragments
 that double each other is refused by arithmetic, not by walking it. Absolute depths must not be remembered: a fragment
 that was first met near the root would hide how deep its next spread lies.
 """
 
-from collections.abc import Iterable
-from typing import Final, NamedTuple
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final, NamedTuple
 
 from graphql import (
     DocumentNode,
@@ -14,15 +14,27 @@ from graphql import (
     FragmentDefinitionNode,
     FragmentSpreadNode,
     InlineFragmentNode,
+    IntValueNode,
+    ListValueNode,
     OperationDefinitionNode,
+    OperationType,
     SelectionSetNode,
+    ValueNode,
+    VariableNode,
+    value_from_ast_untyped,
 )
 
-from nexus_graph.config import Settings
+from nexus_graph.config import PAGE_DEFAULT, Settings
 
 _MANY: Final = 1_000_000_000
 """Sums stop here: doubling fragments reach numbers that would themselves be slow."""
 _INTROSPECTION: Final = frozenset({"__schema", "__type"})
+_FREE: Final = frozenset({"pageInfo"})
+_DIGITS_MAX: Final = 9
+_PAGE_ARGUMENT: Final = "first"
+_LIST_ARGUMENT: Final = "ids"
+WRITE_COST: Final = 10
+"""What a root field of a mutation costs on top."""
 
 
 class LimitPassed(Exception):
@@ -44,10 +56,14 @@ class Measure(NamedTuple):
     own_fields: int = 0
     aliases: int = 0
     directives: int = 0
+    cost: int = 0
+    """Objects that the answer may hold: each 1, those of a page times its size."""
+    cost_varies: bool = False
+    """A variable says how long a list is; unknown, it counts as one item."""
 
 
-def check(document: DocumentNode, settings: Settings) -> list[Measure]:
-    """The measure of each operation of the document.
+def check(document: DocumentNode, settings: Settings, pages: Collection[str]) -> list[Measure]:
+    """The measure of each operation of the document. `pages` names the fields that take `first`.
 
     Raises LimitPassed for the first limit that an operation passes, or for a cycle of fragments.
     """
@@ -58,7 +74,7 @@ def check(document: DocumentNode, settings: Settings) -> list[Measure]:
     }
     if len(fragments) > settings.graphql_fragments_max:
         raise _passed("fragments", settings.graphql_fragments_max)
-    measuring = _Measuring(fragments)
+    measuring = _Measuring(fragments, _Lengths(pages, settings.page_max, None))
     operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
     try:
         measures = [measuring.operation(operation) for operation in operations]
@@ -71,6 +87,27 @@ def check(document: DocumentNode, settings: Settings) -> list[Measure]:
     return measures
 
 
+def cost(
+    document: DocumentNode,
+    operation: OperationDefinitionNode,
+    variables: Mapping[str, Any],
+    settings: Settings,
+    pages: Collection[str],
+) -> int:
+    """What an operation costs whose lists are as long as these variables say. Raises LimitPassed if it is too much."""
+    fragments = {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
+    defaults = {
+        defined.variable.name.value: value_from_ast_untyped(defined.default_value)
+        for defined in operation.variable_definitions or ()
+        if defined.default_value is not None
+    }
+    lengths = _Lengths(pages, settings.page_max, {**defaults, **variables})
+    found = _Measuring(fragments, lengths).operation(operation).cost
+    if found > settings.graphql_cost_max:
+        raise _passed("cost", settings.graphql_cost_max)
+    return found
+
+
 def _compare(measure: Measure, settings: Settings) -> None:
     for limit, found, most in (
         ("depth", measure.depth, settings.graphql_depth_max),
@@ -79,6 +116,7 @@ def _compare(measure: Measure, settings: Settings) -> None:
         ("rootFields", measure.own_fields, settings.graphql_root_fields_max),
         ("aliases", measure.aliases, settings.graphql_aliases_max),
         ("directives", measure.directives, settings.graphql_directives_max),
+        ("cost", measure.cost, settings.graphql_cost_max),
     ):
         if found > most:
             raise _passed(limit, most)
@@ -88,9 +126,40 @@ def _passed(limit: str, most: int) -> LimitPassed:
     return LimitPassed(f"the document passes the limit on {limit}: at most {most}", limit=limit, most=most)
 
 
+class _Lengths(NamedTuple):
+    """How long the lists of a document are."""
+
+    pages: Collection[str]
+    page_max: int
+    variables: Mapping[str, Any] | None
+
+    def of(self, node: FieldNode) -> tuple[int, bool]:
+        """How many items the field answers at most, and whether only a variable could say."""
+        arguments = {argument.name.value: argument.value for argument in node.arguments or ()}
+        if node.name.value in self.pages:
+            return self._bounded(arguments.get(_PAGE_ARGUMENT), PAGE_DEFAULT)
+        if _LIST_ARGUMENT in arguments:
+            return self._bounded(arguments[_LIST_ARGUMENT], 1)
+        return 1, False
+
+    def _bounded(self, value: ValueNode | None, default: int) -> tuple[int, bool]:
+        found: object = default
+        if isinstance(value, VariableNode):
+            if self.variables is None:
+                return 1, True
+            found = self.variables.get(value.name.value)
+        elif isinstance(value, ListValueNode):
+            found = value.values
+        elif isinstance(value, IntValueNode):
+            found = min(int(value.value[:_DIGITS_MAX]), self.page_max)
+        length = len(found) if isinstance(found, list | tuple) else found if isinstance(found, int) else default
+        return max(0, min(length, self.page_max)), False
+
+
 class _Measuring:
-    def __init__(self, fragments: dict[str, FragmentDefinitionNode]) -> None:
+    def __init__(self, fragments: dict[str, FragmentDefinitionNode], lengths: _Lengths) -> None:
         self._fragments = fragments
+        self._lengths = lengths
         self._measured: dict[str, Measure] = {}
         self._entered: set[str] = set()
 
@@ -100,7 +169,10 @@ class _Measuring:
         directives = len(operation.directives or ()) + sum(
             len(variable.directives or ()) for variable in operation.variable_definitions or ()
         )
-        return measure._replace(directives=measure.directives + directives)
+        writes = measure.own_fields if operation.operation is OperationType.MUTATION else 0
+        return measure._replace(
+            directives=_sum(measure.directives, directives), cost=_sum(measure.cost, WRITE_COST * writes)
+        )
 
     def fragment(self, name: str) -> Measure:
         """The fragment's measure relative to where it is spread. One that is not defined is validation's business."""
@@ -137,6 +209,8 @@ class _Measuring:
         below = self._selections(node.selection_set)
         introspects = node.name.value in _INTROSPECTION
         deeper = max(below.depth, below.introspection_depth) if introspects else below.introspection_depth
+        length, varies = self._lengths.of(node)
+        priced = node.selection_set is not None and node.name.value not in _FREE
         return Measure(
             depth=1 if introspects else 1 + below.depth,
             introspection_depth=1 + deeper if introspects or deeper else 0,
@@ -144,11 +218,14 @@ class _Measuring:
             own_fields=1,
             aliases=_sum(below.aliases, int(node.alias is not None)),
             directives=_sum(below.directives, len(node.directives or ())),
+            cost=_sum(1, length * below.cost) if priced else 0,
+            cost_varies=varies or below.cost_varies,
         )
 
 
 def _together(measures: Iterable[Measure]) -> Measure:
-    depth = introspection_depth = fields = own_fields = aliases = directives = 0
+    depth = introspection_depth = fields = own_fields = aliases = directives = cost = 0
+    varies = False
     for measure in measures:
         depth = max(depth, measure.depth)
         introspection_depth = max(introspection_depth, measure.introspection_depth)
@@ -156,7 +233,10 @@ def _together(measures: Iterable[Measure]) -> Measure:
         own_fields += measure.own_fields
         aliases += measure.aliases
         directives += measure.directives
-    return Measure(depth, introspection_depth, _sum(fields), _sum(own_fields), _sum(aliases), _sum(directives))
+        cost += measure.cost
+        varies |= measure.cost_varies
+    fields, own_fields, aliases, directives, cost = map(_sum, (fields, own_fields, aliases, directives, cost))
+    return Measure(depth, introspection_depth, fields, own_fields, aliases, directives, cost, varies)
 
 
 def _sum(*values: int) -> int:

@@ -10,7 +10,8 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
-from graphql import ExecutionResult, GraphQLError, GraphQLSchema
+from graphql import ExecutionResult, GraphQLError, GraphQLSchema, OperationType
+from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
 from nexus_graph.api.body import decode_object, read_json_body
@@ -18,6 +19,7 @@ from nexus_graph.api.graphql.context import Context
 from nexus_graph.api.graphql.documents import BAD_USER_INPUT, Documents, RequestError, located, request_error
 from nexus_graph.api.graphql.execution import Executing
 from nexus_graph.api.graphql.negotiation import GRAPHQL_RESPONSE, JSON, accepts_html, media_type
+from nexus_graph.api.graphql.persisted import Persisted
 from nexus_graph.api.middleware import header, request_id
 from nexus_graph.api.responses import HTML, encode, failure_of, graphql_extensions, respond
 from nexus_graph.config import Settings
@@ -43,9 +45,12 @@ class _Request(msgspec.Struct):
     query: Any = None
     variables: Any = None
     operationName: Any = None  # noqa: N815 - the standard's name
+    documentId: Any = None  # noqa: N815 - the name that its appendix proposes
     extensions: Any = None
 
 
+_TEXTS: Final = ("query", "operationName", "documentId")
+_OBJECTS: Final = ("variables", "extensions")
 _decode = msgspec.json.Decoder(_Request).decode
 
 
@@ -56,17 +61,21 @@ class GraphQLRoute:
         self._settings = settings
         self._executing = Executing(schema, errors_max=settings.graphql_errors_max)
         self._documents = Documents(schema, settings)
+        self._persisted = Persisted(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         accept = header(scope, b"accept")
-        if scope["method"] != "POST":
+        gets = scope["method"] == "GET" and self._settings.graphql_get and not accepts_html(accept)
+        if scope["method"] != "POST" and not gets:
             await self._not_posted(scope, send, accept)
             return
-        accepted = media_type(accept)
+        await self._answer(scope, receive, send, media_type(accept))
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, accepted: bytes | None) -> None:
         try:
             if accepted is None:
                 raise UnacceptableMediaType("answers are application/graphql-response+json or application/json")
-            request = await self._read(scope, receive)
+            request = self._asked(scope) if scope["method"] == "GET" else await self._read(scope, receive)
             answer = await self._execute(request, scope)
         except RequestError as error:
             await _refuse(send, error, accepted)
@@ -83,7 +92,7 @@ class GraphQLRoute:
             await respond(send, HTTPStatus.OK, _PAGE, content_type=HTML)
         else:
             errors = [request_error("only POST is served here", "METHOD_NOT_ALLOWED")]
-            await _refuse(send, RequestError(HTTPStatus.METHOD_NOT_ALLOWED, errors), headers=_ALLOW)
+            await _refuse(send, RequestError(HTTPStatus.METHOD_NOT_ALLOWED, errors))
 
     async def _read(self, scope: Scope, receive: Receive) -> _Request:
         raw = await read_json_body(scope, receive, limit_bytes=self._settings.body_max_bytes, type_required=True)
@@ -93,29 +102,46 @@ class GraphQLRoute:
         _check_shape(request)
         return request
 
+    def _asked(self, scope: Scope) -> _Request:
+        """The request that a URL holds."""
+        if len(scope["query_string"]) > self._settings.body_max_bytes:
+            raise InvalidRequest(f"the URL is too long: at most {self._settings.body_max_bytes} bytes")
+        given = QueryParams(scope["query_string"])
+        # As a body would hold it: text that is JSON already stays as it is, and is judged with the rest.
+        members = [f'"{name}":{encode(given[name]).decode()}' for name in _TEXTS if name in given]
+        members += [f'"{name}":{given[name]}' for name in _OBJECTS if given.get(name)]
+        body = f"{{{','.join(members)}}}".encode(errors="surrogatepass")
+        request = decode_object(body, _decode, _Request, depth_max=self._settings.json_depth_max)
+        _check_shape(request)
+        return request
+
     async def _execute(self, request: _Request, scope: Scope) -> dict[str, Any]:
-        document = self._documents.prepare(request.query)
+        redis = scope["state"]["redis"]
+        text = await self._persisted.text(request.query, request.documentId, request.extensions, redis)
+        document = self._documents.prepare(text)
         operation = document.operation(request.operationName)
+        if scope["method"] == "GET" and operation.node.operation is not OperationType.QUERY:
+            raise RequestError(405, [request_error("only queries are served by GET", "METHOD_NOT_ALLOWED")])
+        cost = self._documents.cost(document, operation, request.variables)
+        await self._persisted.keep(text, request.extensions, redis)
         identity = scope["state"]["identity"]
         identified = request_id(scope)
         context = Context(identity.identify, identity.families, identity.listing, self._settings, identified.uuid)
         result = await self._executing.execute(document, operation, request.variables, context)
-        return _answer(result, identified.text)
+        answer = _answer(result, identified.text)
+        answer["extensions"] = {"cost": {"requested": cost, "max": self._settings.graphql_cost_max}}
+        return answer
 
 
 def _check_shape(request: _Request) -> None:
     """Raises RequestError unless this is a well-formed GraphQL-over-HTTP request."""
-    for name, value, kind, optional in (
-        ("query", request.query, str, False),
-        ("operationName", request.operationName, str, True),
-        ("variables", request.variables, dict, True),
-        ("extensions", request.extensions, dict, True),
-    ):
-        if not isinstance(value, kind) and not (optional and value is None):
+    for name in (*_TEXTS, *_OBJECTS):
+        value, kind = getattr(request, name), str if name in _TEXTS else dict
+        if value is not None and not isinstance(value, kind):
             what = "a string" if kind is str else "an object"
             raise RequestError(422, [request_error(f"{name} must be {what}", _BAD_REQUEST)])
     try:
-        request.query.encode()
+        (request.query or "").encode()
     except UnicodeEncodeError:
         raise InvalidRequest("query holds a lone surrogate") from None
 
@@ -141,10 +167,9 @@ def _field_error(error: GraphQLError, correlation_id: str) -> dict[str, Any]:
     return told
 
 
-async def _refuse(
-    send: Send, error: RequestError, accepted: bytes | None = None, *, headers: tuple[tuple[bytes, bytes], ...] = ()
-) -> None:
+async def _refuse(send: Send, error: RequestError, accepted: bytes | None = None) -> None:
     """A 4xx has the standard's media type for any client: so it is known to come from here, not from a proxy."""
     legacy = error.of_document and accepted == JSON
     status, content_type = (HTTPStatus.OK, JSON) if legacy else (error.status, GRAPHQL_RESPONSE)
+    headers = _ALLOW if status == HTTPStatus.METHOD_NOT_ALLOWED else ()
     await respond(send, status, encode({"errors": error.errors}), content_type=content_type + _CHARSET, headers=headers)

@@ -1,0 +1,138 @@
+"""Which document a request means: its text, the hash of one sent before, or the id of a trusted one.
+
+Automatic persisted queries: a client sends a document once with its SHA-256, and then the hash alone. Texts are kept in
+Redis for all processes, and by each for a while; without Redis the client is told that the document is not known, and
+sends it again. Trusted documents: a file of all that an application asks, made as it is built; with `enforce` nothing
+else is executed.
+"""
+
+import asyncio
+import json
+import re
+from collections import OrderedDict
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from nexus_graph.api.graphql.documents import BAD_USER_INPUT, RequestError, request_error, unexecutable
+from nexus_graph.config import Settings
+from nexus_graph.telemetry import error_name, log
+
+_LOG = log("documents")
+_KEY: Final = "nexus:document:"
+_is_hash = re.compile(r"[0-9a-f]{64}").fullmatch
+
+
+class UnusableManifest(ValueError):
+    """The file of trusted documents is not one; the message says why."""
+
+
+class Persisted:
+    """Finds the text of a document."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises UnusableManifest."""
+        self._settings = settings
+        self._texts: OrderedDict[str, str] = OrderedDict()
+        self._trusted = {} if settings.trusted_documents is None else read_manifest(settings.trusted_documents)
+        self._trusted_texts = frozenset(self._trusted.values())
+        self._asks_for_trust = settings.trusted_documents_mode != "off"
+
+    async def text(self, query: str | None, document_id: str | None, extensions: Any, redis: "Redis | None") -> str:
+        """The document that a request means. Raises RequestError."""
+        if document_id is not None:
+            return self._trusted_text(document_id)
+        digest = _digest(extensions) if extensions else None
+        if digest is None:
+            if query is None:
+                raise RequestError(422, [request_error("query must be a string", "BAD_REQUEST")])
+            text = query
+        elif query is None:
+            text = await self._remembered(digest, redis)
+        else:
+            if sha256(query.encode()).hexdigest() != digest:
+                raise unexecutable([request_error("the query is not the one of this sha256Hash", BAD_USER_INPUT)])
+            text = query
+        if self._asks_for_trust and text not in self._trusted_texts:
+            self._distrust(text)
+        return text
+
+    async def keep(self, text: str, extensions: Any, redis: "Redis | None") -> None:
+        """Remember a document that may be executed, if the request asks for that."""
+        digest = _digest(extensions) if extensions and self._settings.graphql_persisted else None
+        if digest is None or digest in self._texts:
+            return
+        self._remember(digest, text)
+        if redis is not None:
+            try:
+                async with asyncio.timeout(self._settings.graphql_persisted_timeout_seconds):
+                    await redis.set(_KEY + digest, text, ex=self._settings.graphql_persisted_seconds)
+            except (RedisError, OSError, TimeoutError) as error:
+                _LOG.warning("document_not_kept", error=error_name(error))
+
+    def _trusted_text(self, document_id: str) -> str:
+        text = self._trusted.get(document_id.removeprefix("sha256:"))
+        if text is None:
+            raise unexecutable(
+                [request_error("no trusted document has this documentId", "DOCUMENT_NOT_FOUND")], status=404
+            )
+        return text
+
+    def _distrust(self, text: str) -> None:
+        if self._settings.trusted_documents_mode == "enforce":
+            message = "only trusted documents are executed here: name one by documentId"
+            raise unexecutable([request_error(message, "DOCUMENT_NOT_TRUSTED")], status=403)
+        _LOG.warning("document_not_trusted", sha256=sha256(text.encode()).hexdigest())
+
+    async def _remembered(self, digest: str, redis: "Redis | None") -> str:
+        if not self._settings.graphql_persisted:
+            raise unexecutable([request_error("PersistedQueryNotSupported", "PERSISTED_QUERY_NOT_SUPPORTED")])
+        if digest in self._texts:
+            self._texts.move_to_end(digest)
+            return self._texts[digest]
+        text = None if redis is None else await self._fetched(digest, redis)
+        if text is None:
+            raise unexecutable([request_error("PersistedQueryNotFound", "PERSISTED_QUERY_NOT_FOUND")], status=404)
+        self._remember(digest, text)
+        return text
+
+    async def _fetched(self, digest: str, redis: Redis) -> str | None:
+        try:
+            async with asyncio.timeout(self._settings.graphql_persisted_timeout_seconds):
+                found = await redis.get(_KEY + digest)
+        except (RedisError, OSError, TimeoutError) as error:
+            _LOG.warning("document_not_fetched", error=error_name(error))
+            return None
+        # Whoever can write to Redis must not be able to put words into a client's mouth.
+        return found.decode() if isinstance(found, bytes) and sha256(found).hexdigest() == digest else None
+
+    def _remember(self, digest: str, text: str) -> None:
+        self._texts[digest] = text
+        if len(self._texts) > self._settings.graphql_documents_remembered:
+            self._texts.popitem(last=False)
+
+
+def read_manifest(path: Path) -> dict[str, str]:
+    """The documents of the file by id. Raises UnusableManifest."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UnusableManifest(f"{path} cannot be read as JSON ({type(error).__name__})") from error
+    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
+        raise UnusableManifest(f"{path} is not an object of documents by id")
+    return {document_id.removeprefix("sha256:"): text for document_id, text in found.items()}
+
+
+def _digest(extensions: dict[str, Any]) -> str | None:
+    """The hash that the request names its document by; None if it names none. Raises RequestError."""
+    asked = extensions.get("persistedQuery")
+    if asked is None:
+        return None
+    digest = asked.get("sha256Hash") if isinstance(asked, dict) and asked.get("version") == 1 else None
+    if not isinstance(digest, str) or not _is_hash(digest):
+        message = "extensions.persistedQuery must have version 1 and a sha256Hash of 64 lower-case hex digits"
+        raise unexecutable([request_error(message, BAD_USER_INPUT)])
+    return digest
