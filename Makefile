@@ -8,7 +8,7 @@ LOCK = $(BIN)/python -m uv pip compile --universal --python-version 3.11 --gener
 	--no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test check format bench schema lock demo clean
+.PHONY: help setup up test check format bench schema graphiql lock demo clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ bench: setup  ## measure, beside the limits of the machine, and append to docs/b
 
 schema: setup  ## write schema/schema.graphql from the code
 	$(BIN)/nexus-graph schema export
+
+graphiql: setup  ## bundle GraphiQL from deploy/graphiql into the package (needs the npm registry)
+	cd deploy/graphiql && export PATH="$(CURDIR)/$(BIN):$$PATH" && npm ci --loglevel=error && npm run --silent build
 
 lock: setup  ## resolve the lock files again from pyproject.toml
 	$(LOCK) pyproject.toml --extra embedded --group dev --upgrade --output-file requirements.lock

@@ -15,6 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from nexus_graph.api.graphql.page import AssetRoute
 from nexus_graph.api.graphql.persisted import UnusableManifest
 from nexus_graph.api.graphql.schema import schema
 from nexus_graph.api.graphql.view import GraphQLRoute
@@ -135,6 +136,7 @@ def _routes(settings: Settings) -> list[Route]:
     return [
         Route("/identify", IdentifyRoute(settings), methods=["POST"]),
         Route("/graphql", GraphQLRoute(schema(), settings)),
+        Route("/graphql/assets/{name}", AssetRoute(), methods=["GET"]),
         Route("/health", HealthRoute(), methods=["GET"]),
         Route("/livez", LiveRoute(), methods=["GET"]),
         Route("/readyz", ReadyRoute(), methods=["GET"]),

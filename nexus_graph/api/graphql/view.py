@@ -19,6 +19,7 @@ from nexus_graph.api.graphql.context import Context
 from nexus_graph.api.graphql.documents import BAD_USER_INPUT, Documents, RequestError, located, request_error
 from nexus_graph.api.graphql.execution import Executing
 from nexus_graph.api.graphql.negotiation import GRAPHQL_RESPONSE, JSON, accepts_html, media_type
+from nexus_graph.api.graphql.page import PAGE, PAGE_HEADERS
 from nexus_graph.api.graphql.persisted import Persisted
 from nexus_graph.api.middleware import header, request_id
 from nexus_graph.api.responses import HTML, encode, failure_of, graphql_extensions, respond
@@ -28,17 +29,6 @@ from nexus_graph.errors import InvalidRequest, NexusError, UnacceptableMediaType
 _ALLOW: Final = ((b"allow", b"POST"),)
 _CHARSET: Final = b"; charset=utf-8"
 _BAD_REQUEST: Final = "BAD_REQUEST"
-
-_PAGE: Final = b"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>nexus_graph: GraphQL</title>
-<body style="font: 16px/1.5 system-ui; max-width: 44rem; margin: 3rem auto; padding: 0 1rem">
-<h1>GraphQL</h1>
-<p>This is a GraphQL endpoint. Send it a POST request with a JSON body:</p>
-<pre>curl http://localhost:8000/graphql --header 'Content-Type: application/json' --data '
-  {"query": "mutation { identify(input: {email: \\"ada@example.com\\"}) {
-      ... on IdentifySuccess { outcome version family { emails phoneNumbers } } } }"}'</pre>
-</body></html>
-"""
 
 
 class _Request(msgspec.Struct):
@@ -89,7 +79,7 @@ class GraphQLRoute:
 
     async def _not_posted(self, scope: Scope, send: Send, accept: bytes | None) -> None:
         if scope["method"] in ("GET", "HEAD") and accepts_html(accept):
-            await respond(send, HTTPStatus.OK, _PAGE, content_type=HTML)
+            await respond(send, HTTPStatus.OK, PAGE, content_type=HTML, headers=PAGE_HEADERS)
         else:
             errors = [request_error("only POST is served here", "METHOD_NOT_ALLOWED")]
             await _refuse(send, RequestError(HTTPStatus.METHOD_NOT_ALLOWED, errors))

@@ -1,0 +1,50 @@
+"""GraphiQL for a browser that came to look, served from this package alone: `make graphiql` bundles it."""
+
+import gzip
+import re
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final
+
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from nexus_graph.api.middleware import header
+from nexus_graph.api.responses import respond
+
+_BUNDLE: Final = Path(__file__).parent / "graphiql"
+_TYPES: Final = {".js": b"text/javascript; charset=utf-8", ".css": b"text/css; charset=utf-8"}
+
+# Monaco sets styles from scripts, and its styles hold their fonts and images; else nothing but what is served here.
+_POLICY: Final = (
+    b"default-src 'none'; script-src 'self'; worker-src 'self'; connect-src 'self'; style-src 'self' 'unsafe-inline'; "
+    b"font-src data:; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+PAGE: Final = (_BUNDLE / "page.html").read_bytes()
+PAGE_HEADERS: Final = ((b"content-security-policy", _POLICY), (b"vary", b"accept"))
+
+# A name holds the hash of its content, so what it names never changes.
+_ASSET_HEADERS: Final = ((b"cache-control", b"public, max-age=31536000, immutable"), (b"vary", b"accept-encoding"))
+_GZIPPED: Final = (*_ASSET_HEADERS, (b"content-encoding", b"gzip"))
+
+_takes_gzip = re.compile(rb"(?:^|[\s,])gzip\s*(?:,|$|;\s*q=(?:1|0\.0{0,2}[1-9]))", re.IGNORECASE).search
+
+
+class AssetRoute:
+    """The scripts and styles of the page."""
+
+    def __init__(self) -> None:
+        self._gzipped = {path.stem: path.read_bytes() for path in _BUNDLE.glob("*.gz")}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
+        name = scope["path_params"]["name"]
+        body = self._gzipped.get(name)
+        if body is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND)
+        content_type = _TYPES[Path(name).suffix]
+        if _takes_gzip(header(scope, b"accept-encoding") or b""):
+            await respond(send, HTTPStatus.OK, body, content_type=content_type, headers=_GZIPPED)
+        else:
+            plain = gzip.decompress(body)
+            await respond(send, HTTPStatus.OK, plain, content_type=content_type, headers=_ASSET_HEADERS)

@@ -1,0 +1,131 @@
+"""The page at /graphql in a real browser: it works with nothing but our own server.
+
+NEXUS_SCREENSHOT=docs/images/graphiql.png keeps a picture of it.
+"""
+
+import asyncio
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+from playwright.async_api import BrowserContext, Page, async_playwright, expect
+
+from tests.running import ApiServer
+
+_QUIET = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture
+async def context(server: ApiServer) -> AsyncIterator[BrowserContext]:
+    """A browser that knows nothing yet."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.fail("No chromium on PATH: install it (Debian: apt-get install --no-install-recommends chromium).")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=_QUIET)
+        yield await browser.new_context(base_url=server.url, viewport={"width": 1600, "height": 900})
+        await browser.close()
+
+
+@pytest.fixture
+async def faults(context: BrowserContext, server: ApiServer) -> AsyncIterator[list[str]]:
+    """What went wrong in the page: there must be nothing at the end."""
+    faults: list[str] = []
+    context.on("weberror", lambda error: faults.append(f"uncaught: {error.error}"))
+    context.on("console", lambda told: faults.append(f"console: {told.text}") if told.type == "error" else None)
+    context.on("requestfailed", lambda request: faults.append(f"failed: {request.url}"))
+    context.on("request", lambda request: None if _is_own(request.url, server) else faults.append(request.url))
+    yield faults
+    assert not faults
+
+
+@pytest.fixture
+async def page(context: BrowserContext, faults: list[str]) -> Page:
+    """GraphiQL, opened."""
+    page = await context.new_page()
+    await page.goto("/graphql")
+    await expect(page.get_by_text("nexus_graph", exact=True)).to_be_visible()
+    return page
+
+
+async def test_identify_runs_and_every_other_example_after_it(page: Page) -> None:
+    answer = page.locator(".result-window")
+    await _run(page)
+    await expect(answer).to_contain_text(re.compile(r'"outcome":\s"CREATED"'))
+    for name in ("Family", "OwnWrite", "Contacts", "Events"):
+        await _open(page, name)
+        await _run(page)
+        await expect(answer).to_contain_text('"data"')
+        await expect(answer).not_to_contain_text('"errors"')
+    if picture := os.environ.get("NEXUS_SCREENSHOT"):
+        await _photograph(page, picture)
+
+
+async def test_the_docs_tell_of_the_schema(page: Page) -> None:
+    await page.get_by_label("Show Documentation Explorer").click()
+    await page.locator(".graphiql-doc-explorer").get_by_text("Query", exact=True).click()
+    await expect(page.locator(".graphiql-doc-explorer").get_by_text("contactFamily", exact=True)).to_be_visible()
+
+
+async def test_the_explorer_offers_the_fields(page: Page) -> None:
+    await page.get_by_label("Show GraphiQL Explorer").click()
+    await expect(page.locator(".docExplorerWrap").get_by_text("identify", exact=True)).to_be_visible()
+
+
+async def test_assets_stay_in_caches_and_the_page_does_not(api: httpx2.AsyncClient) -> None:
+    page = await api.get("/graphql", headers={"Accept": "text/html"})
+    assert page.headers["cache-control"] == "no-store"
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    for path in re.findall(r'"(/graphql/assets/[^"]+)"', page.text):
+        gzipped = await api.get(path, headers={"Accept-Encoding": "gzip"})
+        plain = await api.get(path, headers={"Accept-Encoding": "gzip;q=0"})
+        assert gzipped.headers["cache-control"] == "public, max-age=31536000, immutable"
+        assert (gzipped.headers["content-encoding"], "content-encoding" in plain.headers) == ("gzip", False)
+        assert gzipped.content == plain.content
+
+
+@pytest.mark.parametrize("name", ["nothing.js", "page.html", "LICENCES.txt", "..%2Fview.py"])
+async def test_no_other_name_is_served(api: httpx2.AsyncClient, name: str) -> None:
+    response = await api.get(f"/graphql/assets/{name}")
+    assert (response.status_code, response.headers["content-type"]) == (404, "application/problem+json")
+
+
+async def _open(page: Page, name: str) -> None:
+    await page.get_by_role("tab", name=name).click()
+    # GraphiQL takes note of the operation a moment after it shows it, and stores it then.
+    await page.wait_for_function("name => localStorage['graphiql:query']?.includes(name)", arg=f" {name}(")
+
+
+async def _run(page: Page) -> None:
+    async with page.expect_response(lambda response: response.request.method == "POST"):
+        await page.get_by_role("button", name=re.compile("^Execute query")).click()
+
+
+async def _photograph(page: Page, picture: str) -> None:
+    """A family of two, as the graph answers it."""
+    person = {"email": "mcfly@hillvalley.edu", "phoneNumber": "123456"}
+    await page.request.post("/identify", data=person)
+    await _open(page, "Family")
+    answer = page.locator(".result-window")
+    async with asyncio.timeout(30):
+        while not {"GRAPH", "SECONDARY"} <= set(re.findall(r"\w+", await answer.inner_text())):
+            await _run(page)
+    await page.get_by_label("Show Documentation Explorer").click()
+    await page.locator(".graphiql-doc-explorer").get_by_text("ContactFamily", exact=True).click()
+    await page.screenshot(path=picture)
+
+
+def _is_own(url: str, server: ApiServer) -> bool:
+    return url.startswith((f"{server.url}/", "data:", "blob:"))
