@@ -1,24 +1,27 @@
 """The composition root: opens the resources, mounts the APIs, serves them."""
 
+import asyncio
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import uvicorn
 from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
 
+from nexus_graph.api.graphql.answering import Answering
 from nexus_graph.api.graphql.page import AssetRoute
 from nexus_graph.api.graphql.persisted import UnusableManifest
 from nexus_graph.api.graphql.schema import schema
 from nexus_graph.api.graphql.view import GraphQLRoute
+from nexus_graph.api.graphql.websocket import GraphQLSockets
 from nexus_graph.api.middleware import Envelope
 from nexus_graph.api.ops import RECORD, Health, HealthRoute, LiveRoute, MetricsRoute, Migrated, ReadyRoute
 from nexus_graph.api.rest import IdentifyRoute
@@ -38,6 +41,8 @@ class _App(Starlette):
     """Starlette's router and lifespan, with our own envelope in place of its two middlewares."""
 
     settings: Settings
+    stopping: asyncio.Event
+    """Set when it is to stop: whoever would go on for ever ends by it."""
 
     def build_middleware_stack(self) -> ASGIApp:
         enveloped = Envelope(self.router, routes=self.routes, settings=self.settings)
@@ -53,8 +58,12 @@ class _App(Starlette):
         )
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Says when it serves, and where; and returns when it was told to stop, where uvicorn's would die of the signal."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        cast("_App", self.config.app).stopping.set()
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -73,10 +82,11 @@ def create_app(settings: Settings) -> Starlette:
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[dict[str, Any]]:
         async with _opened(settings) as state:
-            yield state
+            yield {**state, "stopping": app.stopping}
 
     app = _App(routes=_routes(settings), lifespan=lifespan)
     app.settings = settings
+    app.stopping = asyncio.Event()
     return app
 
 
@@ -99,7 +109,7 @@ def serve(settings: Settings, *, host: str, port: int) -> int:
     configure_logging(settings.log_level)
     with listener:
         try:
-            _Server(server_config(app, settings)).run(sockets=[listener])
+            Server(server_config(app, settings)).run(sockets=[listener])
         except SystemExit:  # uvicorn's, when the application could not open what it needs; it has said why
             return CANNOT_START
     return STOPPED
@@ -120,7 +130,9 @@ def server_config(app: Starlette, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http="httptools",
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=settings.body_max_bytes,
+        ws_per_message_deflate=False,  # it would hold a compressor a socket, for messages of a few hundred bytes
         lifespan="on",
         log_config=None,
         log_level="critical",
@@ -132,10 +144,12 @@ def server_config(app: Starlette, settings: Settings) -> uvicorn.Config:
     )
 
 
-def _routes(settings: Settings) -> list[Route]:
+def _routes(settings: Settings) -> list[BaseRoute]:
+    answering = Answering(schema(), settings)
     return [
         Route("/identify", IdentifyRoute(settings), methods=["POST"]),
-        Route("/graphql", GraphQLRoute(schema(), settings)),
+        Route("/graphql", GraphQLRoute(answering, settings)),
+        WebSocketRoute("/graphql", GraphQLSockets(answering, settings)),
         Route("/graphql/assets/{name}", AssetRoute(), methods=["GET"]),
         Route("/health", HealthRoute(), methods=["GET"]),
         Route("/livez", LiveRoute(), methods=["GET"]),

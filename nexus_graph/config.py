@@ -117,6 +117,22 @@ class Settings(BaseSettings):
     """What becomes of documents that are not in that file: executed; executed and logged; refused."""
     graphql_errors_max: int = Field(10, ge=1)
 
+    # Subscriptions
+    sockets_max: int = Field(1_000, ge=1)
+    """WebSockets and event streams of one process."""
+    socket_operations_max: int = Field(10, ge=1)
+    socket_init_seconds: float = Field(5.0, gt=0)
+    """How long a socket may take to introduce itself."""
+    socket_send_seconds: float = Field(5.0, gt=0)
+    """A client that takes longer to take one message is told where to go on, and cut."""
+    stream_keep_alive_seconds: float = Field(12.0, gt=0)
+    feed_recent_events: int = Field(10_000, ge=1)
+    """The newest events, kept for all followers; who is further behind reads from the record."""
+    feed_page_events: int = Field(500, ge=1, le=10_000)
+    feed_poll_seconds: float = Field(0.5, gt=0)
+    """How often the feed looks for new events without having heard of any."""
+    feed_retry_seconds: float = Field(1.0, gt=0)
+
     # Freshness of graph reads
     graph_wait_max_seconds: float = Field(0.5, ge=0)
     """How long a reader that demands `atLeast` waits for the graph before the record answers."""

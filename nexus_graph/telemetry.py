@@ -25,6 +25,12 @@ QUEUE_WAIT = Histogram("nexus_queue_wait_seconds", "Wait for a batch", ["queue"]
 FAMILY_READS = Counter("nexus_family_reads_total", "Family reads by the store that answered", ["source", "fallback"])
 GRAPH_READS_IN_DOUBT = Counter("nexus_graph_reads_in_doubt_total", "Walks that the graph cannot vouch for", ["cause"])
 
+SUBSCRIPTIONS = Gauge(
+    "nexus_subscriptions", "Operations under way over sockets and streams", ["transport"], multiprocess_mode="livesum"
+)
+SUBSCRIPTION_ANSWERS = Counter("nexus_subscription_answers_total", "Answers sent to them", ["transport"])
+SUBSCRIBERS_CUT = Counter("nexus_subscribers_cut_total", "Clients that took too long to take one", ["transport"])
+
 OUTBOX_DEPTH = Gauge("nexus_outbox_depth", "Rows that the graph has still to hear of", multiprocess_mode="mostrecent")
 OUTBOX_OLDEST_AGE = Gauge("nexus_outbox_oldest_age_seconds", "Age of the oldest row", multiprocess_mode="mostrecent")
 OUTBOX_PARKED = Gauge("nexus_outbox_parked", "Rows set aside after too many failures", multiprocess_mode="mostrecent")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from nexus_graph.app import create_app, listen, server_config
+from nexus_graph.app import Server, create_app, listen, server_config
 from nexus_graph.config import Settings
 from nexus_graph.relay import Relay
 
@@ -25,7 +25,7 @@ class ApiServer:
         return f"http://{self.host}:{self.port}"
 
 
-class _Server(uvicorn.Server):
+class _Server(Server):
     """Says when it listens."""
 
     def __init__(self, config: uvicorn.Config) -> None:

@@ -51,6 +51,11 @@ class Listing:
             rows = await self._fetch("events_of_family", family_id, after, limit)
         return [IdentityEvent.of_row(row) for row in rows]
 
+    async def newest_event(self) -> int:
+        """The sequence of the newest event; 0 if there is none."""
+        ((newest,),) = await self._fetch("newest_event")
+        return int(newest)
+
     async def count_events(self, family_id: int | None) -> int | None:
         """How many there are in all; None past LISTED_COUNT_MAX."""
         if family_id is None:

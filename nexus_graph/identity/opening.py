@@ -11,6 +11,7 @@ from nexus_graph.config import Settings
 from nexus_graph.graph.driver import open_driver
 from nexus_graph.graph.reads import GraphFamilies
 from nexus_graph.identity.families import Families
+from nexus_graph.identity.feed import Feed
 from nexus_graph.identity.identify import Identify
 from nexus_graph.identity.listing import Listing
 from nexus_graph.statements import sql
@@ -24,6 +25,7 @@ class Identity:
     identify: Identify
     families: Families
     listing: Listing
+    feed: Feed
     pool: Pool
     driver: AsyncDriver
 
@@ -58,7 +60,10 @@ async def open_identity(settings: Settings) -> AsyncIterator[Identity]:
         families = Families(pool=read_pool, graph=graph, settings=settings)
         closing.push_async_callback(families.close)
         closing.push_async_callback(_ended, asyncio.create_task(graph.warm()))
-        yield Identity(identify, families, Listing(read_pool), read_pool, driver)
+        listing = Listing(read_pool)
+        feed = Feed(listing, families, settings)
+        closing.push_async_callback(feed.close)
+        yield Identity(identify, families, listing, feed, read_pool, driver)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

@@ -81,7 +81,8 @@ async def executed(document: str, answer: object, *, planned: bool) -> tuple[obj
     if not planned:
         operation = operation._replace(plan=None)
     verbs = Canned(answer)
-    context = Context(cast("Any", verbs), cast("Any", verbs), cast("Any", verbs), SETTINGS, UUID(int=0))
+    told_to = cast("Any", verbs)
+    context = Context(told_to, told_to, told_to, told_to, SETTINGS, UUID(int=0))
     result = await Executing(schema(), errors_max=10).execute(prepared, operation, VARIABLES, context)
     return told(result), verbs.asked
 

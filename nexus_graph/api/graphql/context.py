@@ -10,6 +10,7 @@ from nexus_graph.config import Settings
 
 if TYPE_CHECKING:  # the schema can be exported without a driver in sight
     from nexus_graph.identity.families import Families
+    from nexus_graph.identity.feed import Feed
     from nexus_graph.identity.identify import Identify
     from nexus_graph.identity.listing import Listing
 
@@ -21,6 +22,7 @@ class Context:
     identify: "Identify"
     families: "Families"
     listing: "Listing"
+    feed: "Feed"
     settings: Settings
     request_id: UUID
 

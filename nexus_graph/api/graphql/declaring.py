@@ -11,3 +11,8 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 def described(description: str) -> Callable[[Method], Method]:
     """Make a field of the method that follows. Every field says what it is."""
     return cast("Callable[[Method], Method]", strawberry.field(description=description))
+
+
+def followed(description: str) -> Callable[[Method], Method]:
+    """Make a subscription of the asynchronous generator that follows."""
+    return cast("Callable[[Method], Method]", strawberry.subscription(description=description))

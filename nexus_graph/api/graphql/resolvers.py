@@ -1,14 +1,16 @@
 """Queries and mutations: read the arguments, call the verb, map its answer."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated
 
 import strawberry
 
 from nexus_graph.api.graphql import cursors
 from nexus_graph.api.graphql.context import Context, ContextInfo
-from nexus_graph.api.graphql.declaring import described
-from nexus_graph.api.graphql.events import IdentityEventConnection, events_page
+from nexus_graph.api.graphql.declaring import described, followed
+from nexus_graph.api.graphql.events import IdentityEvent, IdentityEventConnection, events_page
 from nexus_graph.api.graphql.lists import Filter, ListedContactConnection, contacts_page
 from nexus_graph.api.graphql.paging import After, First
 from nexus_graph.api.graphql.scalars import BigInt
@@ -46,6 +48,14 @@ GlobalIds = Annotated[list[strawberry.ID], strawberry.argument(description="Glob
 EventsOf = Annotated[
     strawberry.ID | None,
     strawberry.argument(description="Only those of this contact's family: its global id, or its number in the record."),
+]
+AfterSequence = Annotated[
+    BigInt | None,
+    strawberry.argument(description="Only events past this sequence, however long ago; without it, from now on."),
+]
+Followed = Annotated[
+    strawberry.ID,
+    strawberry.argument(description="A contact of the family: its global id, or its number in the record."),
 ]
 ContactId = Annotated[
     strawberry.ID, strawberry.argument(description="The contact's global id, or its number in the record.")
@@ -135,6 +145,33 @@ class Mutation:
             )
         except (InvalidIdentifier, RowRejected) as error:
             return _invalid(error)
+
+
+@strawberry.type(description="Following.")
+class Subscription:
+    @followed(
+        "Every event as it is committed, in order and without a gap. To go on after an interruption, give the sequence "
+        "of the last one as `after`."
+    )
+    async def identity_events(
+        self, info: ContextInfo, after: AfterSequence = None
+    ) -> AsyncGenerator[IdentityEvent, None]:
+        async with aclosing(info.context.feed.events(after)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    yield IdentityEvent(event=event)
+
+    @followed(
+        "The family of a contact: at once, and again after each change. Changes that come together are told together. "
+        "null once the family is gone."
+    )
+    async def family_changed(
+        self, info: ContextInfo, contact_id: Followed
+    ) -> AsyncGenerator[ContactFamily | None, None]:
+        wanted = cursors.contact_id(contact_id, field="contactId")
+        async with aclosing(info.context.feed.family(wanted)) as families:
+            async for family in families:
+                yield None if family is None else ContactFamily(family=family)
 
 
 async def _node(context: Context, wanted: cursors.GlobalId) -> Node | None:

@@ -7,7 +7,7 @@ takes a fifth off a typical request; what is declared, and what clients see, is 
 
 from collections.abc import Callable
 from functools import cache
-from inspect import iscoroutinefunction
+from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any, Final, cast
 
 import strawberry
@@ -28,7 +28,7 @@ from strawberry.types.arguments import StrawberryArgument
 from strawberry.types.base import StrawberryObjectDefinition
 from strawberry.types.field import StrawberryField
 
-from nexus_graph.api.graphql.resolvers import Mutation, Query
+from nexus_graph.api.graphql.resolvers import Mutation, Query, Subscription
 from nexus_graph.api.graphql.scalars import SCALARS
 
 _DEFINITION: Final = "strawberry-definition"
@@ -37,7 +37,9 @@ _DEFINITION: Final = "strawberry-definition"
 @cache
 def schema() -> GraphQLSchema:
     """The schema that is served."""
-    declared = strawberry.Schema(query=Query, mutation=Mutation, config=StrawberryConfig(scalar_map=SCALARS))
+    declared = strawberry.Schema(
+        query=Query, mutation=Mutation, subscription=Subscription, config=StrawberryConfig(scalar_map=SCALARS)
+    )
     served: GraphQLSchema = declared._schema  # noqa: SLF001 - the graphql-core schema, which has no public name
     for type_ in served.type_map.values():
         if _DEFINITION in type_.extensions:
@@ -78,6 +80,9 @@ def _tune_field(field: GraphQLField) -> None:
         field.resolve = _attribute(definition.python_name)
         return
     method = cast("Callable[..., Any]", resolver.wrapped_func)
+    if isasyncgenfunction(method):
+        field.subscribe, field.resolve = method, _itself
+        return
     field.resolve = _method(method) if resolver.info_parameter is None else method
 
 
@@ -88,6 +93,11 @@ def _tune_input(type_: GraphQLInputObjectType) -> None:
     type_.out_type = _instance(definition.origin)  # type: ignore[method-assign,assignment]
     for field in type_.fields.values():
         field.out_name = field.extensions[_DEFINITION].python_name
+
+
+def _itself(event: object, _info: object, **_arguments: object) -> object:
+    """What was published is the answer."""
+    return event
 
 
 def _attribute(name: str) -> Callable[..., Any]:

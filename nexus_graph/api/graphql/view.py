@@ -10,17 +10,16 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
-from graphql import ExecutionResult, GraphQLError, GraphQLSchema, OperationType
+from graphql import OperationType
 from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
 from nexus_graph.api.body import decode_object, read_json_body
-from nexus_graph.api.graphql.context import Context
-from nexus_graph.api.graphql.documents import BAD_USER_INPUT, Documents, RequestError, located, request_error
-from nexus_graph.api.graphql.execution import Executing
+from nexus_graph.api.graphql.answering import BAD_REQUEST, OBJECTS, TEXTS, Answering, Request, check_shape
+from nexus_graph.api.graphql.documents import RequestError, request_error, unexecutable
+from nexus_graph.api.graphql.event_stream import EVENT_STREAM, stream
 from nexus_graph.api.graphql.negotiation import GRAPHQL_RESPONSE, JSON, accepts_html, media_type
 from nexus_graph.api.graphql.page import PAGE, PAGE_HEADERS
-from nexus_graph.api.graphql.persisted import Persisted
 from nexus_graph.api.middleware import header, request_id
 from nexus_graph.api.responses import HTML, encode, failure_of, graphql_extensions, respond
 from nexus_graph.config import Settings
@@ -28,30 +27,17 @@ from nexus_graph.errors import InvalidRequest, NexusError, UnacceptableMediaType
 
 _ALLOW: Final = ((b"allow", b"POST"),)
 _CHARSET: Final = b"; charset=utf-8"
-_BAD_REQUEST: Final = "BAD_REQUEST"
 
 
-class _Request(msgspec.Struct):
-    query: Any = None
-    variables: Any = None
-    operationName: Any = None  # noqa: N815 - the standard's name
-    documentId: Any = None  # noqa: N815 - the name that its appendix proposes
-    extensions: Any = None
-
-
-_TEXTS: Final = ("query", "operationName", "documentId")
-_OBJECTS: Final = ("variables", "extensions")
-_decode = msgspec.json.Decoder(_Request).decode
+_decode = msgspec.json.Decoder(Request).decode
 
 
 class GraphQLRoute:
     """The ASGI endpoint."""
 
-    def __init__(self, schema: GraphQLSchema, settings: Settings) -> None:
+    def __init__(self, answering: Answering, settings: Settings) -> None:
+        self._answering = answering
         self._settings = settings
-        self._executing = Executing(schema, errors_max=settings.graphql_errors_max)
-        self._documents = Documents(schema, settings)
-        self._persisted = Persisted(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         accept = header(scope, b"accept")
@@ -59,13 +45,18 @@ class GraphQLRoute:
         if scope["method"] != "POST" and not gets:
             await self._not_posted(scope, send, accept)
             return
-        await self._answer(scope, receive, send, media_type(accept))
+        streams = scope["method"] == "POST" and accept is not None and EVENT_STREAM in accept
+        await self._answer(scope, receive, send, EVENT_STREAM if streams else media_type(accept))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, accepted: bytes | None) -> None:
         try:
             if accepted is None:
                 raise UnacceptableMediaType("answers are application/graphql-response+json or application/json")
             request = self._asked(scope) if scope["method"] == "GET" else await self._read(scope, receive)
+            if accepted == EVENT_STREAM:
+                asked = await self._answering.asked(request, scope["state"])
+                await stream(self._answering, asked, self._settings, scope=scope, receive=receive, send=send)
+                return
             answer = await self._execute(request, scope)
         except RequestError as error:
             await _refuse(send, error, accepted)
@@ -84,77 +75,36 @@ class GraphQLRoute:
             errors = [request_error("only POST is served here", "METHOD_NOT_ALLOWED")]
             await _refuse(send, RequestError(HTTPStatus.METHOD_NOT_ALLOWED, errors))
 
-    async def _read(self, scope: Scope, receive: Receive) -> _Request:
+    async def _read(self, scope: Scope, receive: Receive) -> Request:
         raw = await read_json_body(scope, receive, limit_bytes=self._settings.body_max_bytes, type_required=True)
         if raw.lstrip()[:1] == b"[":
-            raise RequestError(422, [request_error("batches are not served: send one request a call", _BAD_REQUEST)])
-        request = decode_object(raw, _decode, _Request, depth_max=self._settings.json_depth_max)
-        _check_shape(request)
+            raise RequestError(422, [request_error("batches are not served: send one request a call", BAD_REQUEST)])
+        request = decode_object(raw, _decode, Request, depth_max=self._settings.json_depth_max)
+        check_shape(request)
         return request
 
-    def _asked(self, scope: Scope) -> _Request:
+    def _asked(self, scope: Scope) -> Request:
         """The request that a URL holds."""
         if len(scope["query_string"]) > self._settings.body_max_bytes:
             raise InvalidRequest(f"the URL is too long: at most {self._settings.body_max_bytes} bytes")
         given = QueryParams(scope["query_string"])
         # As a body would hold it: text that is JSON already stays as it is, and is judged with the rest.
-        members = [f'"{name}":{encode(given[name]).decode()}' for name in _TEXTS if name in given]
-        members += [f'"{name}":{given[name]}' for name in _OBJECTS if given.get(name)]
+        members = [f'"{name}":{encode(given[name]).decode()}' for name in TEXTS if name in given]
+        members += [f'"{name}":{given[name]}' for name in OBJECTS if given.get(name)]
         body = f"{{{','.join(members)}}}".encode(errors="surrogatepass")
-        request = decode_object(body, _decode, _Request, depth_max=self._settings.json_depth_max)
-        _check_shape(request)
+        request = decode_object(body, _decode, Request, depth_max=self._settings.json_depth_max)
+        check_shape(request)
         return request
 
-    async def _execute(self, request: _Request, scope: Scope) -> dict[str, Any]:
-        redis = scope["state"]["redis"]
-        text = await self._persisted.text(request.query, request.documentId, request.extensions, redis)
-        document = self._documents.prepare(text)
-        operation = document.operation(request.operationName)
-        if scope["method"] == "GET" and operation.node.operation is not OperationType.QUERY:
+    async def _execute(self, request: Request, scope: Scope) -> dict[str, Any]:
+        state = scope["state"]
+        asked = await self._answering.asked(request, state)
+        if asked.kind is OperationType.SUBSCRIPTION:
+            message = "subscriptions are served over graphql-transport-ws, or as text/event-stream"
+            raise unexecutable([request_error(message, "SUBSCRIPTION_NOT_SERVED_HERE")])
+        if scope["method"] == "GET" and asked.kind is not OperationType.QUERY:
             raise RequestError(405, [request_error("only queries are served by GET", "METHOD_NOT_ALLOWED")])
-        cost = self._documents.cost(document, operation, request.variables)
-        await self._persisted.keep(text, request.extensions, redis)
-        identity = scope["state"]["identity"]
-        identified = request_id(scope)
-        context = Context(identity.identify, identity.families, identity.listing, self._settings, identified.uuid)
-        result = await self._executing.execute(document, operation, request.variables, context)
-        answer = _answer(result, identified.text)
-        answer["extensions"] = {"cost": {"requested": cost, "max": self._settings.graphql_cost_max}}
-        return answer
-
-
-def _check_shape(request: _Request) -> None:
-    """Raises RequestError unless this is a well-formed GraphQL-over-HTTP request."""
-    for name in (*_TEXTS, *_OBJECTS):
-        value, kind = getattr(request, name), str if name in _TEXTS else dict
-        if value is not None and not isinstance(value, kind):
-            what = "a string" if kind is str else "an object"
-            raise RequestError(422, [request_error(f"{name} must be {what}", _BAD_REQUEST)])
-    try:
-        (request.query or "").encode()
-    except UnicodeEncodeError:
-        raise InvalidRequest("query holds a lone surrogate") from None
-
-
-def _answer(result: ExecutionResult, correlation_id: str) -> dict[str, Any]:
-    if not result.errors:
-        return {"data": result.data}
-    return {"data": result.data, "errors": [_field_error(error, correlation_id) for error in result.errors]}
-
-
-def _field_error(error: GraphQLError, correlation_id: str) -> dict[str, Any]:
-    """An error that a field met. What we did not raise on purpose is masked."""
-    cause: BaseException = error
-    while isinstance(cause, GraphQLError) and cause.original_error is not None:
-        cause = cause.original_error
-    told = located(error, BAD_USER_INPUT)
-    if error.path:
-        told["path"] = error.path
-    if not isinstance(cause, GraphQLError):
-        failure = failure_of(cause)
-        told["message"] = failure.message
-        told["extensions"] = graphql_extensions(failure, correlation_id)
-    return told
+        return await self._answering.answer(asked, state, request_id(scope))
 
 
 async def _refuse(send: Send, error: RequestError, accepted: bytes | None = None) -> None:

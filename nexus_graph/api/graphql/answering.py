@@ -1,0 +1,150 @@
+"""From a request to its answers, whatever transport it came by: found, judged, priced, executed, masked."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from typing import Any, Final, NamedTuple, cast
+
+import msgspec
+from graphql import ExecutionResult, GraphQLError, GraphQLSchema, OperationType, subscribe
+
+from nexus_graph.api.graphql.context import Context
+from nexus_graph.api.graphql.documents import (
+    BAD_USER_INPUT,
+    Document,
+    Documents,
+    Operation,
+    RequestError,
+    located,
+    request_error,
+    unexecutable,
+)
+from nexus_graph.api.graphql.execution import Executing
+from nexus_graph.api.graphql.persisted import Persisted
+from nexus_graph.api.middleware import RequestId
+from nexus_graph.api.responses import failure_of, graphql_extensions
+from nexus_graph.config import Settings
+from nexus_graph.errors import InvalidRequest
+
+BAD_REQUEST: Final = "BAD_REQUEST"
+TEXTS: Final = ("query", "operationName", "documentId")
+OBJECTS: Final = ("variables", "extensions")
+
+
+class Request(msgspec.Struct):
+    """What a client sends. Nothing of it is believed before `check_shape`."""
+
+    query: Any = None
+    variables: Any = None
+    operationName: Any = None  # noqa: N815 - the standard's name
+    documentId: Any = None  # noqa: N815 - the name that its appendix proposes
+    extensions: Any = None
+
+
+class Asked(NamedTuple):
+    """An operation that may be executed."""
+
+    document: Document
+    operation: Operation
+    variables: dict[str, Any] | None
+    cost: int
+
+    @property
+    def kind(self) -> OperationType:
+        return self.operation.node.operation
+
+
+class Answering:
+    """Answers requests on a schema. `state` is what the application's lifespan opened."""
+
+    def __init__(self, schema: GraphQLSchema, settings: Settings) -> None:
+        """Raises UnusableManifest."""
+        self._schema = schema
+        self._settings = settings
+        self._executing = Executing(schema, errors_max=settings.graphql_errors_max)
+        self._documents = Documents(schema, settings)
+        self._persisted = Persisted(settings)
+
+    async def asked(self, request: Request, state: Mapping[str, Any]) -> Asked:
+        """What the request asks for. Raises RequestError, InvalidRequest."""
+        redis = state["redis"]
+        text = await self._persisted.text(request.query, request.documentId, request.extensions, redis)
+        document = self._documents.prepare(text)
+        operation = document.operation(request.operationName)
+        cost = self._documents.cost(document, operation, request.variables)
+        await self._persisted.keep(text, request.extensions, redis)
+        return Asked(document, operation, request.variables, cost)
+
+    async def answer(self, asked: Asked, state: Mapping[str, Any], identified: RequestId) -> dict[str, Any]:
+        """The one answer to a query or mutation. Raises RequestError if the variables do not fit."""
+        context = self._context(state, identified)
+        result = await self._executing.execute(asked.document, asked.operation, asked.variables, context)
+        return self._told(result, asked, identified)
+
+    async def answers(
+        self, asked: Asked, state: Mapping[str, Any], identified: RequestId
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """One answer after another to a subscription, the only one to anything else. Raises RequestError."""
+        if asked.kind is not OperationType.SUBSCRIPTION:
+            yield await self.answer(asked, state, identified)
+            return
+        source = subscribe(
+            self._schema,
+            asked.document.ast,
+            context_value=self._context(state, identified),
+            variable_values=asked.variables,
+            operation_name=asked.operation.name,
+            max_coercion_errors=self._settings.graphql_errors_max,
+            hide_suggestions=True,
+        )
+        if not hasattr(source, "__aiter__") and not isinstance(source, ExecutionResult):
+            source = await source
+        if isinstance(source, ExecutionResult):
+            raise unexecutable([field_error(error, identified.text) for error in source.errors or ()])
+        results = cast("AsyncIterator[ExecutionResult]", source)
+        try:
+            async for result in results:
+                yield self._told(result, asked, identified)
+        except GraphQLError as error:
+            raise unexecutable([field_error(error, identified.text)]) from error
+        finally:
+            await cast("Any", results).aclose()
+
+    def _context(self, state: Mapping[str, Any], identified: RequestId) -> Context:
+        identity = state["identity"]
+        return Context(
+            identity.identify, identity.families, identity.listing, identity.feed, self._settings, identified.uuid
+        )
+
+    def _told(self, result: ExecutionResult, asked: Asked, identified: RequestId) -> dict[str, Any]:
+        told: dict[str, Any] = {"data": result.data}
+        if result.errors:
+            told["errors"] = [field_error(error, identified.text) for error in result.errors]
+        told["extensions"] = {"cost": {"requested": asked.cost, "max": self._settings.graphql_cost_max}}
+        return told
+
+
+def check_shape(request: Request) -> None:
+    """Raises RequestError unless this is a well-formed GraphQL-over-HTTP request."""
+    for name in (*TEXTS, *OBJECTS):
+        value, kind = getattr(request, name), str if name in TEXTS else dict
+        if value is not None and not isinstance(value, kind):
+            what = "a string" if kind is str else "an object"
+            raise RequestError(422, [request_error(f"{name} must be {what}", BAD_REQUEST)])
+    try:
+        (request.query or "").encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest("query holds a lone surrogate") from None
+
+
+def field_error(error: GraphQLError, correlation_id: str) -> dict[str, Any]:
+    """An error that a field met. What we did not raise on purpose is masked."""
+    cause: BaseException = error
+    while isinstance(cause, GraphQLError) and cause.original_error is not None:
+        cause = cause.original_error
+    told = located(error, BAD_USER_INPUT)
+    if error.path:
+        told["path"] = error.path
+    if not isinstance(cause, GraphQLError):
+        failure = failure_of(cause)
+        told["message"] = failure.message
+        told["extensions"] = graphql_extensions(failure, correlation_id)
+    return told
