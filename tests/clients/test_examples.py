@@ -1,0 +1,60 @@
+"""The examples do what the README says of them, against the API."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.commands import ran, told
+from tests.running import ApiServer
+
+LORRAINE = ("lorraine@hillvalley.edu", "123456")
+MCFLY = ("McFly@hillvalley.edu", "123456")
+TYPESCRIPT = ("node", "src/main.ts")
+PYTHON = (sys.executable, "who_is_this.py")
+
+PRINTED = [
+    (LORRAINE, 0, "CREATED: lorraine@hillvalley.edu by 123456\nlorraine@hillvalley.edu and 0 more\n"),
+    (
+        MCFLY,
+        0,
+        "LINKED: lorraine@hillvalley.edu, mcfly@hillvalley.edu by 123456\nlorraine@hillvalley.edu and 1 more\n",
+    ),
+    (("nobody", "123456"), 1, "BAD_USER_INPUT: email must be text, one @ and a domain\n"),
+]
+
+
+@pytest.fixture(scope="session")
+async def generated(typescript: Path) -> Path:
+    """The example in TypeScript, with the types of the committed schema."""
+    await told("npm", "run", "generate", cwd=typescript)
+    return typescript
+
+
+async def prints(program: Sequence[str], server: ApiServer, cwd: Path) -> None:
+    for arguments, code, printed in PRINTED:
+        ended = await ran(*program, *arguments, cwd=cwd, env={"NEXUS_GRAPH_URL": f"{server.url}/graphql"})
+        assert ended == (code, printed)
+
+
+async def test_typescript(server: ApiServer, generated: Path) -> None:
+    await prints(TYPESCRIPT, server, generated)
+
+
+async def test_typescript_is_held_to_the_schema(generated: Path, tmp_path: Path) -> None:
+    await told("npm", "run", "check", cwd=generated)
+    source = (generated / "src" / "main.ts").read_text(encoding="utf-8")
+    planted = generated / "src" / "graphql" / "planted.ts"  # beside the generated code, which git ignores
+    moved = source.replace('"./execute.ts"', '"../execute.ts"').replace('"./graphql/index.ts"', '"./index.ts"')
+    planted.write_text(moved.replace("atLeast: identify.version", 'atLeast: "newest"'), encoding="utf-8")
+    try:
+        code, printed = await ran("npm", "run", "check", cwd=generated)
+    finally:
+        planted.unlink()
+    assert code != 0
+    assert "Type 'string' is not assignable to type 'number'" in printed
+
+
+async def test_python(server: ApiServer, project: Path) -> None:
+    await prints(PYTHON, server, project / "examples" / "python")

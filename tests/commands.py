@@ -1,0 +1,42 @@
+"""Node.js and Python as they stand beside each other here: clients of the API, and what npm installs for them."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+_BIN: str = str(Path(sys.executable).parent)
+
+
+async def ran(*command: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """The exit code of a command, and what it printed. `node`, `npm` and `python` are those beside this Python."""
+    path = os.pathsep.join([str(cwd / "node_modules" / ".bin"), _BIN, os.environ.get("PATH", "")])
+    process = await asyncio.create_subprocess_exec(
+        *map(str, command),
+        cwd=cwd,
+        env={**os.environ, "PATH": path, **(env or {})},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    printed, _ = await process.communicate()
+    return process.returncode or 0, printed.decode()
+
+
+async def told(*command: str | Path, cwd: Path) -> str:
+    """What a command printed. AssertionError if it failed."""
+    code, printed = await ran(*command, cwd=cwd)
+    assert code == 0, printed
+    return printed
+
+
+async def npm_installed(folder: Path) -> Path:
+    """The folder, once it holds what its lock file says."""
+    if not _is_newer(folder / "node_modules" / ".package-lock.json", folder / "package-lock.json"):
+        await told("npm", "ci", "--no-audit", "--no-fund", cwd=folder)
+    return folder
+
+
+def _is_newer(installed: Path, locked: Path) -> bool:
+    return installed.exists() and installed.stat().st_mtime >= locked.stat().st_mtime
