@@ -17,10 +17,17 @@ from nexus_graph.graph.driver import ensure_constraints
 from nexus_graph.identity.opening import Identity, open_identity
 from nexus_graph.store.database import Pool
 from nexus_graph.store.migrate import migrate
+from nexus_graph.telemetry import configure_logging
 from tests.running import ApiServer, running_api, running_relay
 
 _TEMPLATE = "nexus_template"
 _numbers = count(1)
+
+
+@pytest.fixture(autouse=True)
+def logging() -> None:
+    """The log as a server keeps it, whatever the test before wanted to hear."""
+    configure_logging("INFO")
 
 
 @pytest.fixture(scope="session")
