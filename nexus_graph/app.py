@@ -145,7 +145,7 @@ def server_config(app: Starlette, settings: Settings) -> uvicorn.Config:
 
 
 def _routes(settings: Settings) -> list[BaseRoute]:
-    answering = Answering(schema(), settings)
+    answering = Answering(schema(federated=settings.graphql_federation), settings)
     return [
         Route("/identify", IdentifyRoute(settings), methods=["POST"]),
         Route("/graphql", GraphQLRoute(answering, settings)),

@@ -106,6 +106,8 @@ class Settings(BaseSettings):
     """Objects that an answer may hold, pages at their full size; a write counts ten more."""
     graphql_get: bool = False
     """Serve queries (never mutations) by GET as well, for caches on the way."""
+    graphql_federation: bool = False
+    """Be a subgraph of an Apollo federation as well: contacts and families are entities, by their ids."""
     graphql_persisted: bool = True
     """Let clients send a document once, and its hash from then on. They are kept in Redis."""
     graphql_persisted_seconds: int = Field(7 * 24 * 3600, ge=1)

@@ -67,8 +67,8 @@ def seconds_to_prepare(document: str) -> float:
         ("query ($n: Int = 6) {list(first: $n){nodes{x}}}", {}, 7),
         ("query ($n: Int = 6) {list(first: $n){nodes{x}}}", {"n": None}, 21),
         ("query ($n: Int) {list(first: $n){nodes{x}}}", {"n": "many"}, 21),
-        ("query ($ids: [ID!]!) {nodes(ids: $ids){a{x}}}", {"ids": ["1", "2", "3"]}, 4),
-        ('{nodes(ids: ["1", "2"]){a{x}}}', {}, 3),
+        ("query ($ids: [ID!]!) {nodes(ids: $ids){a{x}}}", {"ids": ["1", "2", "3"]}, 6),
+        ('{nodes(ids: ["1", "2"]){a{x}}}', {}, 4),
         ("mutation {identify{a{x}}}", {}, 12),
     ],
 )

@@ -8,9 +8,9 @@ import strawberry
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def described(description: str) -> Callable[[Method], Method]:
-    """Make a field of the method that follows. Every field says what it is."""
-    return cast("Callable[[Method], Method]", strawberry.field(description=description))
+def described(description: str, *, name: str | None = None) -> Callable[[Method], Method]:
+    """Make a field of the method that follows, by another name if it has one. Every field says what it is."""
+    return cast("Callable[[Method], Method]", strawberry.field(description=description, name=name))
 
 
 def followed(description: str) -> Callable[[Method], Method]:

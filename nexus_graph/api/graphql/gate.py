@@ -32,7 +32,7 @@ _INTROSPECTION: Final = frozenset({"__schema", "__type"})
 _FREE: Final = frozenset({"pageInfo"})
 _DIGITS_MAX: Final = 9
 _PAGE_ARGUMENT: Final = "first"
-_LIST_ARGUMENT: Final = "ids"
+_LIST_ARGUMENTS: Final = ("ids", "representations")
 WRITE_COST: Final = 10
 """What a root field of a mutation costs on top."""
 
@@ -133,14 +133,20 @@ class _Lengths(NamedTuple):
     page_max: int
     variables: Mapping[str, Any] | None
 
-    def of(self, node: FieldNode) -> tuple[int, bool]:
-        """How many items the field answers at most, and whether only a variable could say."""
+    def cost(self, node: FieldNode, below: int) -> tuple[int, bool]:
+        """What the field costs with what it selects, which costs so much, and whether only a variable could say.
+
+        A page is an object that holds the objects below it so many times; a list is so many objects itself.
+        """
         arguments = {argument.name.value: argument.value for argument in node.arguments or ()}
         if node.name.value in self.pages:
-            return self._bounded(arguments.get(_PAGE_ARGUMENT), PAGE_DEFAULT)
-        if _LIST_ARGUMENT in arguments:
-            return self._bounded(arguments[_LIST_ARGUMENT], 1)
-        return 1, False
+            length, varies = self._bounded(arguments.get(_PAGE_ARGUMENT), PAGE_DEFAULT)
+            return 1 + length * below, varies
+        for name in _LIST_ARGUMENTS:
+            if name in arguments:
+                length, varies = self._bounded(arguments[name], 1)
+                return length * (1 + below), varies
+        return 1 + below, False
 
     def _bounded(self, value: ValueNode | None, default: int) -> tuple[int, bool]:
         found: object = default
@@ -209,7 +215,7 @@ class _Measuring:
         below = self._selections(node.selection_set)
         introspects = node.name.value in _INTROSPECTION
         deeper = max(below.depth, below.introspection_depth) if introspects else below.introspection_depth
-        length, varies = self._lengths.of(node)
+        cost, varies = self._lengths.cost(node, below.cost)
         priced = node.selection_set is not None and node.name.value not in _FREE
         return Measure(
             depth=1 if introspects else 1 + below.depth,
@@ -218,7 +224,7 @@ class _Measuring:
             own_fields=1,
             aliases=_sum(below.aliases, int(node.alias is not None)),
             directives=_sum(below.directives, len(node.directives or ())),
-            cost=_sum(1, length * below.cost) if priced else 0,
+            cost=_sum(cost) if priced else 0,
             cost_varies=varies or below.cost_varies,
         )
 

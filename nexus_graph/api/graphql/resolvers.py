@@ -83,7 +83,7 @@ class Query:
 
     @described("The object that has this global id; null if there is none.")
     async def node(self, info: ContextInfo, id: GlobalId) -> Node | None:  # noqa: A002 - the field's name
-        return await _node(info.context, cursors.decode_id(id, field="id"))
+        return await object_of(info.context, cursors.decode_id(id, field="id"))
 
     @described(
         "The objects that have these global ids, in their order; null where there is none. At most a page of them."
@@ -92,7 +92,7 @@ class Query:
         if len(ids) > info.context.settings.page_max:
             raise PageTooLarge(f"ids must be at most {info.context.settings.page_max}", field="ids")
         wanted = [cursors.decode_id(text, field="ids") for text in ids]
-        return list(await asyncio.gather(*(_node(info.context, one) for one in wanted)))
+        return list(await asyncio.gather(*(object_of(info.context, one) for one in wanted)))
 
     @described("Contacts, by what an identifier begins with or by time, page by page.")
     async def contacts(
@@ -174,7 +174,8 @@ class Subscription:
                 yield None if family is None else ContactFamily(family=family)
 
 
-async def _node(context: Context, wanted: cursors.GlobalId) -> Node | None:
+async def object_of(context: Context, wanted: cursors.GlobalId) -> Contact | ContactFamily | None:
+    """The object that has this global id; None if there is none."""
     family = await context.families.family(FamilyKey("contact", wanted.database_id))
     if family is None:
         return None

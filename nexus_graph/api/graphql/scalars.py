@@ -11,6 +11,7 @@ from strawberry.types.scalar import ScalarDefinition
 BigInt = NewType("BigInt", int)
 EmailAddress = NewType("EmailAddress", object)
 PhoneNumber = NewType("PhoneNumber", object)
+Representation = NewType("Representation", object)
 
 _SAFE_MAX: Final = 2**53 - 1
 
@@ -53,7 +54,7 @@ def _literal_as_given(node: ConstValueNode, _variables: object = None) -> object
 
 
 # Identifiers come through as they are: `normalize` judges them for every transport alike, and names the field.
-_IDENTIFIER: Final[dict[str, Any]] = {
+_AS_GIVEN: Final[dict[str, Any]] = {
     "serialize": _as_given,
     "parse_value": _as_given,
     "parse_literal": _literal_as_given,
@@ -72,14 +73,19 @@ SCALARS: Final[Mapping[object, ScalarDefinition]] = {
         description="An email address, as a string. Blanks around it and upper case do not matter; "
         "dots and plus tags do. null and a blank string mean that there is none.",
         specified_by_url="https://html.spec.whatwg.org/multipage/input.html#valid-e-mail-address",
-        **_IDENTIFIER,
+        **_AS_GIVEN,
     ),
     PhoneNumber: strawberry.scalar(
         name="PhoneNumber",
         description="A phone number, as a string or a positive integer. One that begins with + is held as E.164, "
         "any other as its digits; separators do not matter. null and a blank string mean that there is none.",
         specified_by_url="https://www.itu.int/rec/T-REC-E.164",
-        **_IDENTIFIER,
+        **_AS_GIVEN,
+    ),
+    Representation: strawberry.scalar(
+        name="_Any",
+        description="The key of an object: `__typename` and the fields of its key.",
+        **_AS_GIVEN,
     ),
     datetime: strawberry.scalar(
         name="DateTime",

@@ -30,15 +30,17 @@ from strawberry.types.field import StrawberryField
 
 from nexus_graph.api.graphql.resolvers import Mutation, Query, Subscription
 from nexus_graph.api.graphql.scalars import SCALARS
+from nexus_graph.api.graphql.subgraph import SubgraphQuery
 
 _DEFINITION: Final = "strawberry-definition"
 
 
 @cache
-def schema() -> GraphQLSchema:
-    """The schema that is served."""
+def schema(*, federated: bool = False) -> GraphQLSchema:
+    """The schema that is served; a federated one is that of a subgraph."""
+    query = SubgraphQuery if federated else Query
     declared = strawberry.Schema(
-        query=Query, mutation=Mutation, subscription=Subscription, config=StrawberryConfig(scalar_map=SCALARS)
+        query=query, mutation=Mutation, subscription=Subscription, config=StrawberryConfig(scalar_map=SCALARS)
     )
     served: GraphQLSchema = declared._schema  # noqa: SLF001 - the graphql-core schema, which has no public name
     for type_ in served.type_map.values():
