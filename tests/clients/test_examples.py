@@ -1,12 +1,14 @@
 """The examples do what the README says of them, against the API."""
 
+import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import httpx2
 import pytest
 
-from tests.commands import ran, told
+from tests.commands import ran, running, told
 from tests.running import ApiServer
 
 LORRAINE = ("lorraine@hillvalley.edu", "123456")
@@ -38,6 +40,16 @@ async def prints(program: Sequence[str], server: ApiServer, cwd: Path) -> None:
         assert ended == (code, printed)
 
 
+async def follows(program: Sequence[str], server: ApiServer, cwd: Path) -> None:
+    async with httpx2.AsyncClient(base_url=server.url) as api:
+        await api.post("/identify", json={"email": LORRAINE[0], "phoneNumber": LORRAINE[1]})
+        env = {"NEXUS_GRAPH_URL": f"{server.url}/graphql"}
+        async with running(*program, "1", cwd=cwd, env=env) as printed, asyncio.timeout(30):
+            assert await printed.readline() == b"lorraine@hillvalley.edu by 123456\n"
+            await api.post("/identify", json={"email": MCFLY[0], "phoneNumber": MCFLY[1]})
+            assert await printed.readline() == b"lorraine@hillvalley.edu, mcfly@hillvalley.edu by 123456\n"
+
+
 async def test_typescript(server: ApiServer, generated: Path) -> None:
     await prints(TYPESCRIPT, server, generated)
 
@@ -56,5 +68,13 @@ async def test_typescript_is_held_to_the_schema(generated: Path, tmp_path: Path)
     assert "Type 'string' is not assignable to type 'number'" in printed
 
 
+async def test_typescript_follows(server: ApiServer, generated: Path) -> None:
+    await follows(("node", "src/watch.ts"), server, generated)
+
+
 async def test_python(server: ApiServer, project: Path) -> None:
     await prints(PYTHON, server, project / "examples" / "python")
+
+
+async def test_python_follows(server: ApiServer, project: Path) -> None:
+    await follows((sys.executable, "watch_family.py"), server, project / "examples" / "python")
