@@ -148,4 +148,20 @@ query Events(
 `,
     { contactId: null, first: 10 },
   ),
+  example(
+    `
+# The family of a contact at once, and again
+# whenever it changes. Run it, then identify
+# somebody of that family in another window.
+subscription Changes($contactId: ID!) {
+  familyChanged(contactId: $contactId) {
+    version
+    source
+    emails
+    phoneNumbers
+  }
+}
+`,
+    { contactId: '1' },
+  ),
 ]

@@ -73,6 +73,16 @@ async def test_identify_runs_and_every_other_example_after_it(page: Page) -> Non
         await _photograph(page, picture)
 
 
+async def test_a_family_is_followed(page: Page) -> None:
+    await page.request.post("/identify", data={"email": "lorraine@hillvalley.edu", "phoneNumber": "123456"})
+    await _open(page, "Changes")
+    await page.get_by_role("button", name=re.compile("^Execute query")).click()
+    answer = page.locator(".result-window")
+    await expect(answer).to_contain_text("lorraine@hillvalley.edu")
+    await page.request.post("/identify", data={"email": "mcfly@hillvalley.edu", "phoneNumber": "123456"})
+    await expect(answer).to_contain_text("mcfly@hillvalley.edu")
+
+
 async def test_the_docs_tell_of_the_schema(page: Page) -> None:
     await page.get_by_label("Show Documentation Explorer").click()
     await page.locator(".graphiql-doc-explorer").get_by_text("Query", exact=True).click()
