@@ -34,9 +34,9 @@ async def running(*command: str | Path, cwd: Path, env: Mapping[str, str] | None
         await process.wait()
 
 
-async def told(*command: str | Path, cwd: Path) -> str:
+async def told(*command: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> str:
     """What a command printed. AssertionError if it failed."""
-    code, printed = await ran(*command, cwd=cwd)
+    code, printed = await ran(*command, cwd=cwd, env=env)
     assert code == 0, printed
     return printed
 

@@ -68,6 +68,15 @@ async def test_typescript_is_held_to_the_schema(generated: Path, tmp_path: Path)
     assert "Type 'string' is not assignable to type 'number'" in printed
 
 
+async def test_the_readme_shows_an_example_that_runs(server: ApiServer, generated: Path, project: Path) -> None:
+    source = (generated / "src" / "family.ts").read_text(encoding="utf-8")
+    readme = (project / "README.md").read_text(encoding="utf-8")
+    for email in (LORRAINE, MCFLY):
+        await ran("node", "src/main.ts", *email, cwd=generated, env={"NEXUS_GRAPH_URL": f"{server.url}/graphql"})
+    printed = await told("node", "src/family.ts", cwd=generated, env={"NEXUS_GRAPH_URL": f"{server.url}/graphql"})
+    assert f"```ts\n{source}```\n\n```\n{printed}```\n" in readme
+
+
 async def test_typescript_follows(server: ApiServer, generated: Path) -> None:
     await follows(("node", "src/watch.ts"), server, generated)
 
