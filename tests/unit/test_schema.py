@@ -1,6 +1,8 @@
 """The schema as clients see it."""
 
+import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from graphql import (
@@ -9,6 +11,8 @@ from graphql import (
     GraphQLInterfaceType,
     GraphQLNamedType,
     GraphQLObjectType,
+    GraphQLSchema,
+    build_schema,
     is_introspection_type,
     is_specified_scalar_type,
 )
@@ -48,6 +52,38 @@ def test_everything_is_described() -> None:
     told = [pair for type_ in named_types() for pair in descriptions(type_)]
     assert len(told) > 60
     assert [name for name, description in told if not description] == []
+
+
+def deprecations(served: GraphQLSchema) -> Iterator[tuple[str, str]]:
+    for type_ in served.type_map.values():
+        members = {**getattr(type_, "fields", {}), **getattr(type_, "values", {})}
+        for name, member in members.items():
+            for path, what in ((name, member), *((f"{name}.{arg}", arg_) for arg, arg_ in _arguments(member))):
+                if what.deprecation_reason is not None:
+                    yield f"{type_.name}.{path}", what.deprecation_reason
+
+
+def _arguments(member: object) -> Iterator[tuple[str, Any]]:
+    yield from getattr(member, "args", {}).items()
+
+
+def undated(served: GraphQLSchema) -> list[str]:
+    """What is deprecated without its successor and the day it will go."""
+    told = re.compile(r"^Use `\w+`.* It goes on \d{4}-\d\d-\d\d\.$")
+    return [path for path, reason in deprecations(served) if not told.match(reason)]
+
+
+def test_deprecations_name_successor_and_date() -> None:
+    planted = build_schema("""
+        type Query {
+          good: Int @deprecated(reason: "Use `better`. It goes on 2027-05-01.")
+          bad: Int @deprecated(reason: "Old.")
+          better(bad: Int @deprecated(reason: "Use `good`.")): Odd
+        }
+        enum Odd { BAD @deprecated(reason: "It goes on 2027-05-01.") EVEN }
+    """)
+    assert undated(planted) == ["Query.bad", "Query.better.bad", "Odd.BAD"]
+    assert undated(schema()) == []
 
 
 def test_names_that_clients_rely_on() -> None:
