@@ -87,22 +87,28 @@ class Identify:
 
     async def _decide(self, requests: list[IdentifyRequest]) -> Sequence[Identification | Exception]:
         try:
-            rows = await self._call(requests)
+            return await self._call("identify_batch", requests)
+        except Exception as error:
+            if not is_datas_fault(error):
+                raise
+            # The call as a whole failed for somebody's data, and nothing was written.
+            _LOG.warning("batch_rejected", error=telemetry.error_name(error), requests=len(requests))
+        try:
+            return await self._call("identify_batch_carefully", requests)
         except Exception as error:
             if not is_datas_fault(error):
                 raise
             if len(requests) == 1:
                 _LOG.warning("row_rejected", error=telemetry.error_name(error))
                 return [RowRejected("the database refused this request for its data")]
-            # The call as a whole choked on somebody's data, before any row was decided: find out whose.
-            _LOG.warning("batch_rejected", error=telemetry.error_name(error), requests=len(requests))
+            # It does not even reach the server: each alone, then.
             return [(await self._decide([request]))[0] for request in requests]
-        return [_identification(row) for row in rows]
 
-    async def _call(self, requests: list[IdentifyRequest]) -> list[asyncpg.Record]:
+    async def _call(self, statement: str, requests: list[IdentifyRequest]) -> list[Identification | Exception]:
         emails, phones = _columns(requests)
         request_ids = [request.request_id for request in requests]
-        return await _fetch(self._write_pool, sql("identify_batch"), emails, phones, request_ids, self._family_limit)
+        rows = await _fetch(self._write_pool, sql(statement), emails, phones, request_ids, self._family_limit)
+        return [_identification(row) for row in rows]
 
 
 def _columns(requests: list[IdentifyRequest]) -> tuple[list[str | None], list[str | None]]:

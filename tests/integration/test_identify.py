@@ -178,11 +178,12 @@ async def _queued(identity: Identity, number: int) -> None:
             await identity.record_up()  # a round trip: the time that requests take to come this far
 
 
-async def test_writers_refuse_another_isolation(pool: Pool) -> None:
+@pytest.mark.parametrize("function", ["identify_batch_v1", "identify_batch_v2"])
+async def test_writers_refuse_another_isolation(pool: Pool, function: str) -> None:
     async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
         with pytest.raises(asyncpg.InvalidTransactionStateError):
             await connection.fetch(
-                "SELECT * FROM identify_batch_v1(ARRAY['a@x.example'], ARRAY['1'], ARRAY[NULL]::uuid[], 9)"
+                f"SELECT * FROM {function}(ARRAY['a@x.example'], ARRAY['1'], ARRAY[NULL]::uuid[], 9)"
             )
 
 
