@@ -18,6 +18,8 @@ app = typer.Typer(
 )
 schema_app = typer.Typer(help="The GraphQL schema.", no_args_is_help=True)
 app.add_typer(schema_app, name="schema")
+cache_app = typer.Typer(help="The cache of family reads.", no_args_is_help=True)
+app.add_typer(cache_app, name="cache")
 
 DataDir = Annotated[Path, typer.Option(help="Where the embedded servers keep their data.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -126,6 +128,14 @@ def demo(data_dir: DataDir = _DATA_DIR) -> None:
     from nexus_graph.demo import run
 
     raise typer.Exit(run(_settings(data_dir)))
+
+
+@cache_app.command("warm")
+def cache_warm(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
+    """Keep the families that changed last in Redis, so that readers find them there."""
+    from nexus_graph.cache.warm import run
+
+    raise typer.Exit(run(_settings(data_dir), as_json=json))
 
 
 @schema_app.command("export")

@@ -136,6 +136,25 @@ class Settings(BaseSettings):
     """How often the feed looks for new events without having heard of any."""
     feed_retry_seconds: float = Field(1.0, gt=0)
 
+    # Caching of family reads (nexus_graph/cache); identify is never answered from it
+    cache: Literal["off", "process", "both"] = "off"
+    """`process`: in the memory of each process. `both`: in Redis as well, for all of them."""
+    cache_seconds: float = Field(30.0, ge=1)
+    """How long Redis keeps a family, a fifth more or less: the bound on staleness if nobody can tell it of a change."""
+    cache_process_seconds: float = Field(1.0, gt=0)
+    """How long a process keeps a family: the bound on staleness once Redis has heard of a change."""
+    cache_process_families: int = Field(2_000, ge=1)
+    cache_family_max_contacts: int = Field(200, ge=1)
+    """Larger families are not kept."""
+    cache_timeout_seconds: float = Field(0.1, gt=0)
+    cache_away_seconds: float = Field(1.0, gt=0)
+    """Redis in trouble is left alone for so long."""
+    cache_batches: int = Field(2, ge=1, le=16)
+    cache_pending_max: int = Field(10_000, ge=1)
+    """Families, and pointers to them, that may wait to be written; past it the oldest are given up."""
+    cache_warm_families: int = Field(10_000, ge=1)
+    """How many families `nexus-graph cache warm` keeps: those that changed last."""
+
     # Freshness of graph reads
     graph_wait_max_seconds: float = Field(0.5, ge=0)
     """How long a reader that demands `atLeast` waits for the graph before the record answers."""

@@ -25,6 +25,7 @@ from neo4j.exceptions import DriverError, Neo4jError
 from prometheus_client import start_http_server
 
 from nexus_graph import telemetry
+from nexus_graph.cache.shared import SharedFamilies
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.graph import driver as graph
@@ -62,6 +63,7 @@ class Relay:
         self._failures_in_a_row = 0
         self._gauged_at = float("-inf")
         self._looks = 0
+        self._cached: SharedFamilies | None = None
         self._empty_look = 0
         self._found_empty = asyncio.Condition()
         self.active = asyncio.Event()
@@ -70,6 +72,8 @@ class Relay:
     async def work(self) -> None:
         """Work until `stop`; whatever goes wrong, it is logged and tried again."""
         driver = graph.open_driver(self._settings)
+        if self._settings.cache == "both":
+            self._cached = SharedFamilies(self._settings)
         try:
             while not self._stopping.is_set():
                 try:
@@ -82,6 +86,8 @@ class Relay:
                     await _wait(self._stopping, self._pause_seconds())
         finally:
             await driver.close()
+            if self._cached is not None:
+                await self._cached.close()
 
     def stop(self) -> None:
         """Finish the batch at hand, give the lock back, and let `work` return."""
@@ -156,6 +162,10 @@ class Relay:
     async def _project(self, connection: Connection, driver: AsyncDriver, batch: list[outbox.Due]) -> None:
         states = await read_states(connection, [family.family_id for family in batch])
         await project(driver, states, self._settings)
+        if self._cached is not None:
+            # The writer has said so already, if it lived to; of a soft deletion nobody has.
+            for state in states:
+                self._cached.forget(state["id"], state["version"])
         if self._on_projected is not None:
             await self._on_projected()
         for waited_seconds in await outbox.done(connection, batch):

@@ -1,7 +1,7 @@
-"""The SQL and Cypher of the project, by name.
+"""The SQL, the Cypher and the Lua of the project, by name.
 
-Statements live in files, never in Python strings: `schema/queries/*.sql`, `schema/migrations/*.sql` and
-`cypher/*.cypher`.
+Statements live in files, never in Python strings: `schema/queries/*.sql`, `schema/migrations/*.sql`,
+`schema/cache/*.lua` and `cypher/*.cypher`.
 Each opens with a comment that states its purpose, its parameters and the index it relies on.
 """
 
@@ -20,6 +20,12 @@ GRAPHQL_SCHEMA = ROOT / "schema" / "schema.graphql"
 def sql(name: str) -> str:
     """Text of `schema/queries/<name>.sql`; FileNotFoundError if there is none."""
     return (ROOT / "schema" / "queries" / f"{name}.sql").read_text(encoding="utf-8")
+
+
+@cache
+def lua(name: str) -> str:
+    """Text of `schema/cache/<name>.lua`, a script for Redis; FileNotFoundError if there is none."""
+    return (ROOT / "schema" / "cache" / f"{name}.lua").read_text(encoding="utf-8")
 
 
 @cache

@@ -23,6 +23,7 @@ BATCH_SIZE = Histogram(
 )
 QUEUE_WAIT = Histogram("nexus_queue_wait_seconds", "Wait for a batch", ["queue"], buckets=_LATENCY_SECONDS)
 FAMILY_READS = Counter("nexus_family_reads_total", "Family reads by the store that answered", ["source", "fallback"])
+CACHE_READS = Counter("nexus_cache_reads_total", "Families looked for in the cache", ["level", "result"])
 GRAPH_READS_IN_DOUBT = Counter("nexus_graph_reads_in_doubt_total", "Walks that the graph cannot vouch for", ["cause"])
 
 SUBSCRIPTIONS = Gauge(

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import cast
 
 from nexus_graph import telemetry
+from nexus_graph.cache.families import FamilyCache
 from nexus_graph.config import Settings
 from nexus_graph.errors import NexusError, Overloaded, Unavailable
 from nexus_graph.gather import Gatherer
@@ -23,7 +24,10 @@ _LOG = telemetry.log("families")
 class Families:
     """Family reads. `graph` answers by walking identifiers; `pool` reads the record with a recursive query."""
 
-    def __init__(self, *, pool: Pool, graph: GraphFamilies, settings: Settings) -> None:
+    def __init__(
+        self, *, pool: Pool, graph: GraphFamilies, settings: Settings, cache: FamilyCache | None = None
+    ) -> None:
+        self._cache = cache
         self._pool = pool
         self._graph = graph
         self._settings = settings
@@ -43,9 +47,14 @@ class Families:
     ) -> Family | None:
         """The family that `key` belongs to; None if there is none.
 
-        source: GRAPH or RECORD insists on that store; None lets the graph answer when it can and is fresh enough.
-        Raises Unavailable when the store that must answer does not.
+        source: GRAPH or RECORD insists on that store; None lets the graph answer when it can and is fresh enough, and
+        the cache before it. Raises Unavailable when the store that must answer does not.
         """
+        if self._cache is not None and source is None:
+            return await self._cache.family(key, at_least, lambda: self._read(key, at_least, None))
+        return await self._read(key, at_least, source)
+
+    async def _read(self, key: FamilyKey, at_least: int | None, source: Source | None) -> Family | None:
         if source is Source.RECORD:
             return self._counted(await self._record.ask(key), fallback="asked")
         family = await self._from_graph(key, at_least=at_least, insist=source is Source.GRAPH)

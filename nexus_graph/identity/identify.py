@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import asyncpg
 
 from nexus_graph import telemetry
+from nexus_graph.cache.families import FamilyCache
 from nexus_graph.config import Settings
 from nexus_graph.errors import NexusError, RowRejected, Unavailable
 from nexus_graph.gather import Gatherer
@@ -24,7 +25,11 @@ _FAILED = "FAILED"
 class Identify:
     """The verb. `resolve_pool` serves the fast path, `write_pool` the write path: reads never wait behind the lock."""
 
-    def __init__(self, *, resolve_pool: Pool, write_pool: Pool, settings: Settings) -> None:
+    def __init__(
+        self, *, resolve_pool: Pool, write_pool: Pool, settings: Settings, cache: FamilyCache | None = None
+    ) -> None:
+        """`cache`: is told of what is written, and never asked."""
+        self._cache = cache
         self._resolve_pool = resolve_pool
         self._write_pool = write_pool
         self._family_limit = settings.family_limit_contacts
@@ -58,6 +63,8 @@ class Identify:
                 telemetry.IDENTIFY_OUTCOMES.labels("MATCHED", "fast").inc()
                 return Identification(Outcome.MATCHED, family)
             answer = await self._unknown.ask(request)
+            if self._cache is not None and answer.outcome is not Outcome.MATCHED:
+                self._cache.identified(answer)
         except NexusError as error:
             telemetry.IDENTIFY_ERRORS.labels(error.code).inc()
             raise

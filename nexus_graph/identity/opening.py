@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from neo4j import AsyncDriver
 
+from nexus_graph.cache.families import FamilyCache
 from nexus_graph.config import Settings
 from nexus_graph.graph.driver import open_driver
 from nexus_graph.graph.reads import GraphFamilies
@@ -54,10 +55,13 @@ async def open_identity(settings: Settings) -> AsyncIterator[Identity]:
         read_pool, resolve_pool, write_pool = pools
         driver = open_driver(settings)
         closing.push_async_callback(driver.close)
-        identify = Identify(resolve_pool=resolve_pool, write_pool=write_pool, settings=settings)
+        cache = None if settings.cache == "off" else FamilyCache(settings)
+        if cache is not None:
+            closing.push_async_callback(cache.close)
+        identify = Identify(resolve_pool=resolve_pool, write_pool=write_pool, settings=settings, cache=cache)
         closing.push_async_callback(identify.close)
         graph = GraphFamilies(driver, settings)
-        families = Families(pool=read_pool, graph=graph, settings=settings)
+        families = Families(pool=read_pool, graph=graph, settings=settings, cache=cache)
         closing.push_async_callback(families.close)
         closing.push_async_callback(_ended, asyncio.create_task(graph.warm()))
         listing = Listing(read_pool)

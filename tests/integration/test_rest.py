@@ -12,10 +12,12 @@ from tests.running import ApiServer
 
 ADA = {"email": "ada@example.com", "phoneNumber": "123456"}
 UNKNOWN_OUTCOME = """
-    CREATE OR REPLACE FUNCTION identify_one(
-        wanted_email text, wanted_phone text, request uuid, family_limit integer,
-        OUT outcome text, OUT reason text, OUT answer family_columns
-    ) LANGUAGE plpgsql VOLATILE AS $$ BEGIN outcome := 'GUESSED ' || wanted_email; END $$
+    CREATE OR REPLACE FUNCTION identify_batch_v2(
+        wanted_emails text[], wanted_phones text[], requests uuid[], family_limit integer
+    ) RETURNS TABLE (
+        outcome text, reason text, family_id bigint, version bigint,
+        contact_ids bigint[], emails text[], phones text[], created_ats timestamptz[]
+    ) LANGUAGE plpgsql VOLATILE AS $$ BEGIN outcome := 'GUESSED ' || wanted_emails[1]; RETURN NEXT; END $$
 """
 
 

@@ -1,0 +1,57 @@
+"""The first level: a few families in the memory of this process, for a moment."""
+
+from collections import OrderedDict
+from time import monotonic
+from typing import NamedTuple
+
+from nexus_graph.config import Settings
+from nexus_graph.identity.model import Family, FamilyKey
+
+
+class _Kept(NamedTuple):
+    version: int
+    family: Family | None
+    """None: a tombstone, "older ones are stale"."""
+    until: float
+
+
+class MemoryFamilies:
+    """Bounded by number and by time; what was used least recently goes first."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._seconds = settings.cache_process_seconds
+        self._most = settings.cache_process_families
+        self._kept: OrderedDict[int, _Kept] = OrderedDict()
+        self._pointers: OrderedDict[FamilyKey, int] = OrderedDict()
+
+    def find(self, key: FamilyKey) -> Family | None:
+        """The family that was kept by this key; None if there is none, or it grew too old."""
+        family_id = key.value if key.kind == "contact" else None
+        family_id = self._pointers.get(key, family_id)
+        kept = self._kept.get(family_id) if isinstance(family_id, int) else None
+        if kept is None or kept.until < monotonic():
+            return None
+        self._kept.move_to_end(family_id)  # type: ignore[arg-type]
+        return kept.family
+
+    def keep(self, key: FamilyKey, family: Family) -> None:
+        """Remember the family, unless a newer one is known."""
+        held = self._kept.get(family.id)
+        if held is None or held.version <= family.version:
+            self._put(family.id, _Kept(family.version, family, monotonic() + self._seconds))
+        self._pointers[key] = family.id
+        self._pointers.move_to_end(key)
+        if len(self._pointers) > self._most:
+            self._pointers.popitem(last=False)
+
+    def forget(self, family_id: int, version: int) -> None:
+        """Families of this id older than the version are stale."""
+        held = self._kept.get(family_id)
+        if held is None or held.version < version:
+            self._put(family_id, _Kept(version, None, monotonic() + self._seconds))
+
+    def _put(self, family_id: int, kept: _Kept) -> None:
+        self._kept[family_id] = kept
+        self._kept.move_to_end(family_id)
+        if len(self._kept) > self._most:
+            self._kept.popitem(last=False)
