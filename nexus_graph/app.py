@@ -90,7 +90,7 @@ def create_app(settings: Settings) -> Starlette:
     return app
 
 
-def serve(settings: Settings, *, host: str, port: int) -> int:
+def serve(settings: Settings, *, host: str, port: int, workers: int = 1) -> int:
     """Serve until SIGINT or SIGTERM; the exit code. Answers what was accepted before it stops."""
     if settings.auth != "off" and not is_loopback(host):
         return _cannot(
@@ -99,19 +99,29 @@ def serve(settings: Settings, *, host: str, port: int) -> int:
             "set NEXUS_AUTH=off where the network itself keeps strangers out.",
         )
     try:
-        app = create_app(settings)
-    except UnusableManifest as error:
-        return _cannot(CANNOT_BE_USED_SO, str(error))
-    try:
         listener = listen(host, port, backlog=settings.accept_backlog)
     except OSError as error:
         return _cannot(CANNOT_START, f"cannot listen on {host} port {port}: {error.strerror}")
     configure_logging(settings.log_level)
     with listener:
-        try:
-            Server(server_config(app, settings)).run(sockets=[listener])
-        except SystemExit:  # uvicorn's, when the application could not open what it needs; it has said why
-            return CANNOT_START
+        if workers == 1:
+            return serve_on(settings, listener)
+        from nexus_graph.workers import Workers  # noqa: PLC0415 - one process needs none of it
+
+        return Workers(serve_on, settings, listener, count=workers).run()
+
+
+def serve_on(settings: Settings, listener: socket.socket) -> int:
+    """Serve from a socket that listens; the exit code."""
+    configure_logging(settings.log_level)
+    try:
+        app = create_app(settings)
+    except UnusableManifest as error:
+        return _cannot(CANNOT_BE_USED_SO, str(error))
+    try:
+        Server(server_config(app, settings)).run(sockets=[listener])
+    except SystemExit:  # uvicorn's, when the application could not open what it needs; it has said why
+        return CANNOT_START
     return STOPPED
 
 

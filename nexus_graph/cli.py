@@ -55,11 +55,15 @@ def doctor(data_dir: DataDir = _DATA_DIR) -> None:
 
 
 @app.command()
-def serve(host: Host = "127.0.0.1", port: Port = 8000) -> None:
+def serve(
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that serve; about one a core.")] = 1,
+) -> None:
     """Serve the API on the servers that DATABASE_URL, REDIS_URL and NEO4J_URI name."""
     from nexus_graph.app import serve as run
 
-    raise typer.Exit(run(_settings(), host=host, port=port))
+    raise typer.Exit(run(_settings(), host=host, port=port, workers=workers))
 
 
 @app.command()

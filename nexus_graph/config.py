@@ -12,6 +12,9 @@ from typing import Final, Literal
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""Names the folder that processes count in together. prometheus_client reads it when it is imported."""
+
 PHONES_REMEMBERED: Final = 8_192
 """Canonical phone numbers kept by each process: parsing one costs more than all else that identify does here."""
 
@@ -89,6 +92,14 @@ class Settings(BaseSettings):
     health_timeout_seconds: float = Field(1.0, gt=0)
     health_remembered_seconds: float = Field(0.5, ge=0)
     shutdown_grace_seconds: float = Field(10.0, gt=0)
+
+    # Worker processes of `serve`
+    worker_young_seconds: float = Field(10.0, gt=0)
+    """A worker that dies younger makes the pause before the next start longer."""
+    worker_restart_base_seconds: float = Field(0.5, gt=0)
+    worker_restart_max_seconds: float = Field(30.0, gt=0)
+    worker_stop_seconds: float = Field(5.0, gt=0)
+    """A worker that takes so much longer than its grace to stop is killed."""
 
     # GraphQL: what one document may ask for, fragments spread out
     graphql_document_max_bytes: int = Field(15_000, ge=100)

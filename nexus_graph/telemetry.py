@@ -11,6 +11,8 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from nexus_graph.config import METRICS_FOLDER
+
 _LATENCY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 REQUEST_DURATION = Histogram(
@@ -49,7 +51,7 @@ DRIFT = Gauge(
 
 def exposition() -> bytes:
     """The metrics as Prometheus reads them: this process's, or those of all that count together."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    if METRICS_FOLDER not in os.environ:
         return generate_latest()
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]

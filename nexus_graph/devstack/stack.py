@@ -16,7 +16,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.table import Table
 
-from nexus_graph.config import is_loopback
+from nexus_graph.config import METRICS_FOLDER, is_loopback
 from nexus_graph.devstack import archive, jars, probes
 from nexus_graph.devstack.datadir import DataDirectory, Passwords
 from nexus_graph.devstack.neo4j import USER as NEO4J_USER
@@ -306,7 +306,7 @@ class Stack:
             env={
                 **os.environ,
                 "PYTHONUNBUFFERED": "1",
-                "PROMETHEUS_MULTIPROC_DIR": str(self._data.metrics),
+                METRICS_FOLDER: str(self._data.metrics),
                 **self.urls.environment(),
                 **self.options.env,
             },

@@ -252,7 +252,7 @@ class Process:
         self.process = process
 
     @classmethod
-    async def start(cls, settings: Settings, project: Path) -> "Process":
+    async def start(cls, settings: Settings, project: Path, *options: str) -> "Process":
         environment = {
             **os.environ,
             "DATABASE_URL": settings.database_url.get_secret_value(),
@@ -263,7 +263,7 @@ class Process:
         }
         return cls(
             await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "nexus_graph", "serve", "--port", "0",
+                sys.executable, "-m", "nexus_graph", "serve", "--port", "0", *options,
                 cwd=project, env=environment, stderr=asyncio.subprocess.PIPE,
             )
         )  # fmt: skip
@@ -309,3 +309,57 @@ async def test_it_does_not_start_without_the_record(settings: Settings, project:
     assert "PostgreSQL does not answer" in (await running.event("cannot_start"))["reason"]
     async with asyncio.timeout(10):
         assert await running.process.wait() == CANNOT_START
+
+
+async def test_workers_serve_from_one_socket(settings: Settings, pool: Pool, project: Path) -> None:
+    running = await Process.start(settings, project, "--workers", "2")
+    pids = {(await running.event("worker_started"))["pid"] for _ in range(2)}
+    url = await running.url()
+    await running.event("serving")
+    await _identified(url, 40)
+    assert await pool.fetchval("SELECT count(*) FROM contacts") == 40
+    # Each worker is asked for the metrics of both.
+    async with httpx2.AsyncClient(base_url=url) as api:
+        counted = (await api.get("/metrics")).text
+    assert 'nexus_identify_outcomes_total{outcome="CREATED",path="write"} 40.0' in counted
+
+    # One dies: the other serves, and a new one comes.
+    os.kill(min(pids), signal.SIGKILL)
+    assert (await running.event("worker_died"))["pid"] == min(pids)
+    assert (await running.event("worker_started"))["pid"] not in pids
+    await running.event("serving")
+    await _identified(url, 40)
+
+    running.process.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(20):
+        assert await running.process.wait() == 0
+    with pytest.raises(httpx2.ConnectError):
+        await _identified(url, 1)
+
+
+async def test_workers_do_not_outlive_their_parent(settings: Settings, project: Path) -> None:
+    running = await Process.start(settings, project, "--workers", "2")
+    for _ in range(2):
+        url = await running.url()
+    running.process.kill()
+    assert running.process.stderr is not None
+    async with asyncio.timeout(20):
+        await running.process.stderr.read()  # until the last of them has closed it
+    with pytest.raises(httpx2.ConnectError):
+        await _identified(url, 1)
+
+
+async def test_workers_that_cannot_start_end_it(settings: Settings, project: Path) -> None:
+    away = settings.model_copy(update={"database_url": SecretStr(f"postgresql://postgres@{NOWHERE}/nexus")})
+    running = await Process.start(away, project, "--workers", "2")
+    await running.event("cannot_start")
+    async with asyncio.timeout(20):
+        assert await running.process.wait() == CANNOT_START
+
+
+async def _identified(url: str, people: int) -> None:
+    """As many people, each over a connection of its own."""
+    for number in range(people):
+        async with httpx2.AsyncClient(base_url=url) as api:
+            response = await api.post("/identify", json={"email": f"user{number}@example.com"})
+            assert response.status_code == 200
