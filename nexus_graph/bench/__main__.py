@@ -18,9 +18,11 @@ from rich.console import Console
 
 from nexus_graph.bench import report
 from nexus_graph.bench.pgbench import PgbenchError
+from nexus_graph.bench.plan import BenchError, Plan
 from nexus_graph.bench.record import expected_shares
-from nexus_graph.bench.report import Result
-from nexus_graph.bench.run import ARMS, BenchError, Plan, run
+from nexus_graph.bench.result import Result
+from nexus_graph.bench.run import run
+from nexus_graph.bench.verdict import failures
 from nexus_graph.devstack.process import StackError
 
 FAILED = 1
@@ -34,8 +36,8 @@ def bench(
     seconds: Annotated[float, typer.Option(min=0.1, help="How long an arm is measured.")] = Plan.seconds,
     warmup: Annotated[float, typer.Option(min=0.0, help="And how long before that.")] = Plan.warmup_seconds,
     clients: Annotated[int, typer.Option(min=1, max=256, help="Closed-loop clients.")] = Plan.clients,
-    people: Annotated[int, typer.Option(min=100, max=50_000, help="People loaded before.")] = Plan.people,
-    arms: Annotated[str, typer.Option(help="Which arms, separated by commas.")] = ",".join(ARMS),
+    people: Annotated[int, typer.Option(min=100, max=200_000, help="People loaded before.")] = Plan.people,
+    arms: Annotated[str, typer.Option(help="Which arms, separated by commas.")] = ",".join(Plan().arms),
     seed: Annotated[int, typer.Option(help="Of the load.")] = Plan.seed,
     data_dir: Annotated[Path | None, typer.Option(help="A new folder to keep; else a temporary one.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
@@ -59,7 +61,7 @@ def bench(
         console.print(str(error), style="red", markup=False)
         raise typer.Exit(WRONG_OPTIONS) from None
     result = _run(plan, console)
-    failed = report.failures(result, mix=expected_shares())
+    failed = failures(result, mix=expected_shares())
     if json_file is not None:
         json_file.write_text(json.dumps(report.raw(result, failed), indent=1) + "\n", encoding="utf-8")
     if append:

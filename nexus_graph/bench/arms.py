@@ -24,6 +24,9 @@ CONTACT_FAMILY: Final = (
 )
 
 
+_ANSWER_WITHOUT_NAME: Final = '{"data":{"":"Query"},"extensions":{"cost":{"requested":1,"max":5000}}}'
+
+
 class Arm(Protocol[Asked]):
     """One kind of load. It is asked for requests and shown the answers by many connections in turn."""
 
@@ -42,15 +45,36 @@ class Rest:
         self._head = request_head("POST", path, host=host)
 
     def next(self) -> tuple[bytes, Request]:
-        asked = self._workload.next()
+        asked = self._chosen()
         return request_bytes(self._head, _identifiers(asked.pairing)), asked
 
     def problem(self, asked: Request, status: int, head: bytes, body: bytes) -> str | None:
-        outcome = b"nexus-outcome: %b" % OUTCOMES[asked.kind].encode()
-        if status == OK and _names(body, asked.pairing) and outcome in head:
+        if status == OK and _names(body, asked.pairing) and self._says_what_happened(asked, head):
             self._workload.acknowledge(asked)
             return None
         return f"{asked.kind} {asked.pairing.identifiers}: {status} {shown(head, body)}"
+
+    def _chosen(self) -> Request:
+        return self._workload.next()
+
+    def _says_what_happened(self, asked: Request, head: bytes) -> bool:
+        return b"nexus-outcome: %b" % OUTCOMES[asked.kind].encode() in head
+
+
+class Known(Rest):
+    """POST /identify for who is known: the fast path alone."""
+
+    def _chosen(self) -> Request:
+        return self._workload.repeat()
+
+
+class Original(Rest):
+    """POST /identify of the original design. It tells no outcome; that an answer names both identifiers shows for every
+    kind of request that it was done, a union's being those of different people.
+    """
+
+    def _says_what_happened(self, asked: Request, head: bytes) -> bool:  # noqa: ARG002
+        return True
 
 
 class GraphQL:
@@ -85,7 +109,11 @@ class FamilyQuery:
 
     def next(self) -> tuple[bytes, tuple[int, int]]:
         asked = self._asked[int(self._random.random() * len(self._asked))]
-        return request_bytes(self._head, self._body % asked[0]), asked
+        return request_bytes(self._head, self.body(asked[0])), asked
+
+    def body(self, contact: int) -> bytes:
+        """The question about the family of this contact."""
+        return self._body % contact
 
     def problem(self, asked: tuple[int, int], status: int, head: bytes, body: bytes) -> str | None:
         contact, size = asked
@@ -93,6 +121,28 @@ class FamilyQuery:
         if status == OK and whole and b'"GRAPH"' in body and b'"errors"' not in body:
             return None
         return f"family of contact {contact}, {size} contacts: {status} {shown(head, body)}"
+
+
+class Typename:
+    """`{ __typename }`: what GraphQL costs before it is asked for anything."""
+
+    def __init__(self, *, host: str, answer_bytes: int | None = None) -> None:
+        """`answer_bytes`: how long the answer is to be. One long alias makes it so: still one field, and the same query
+        each time, so that the length is read and written and costs nothing else.
+        """
+        alias = "" if answer_bytes is None else "a" * max(1, answer_bytes - len(_ANSWER_WITHOUT_NAME))
+        self._key = (alias or "__typename").encode()
+        document = f"{{ {alias}: __typename }}" if alias else "{ __typename }"
+        body = json.dumps({"query": document}).encode()
+        self._request = request_bytes(request_head("POST", "/graphql", host=host), body)
+
+    def next(self) -> tuple[bytes, None]:
+        return self._request, None
+
+    def problem(self, asked: None, status: int, head: bytes, body: bytes) -> str | None:  # noqa: ARG002
+        if status == OK and b'"%b":"Query"' % self._key in body and b'"errors"' not in body:
+            return None
+        return f"__typename: {status} {shown(head, body)}"
 
 
 class Echo:

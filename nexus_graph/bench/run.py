@@ -4,9 +4,11 @@ import asyncio
 import json
 import multiprocessing
 import os
+import statistics
 import sys
 import tempfile
 import threading
+from array import array
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -20,63 +22,43 @@ from urllib.parse import urlsplit
 import asyncpg
 from neo4j import AsyncDriver, AsyncGraphDatabase
 
-from nexus_graph.bench import echo, load, record
+from nexus_graph.bench import express, load, record, straight
+from nexus_graph.bench.arms import FamilyQuery
+from nexus_graph.bench.beside import Server, another_api, serving
+from nexus_graph.bench.client import HttpClient
 from nexus_graph.bench.lag import LagWatch
 from nexus_graph.bench.load import Address, Load, Site
-from nexus_graph.bench.machine import Machine, Processors, commit
+from nexus_graph.bench.machine import Machine, MemoryWatch, Processors, commit
 from nexus_graph.bench.pgbench import Pgbench
-from nexus_graph.bench.report import DURABILITY, Lag, Measurement, Result
+from nexus_graph.bench.plan import WRITING_ARMS, BenchError, Plan
+from nexus_graph.bench.report import DURABILITY
+from nexus_graph.bench.result import Lag, Measurement, Result
 from nexus_graph.bench.statements import statement
 from nexus_graph.bench.workload import preloaded
-from nexus_graph.devstack import archive, jars, probes
-from nexus_graph.devstack.ports import PortLeases
-from nexus_graph.devstack.process import ChildProcess, Command, in_thread
+from nexus_graph.devstack import archive, jars
+from nexus_graph.devstack.process import in_thread
 from nexus_graph.devstack.stack import Stack, StackOptions, StackUrls
 from nexus_graph.store.database import Pool
 
-ARMS: Final = ("rest", "graphql", "family", "pgbench", "echo")
-WRITING_ARMS: Final = frozenset({"rest", "graphql", "pgbench"})
 FAMILIES: Final = 500
 FAMILY_CONTACTS: Final = 10
-REHEARSAL_SECONDS: Final = 3.0
+FAMILIES_SIZED: Final = 20
+"""This many answers are looked at to see how long one is."""
+REHEARSAL_SECONDS: Final = 2.0
 SETTLE_SECONDS: Final = 3.0
 """Before an arm, the relay gets this long to finish what the last one left."""
 DRAIN_SECONDS: Final = 300.0
 LOOK_SECONDS: Final = 1.0
 """How often a long wait looks whether the processes still run."""
 VERIFY_SECONDS: Final = 600.0
+# With gathering off a reader's query goes out at once, as a server without it would send it.
+ALONE: Final = {
+    "NEXUS_GRAPH_BATCH_MAX_READS": "1",
+    "NEXUS_GRAPH_READ_BATCHES": "32",
+    "NEXUS_GRAPH_CONNECTIONS": "40",
+}
 
 Say = Callable[[str], None]
-
-
-class BenchError(Exception):
-    """The benchmark cannot be run, or what it ran is no measurement; the message says why."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to run."""
-
-    rounds: int = 5
-    seconds: float = 6.0
-    warmup_seconds: float = 0.7
-    clients: int = 32
-    people: int = 5_000
-    seed: int = 20_260_901
-    arms: Sequence[str] = field(default=ARMS)
-    data_dir: Path | None = None
-    """An empty or new folder, kept afterwards; None: a temporary one."""
-
-    def __post_init__(self) -> None:
-        if unknown := set(self.arms) - set(ARMS):
-            raise BenchError(f"unknown arms: {', '.join(sorted(unknown))}; there are {', '.join(ARMS)}")
-        if self.data_dir is not None and self.data_dir.exists() and any(self.data_dir.iterdir()):
-            raise BenchError(f"{self.data_dir} is not empty: the benchmark wants a data directory of its own")
-
-    def arms_of_round(self, number: int) -> Sequence[str]:
-        """Every arm once; each round begins one arm further on."""
-        first = number % len(self.arms)
-        return (*self.arms[first:], *self.arms[:first])
 
 
 async def run(plan: Plan, *, command: str, say: Say) -> Result:
@@ -93,7 +75,10 @@ async def run(plan: Plan, *, command: str, say: Say) -> Result:
             say("rehearsing every arm")
             await bench.rehearse()
             measurements = [
-                await bench.measured(arm, number) for number in range(plan.rounds) for arm in plan.arms_of_round(number)
+                await bench.measured(arm, number)
+                for number in range(plan.rounds)
+                for arm in plan.arms_of_round(number)
+                if arm not in bench.skipped
             ]
             say("waiting for the graph, then comparing both stores")
             drained = await bench.drained(timeout_seconds=DRAIN_SECONDS)
@@ -105,54 +90,76 @@ async def run(plan: Plan, *, command: str, say: Say) -> Result:
                 servers=await _servers(bench.pool, bench.driver),
                 plan={name: value for name, value in asdict(plan).items() if name != "data_dir"},
                 measurements=measurements,
+                skipped=bench.skipped,
                 lag=Lag(bench.watch.outbox_ages, bench.watch.probe_lags),
                 drained=drained,
                 drift=await _drift(stack.urls),
             )
 
 
+@dataclass(frozen=True)
+class _Beside:
+    """What runs beside the stack for the sake of some arms, and why other arms cannot run."""
+
+    servers: Mapping[str, Server]
+    skipped: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Workers:
+    """Processes of our own that ask."""
+
+    generator: ProcessPoolExecutor
+    straight: ProcessPoolExecutor | None
+    """For the arm `driver`."""
+
+    def pids(self) -> dict[str, int]:
+        """By what they are called in the report."""
+        named = {"generator": self.generator, "driver": self.straight}
+        return {name: executor.submit(os.getpid).result() for name, executor in named.items() if executor is not None}
+
+
+@dataclass
 class _Bench:
     """Everything that runs, ready to be measured."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        stack: Stack,
-        *,
-        pool: Pool,
-        driver: AsyncDriver,
-        watch: LagWatch,
-        pgbench: Pgbench,
-        generator: ProcessPoolExecutor,
-        processors: Processors,
-        say: Say,
-    ) -> None:
-        self.pool = pool
-        self.driver = driver
-        self.watch = watch
-        self._plan = plan
-        self._stack = stack
-        self._pgbench = pgbench
-        self._generator = generator
-        self._processors = processors
-        self._say = say
+    plan: Plan
+    stack: Stack
+    pool: Pool
+    driver: AsyncDriver
+    watch: LagWatch
+    pgbench: Pgbench
+    workers: _Workers
+    skipped: Mapping[str, str]
+    say: Say
+    processors: Processors = field(init=False)
+
+    def watch_processors(self, beside: Mapping[str, Server]) -> None:
+        """From now on it is known who uses the machine. Raises BenchError if a process of the stack has died."""
+        _check_running(self.stack)
+        roots = {name: self.stack.process(name).pid for name in ("api", "postgres", "neo4j", "relay")}
+        roots |= {name: server.pid for name, server in beside.items()}
+        self.processors = Processors({**roots, **self.workers.pids()})
 
     async def measured(self, arm: str, number: int) -> Measurement:
         """One arm, in the round of this number."""
         await self.drained(timeout_seconds=SETTLE_SECONDS)
         mark = await record.event_mark(self.pool)
         self.watch.arm = arm if arm in WRITING_ARMS else None
-        self._processors.in_use()
-        loaded = await self._load(arm, number, seconds=self._plan.seconds)
-        cores = self._processors.in_use()
+        self.processors.in_use()
+        async with MemoryWatch(self.stack.process("api").pid) as memory:
+            loaded = await self._load(arm, number, seconds=self.plan.seconds)
+        cores = self.processors.in_use()
         self.watch.arm = None
         outcomes: dict[str, float] = {}
         if arm in WRITING_ARMS:
             outcomes = await record.outcome_shares(self.pool, since=mark, requests=loaded.requests)
-        measurement = Measurement.of(arm, number, loaded, cores=cores, outcomes=outcomes)
+        measurement = Measurement.of(
+            arm, number, loaded, cores=cores, outcomes=outcomes, api_memory_mb=memory.highest_mb
+        )
         latency = measurement.latency_ms
-        self._say(
-            f"round {number + 1}  {arm:<8} {measurement.rate:>8,.0f} req/s   p50 {latency['p50_ms']:.2f} ms   "
+        self.say(
+            f"round {number + 1}  {arm:<14} {measurement.rate:>8,.0f} req/s   p50 {latency['p50_ms']:.2f} ms   "
             f"p99 {latency['p99_ms']:.2f} ms" + (f"   {loaded.wrong} WRONG" if loaded.wrong else "")
         )
         return measurement
@@ -163,7 +170,7 @@ class _Bench:
         """
         deadline = perf_counter() + timeout_seconds
         while True:
-            _check_running(self._stack)
+            _check_running(self.stack)
             if await self.watch.drained(timeout_seconds=min(timeout_seconds, LOOK_SECONDS)):
                 return True
             if perf_counter() > deadline:
@@ -171,16 +178,19 @@ class _Bench:
 
     async def rehearse(self) -> None:
         """Run every arm for a moment: a JVM is slow until it has done a thing often, and so are cold caches."""
-        for arm in self._plan.arms:
-            await self.drained(timeout_seconds=SETTLE_SECONDS)
-            await self._load(arm, self._plan.rounds, seconds=REHEARSAL_SECONDS)
+        for arm in self.plan.arms:
+            if arm not in self.skipped:
+                await self.drained(timeout_seconds=SETTLE_SECONDS)
+                await self._load(arm, self.plan.rounds, seconds=REHEARSAL_SECONDS)
 
     async def _load(self, arm: str, number: int, *, seconds: float) -> Load:
-        warmup_seconds = self._plan.warmup_seconds
+        warmup_seconds = self.plan.warmup_seconds
         if arm == "pgbench":
-            return await self._pgbench.measure(number, warmup_seconds=warmup_seconds, seconds=seconds)
+            return await self.pgbench.measure(number, warmup_seconds=warmup_seconds, seconds=seconds)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._generator, load.measure, arm, warmup_seconds, seconds)
+        if arm == "driver":
+            return await loop.run_in_executor(self.workers.straight, straight.measure, warmup_seconds, seconds)
+        return await loop.run_in_executor(self.workers.generator, load.measure, arm, warmup_seconds, seconds)
 
 
 @asynccontextmanager
@@ -193,44 +203,105 @@ async def _opened(plan: Plan, stack: Stack, say: Say) -> AsyncIterator[_Bench]:
             raise BenchError(f"{', '.join(off)} is not on: only durable answers are measured")
         driver = AsyncGraphDatabase.driver(urls.neo4j_uri, auth=(urls.neo4j_user, urls.neo4j_password))
         await closing.enter_async_context(driver)
-        say(f"loading {plan.people:,} people and {FAMILIES} families of {FAMILY_CONTACTS} contacts")
-        await record.load(pool, preloaded(plan.people))
-        families = await record.load_families(pool, count=FAMILIES, contacts=FAMILY_CONTACTS, seed=plan.seed)
-        echo_server = await closing.enter_async_context(_echo(stack))
-        generator = closing.enter_context(_generator(_site(plan, urls, echo_server, families)))
-        reached = await record.connected(pool, urls.database_url)
+        families = await _populate(plan, pool, say)
+        watch = await closing.enter_async_context(LagWatch(pool, driver))
+        beside = await _beside(plan, stack, closing, say)
+        site = await _site(plan, urls, beside, families)
         bench = _Bench(
             plan,
             stack,
             pool=pool,
             driver=driver,
-            watch=await closing.enter_async_context(LagWatch(pool, driver)),
-            pgbench=Pgbench(reached, people=plan.people, clients=plan.clients, runs=plan.rounds + 1),
-            generator=generator,
-            processors=_processors(stack, echo_server, generator),
+            watch=watch,
+            pgbench=Pgbench(
+                await record.connected(pool, urls.database_url),
+                people=plan.people,
+                clients=plan.clients,
+                runs=plan.rounds + 1,
+            ),
+            workers=_workers(plan, urls, site, closing),
+            skipped=beside.skipped,
             say=say,
         )
+        bench.watch_processors(beside.servers)
         if not await bench.drained(timeout_seconds=DRAIN_SECONDS):
             raise BenchError("the relay did not bring the loaded people into the graph")
+        say("the people are in the graph")
         yield bench
 
 
-def _site(plan: Plan, urls: StackUrls, echo_server: "_EchoServer", families: Sequence[Sequence[int]]) -> Site:
-    api = urlsplit(urls.api)
+async def _populate(plan: Plan, pool: Pool, say: Say) -> list[list[int]]:
+    """Load the people, and the families that are asked for; the contact ids of each of these."""
+    say(f"loading {plan.people:,} people and {FAMILIES} families of {FAMILY_CONTACTS} contacts")
+    await record.load(pool, preloaded(plan.people))
+    families = await record.load_families(pool, count=FAMILIES, contacts=FAMILY_CONTACTS, seed=plan.seed)
+    say("they are in the record")
+    return families
+
+
+async def _beside(plan: Plan, stack: Stack, closing: AsyncExitStack, say: Say) -> _Beside:
+    """Start what the plan's arms need."""
+    servers: dict[str, Server] = {}
+    skipped: dict[str, str] = {}
+    if "echo" in plan.arms:
+        echo = serving(stack, "echo", lambda port: [sys.executable, "-m", "nexus_graph.bench.echo", str(port)])
+        servers["echo"] = await closing.enter_async_context(echo)
+    if "family_alone" in plan.arms:
+        servers["family_alone"] = await closing.enter_async_context(another_api(stack, "family_alone", ALONE))
+    if "express" in plan.arms:
+        try:
+            argv = await express.installed_in_thread()
+        except express.CannotRun as error:
+            skipped["express"] = str(error)
+            say(f"express is left out: {error}")
+        else:
+            database = await express.prepare_database(stack.urls.database_url, preloaded(plan.people))
+            original = serving(stack, "express", lambda _port: argv, env=express.environment(database))
+            servers["express"] = await closing.enter_async_context(original)
+    return _Beside(servers, skipped)
+
+
+async def _site(plan: Plan, urls: StackUrls, beside: _Beside, families: Sequence[Sequence[int]]) -> Site:
+    parts = urlsplit(urls.api)
+    api = Address(str(parts.hostname), int(parts.port or 0))
     return Site(
-        api=Address(str(api.hostname), int(api.port or 0)),
-        echo=echo_server.address,
+        addresses={"api": api, **{name: server.address for name, server in beside.servers.items()}},
         people=plan.people,
         families=families,
+        family_bytes=await _family_bytes(api, families, seed=plan.seed),
         clients=plan.clients,
+        open_rate=plan.open_rate,
         seed=plan.seed,
     )
 
 
-def _processors(stack: Stack, echo_server: "_EchoServer", generator: ProcessPoolExecutor) -> Processors:
-    _check_running(stack)
-    roots = {name: stack.process(name).pid for name in ("api", "postgres", "neo4j", "relay")}
-    return Processors({**roots, "echo": echo_server.pid, "generator": generator.submit(os.getpid).result()})
+async def _family_bytes(api: Address, families: Sequence[Sequence[int]], *, seed: int) -> int:
+    """How long an answer about a family is: the median of some, whichever store gives it."""
+    arm = FamilyQuery(families, host=api.authority, seed=seed)
+    async with HttpClient(api.host, api.port) as client:
+        return round(
+            statistics.median(
+                [len((await client.post("/graphql", arm.body(family[0]))).body) for family in families[:FAMILIES_SIZED]]
+            )
+        )
+
+
+def _workers(plan: Plan, urls: StackUrls, site: Site, closing: AsyncExitStack) -> _Workers:
+    spawn = multiprocessing.get_context("spawn")
+    generator = closing.enter_context(ProcessPoolExecutor(1, spawn, initializer=load.start, initargs=(site,)))
+    if "driver" not in plan.arms:
+        return _Workers(generator, None)
+    graph = straight.Graph(
+        uri=urls.neo4j_uri,
+        user=urls.neo4j_user,
+        password=urls.neo4j_password,
+        contacts=array("q", (family[0] for family in site.families)),
+        family_contacts=FAMILY_CONTACTS,
+        tasks=plan.clients,
+        seed=plan.seed,
+    )
+    asks = closing.enter_context(ProcessPoolExecutor(1, spawn, initializer=straight.start, initargs=(graph,)))
+    return _Workers(generator, asks)
 
 
 @contextmanager
@@ -242,45 +313,6 @@ def _data_folder(plan: Plan) -> Iterator[Path]:
     parent = None if "TMPDIR" in os.environ or not Path("/var/tmp").is_dir() else "/var/tmp"  # noqa: S108 - mkdtemp
     with tempfile.TemporaryDirectory(prefix="nexus-bench-", dir=parent, ignore_cleanup_errors=True) as folder:
         yield Path(folder) / "data"
-
-
-@contextmanager
-def _generator(site: Site) -> Iterator[ProcessPoolExecutor]:
-    """The load generator's process."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn, initializer=load.start, initargs=(site,)) as executor:
-        yield executor
-
-
-@dataclass(frozen=True)
-class _EchoServer:
-    address: Address
-    pid: int
-
-
-@asynccontextmanager
-async def _echo(stack: Stack) -> AsyncIterator[_EchoServer]:
-    leases = PortLeases()
-    address = Address(echo.HOST, leases.choose(0))
-
-    async def answers() -> bool:
-        return (await probes.http(f"http://{address.authority}/health")).ok
-
-    process = ChildProcess(
-        Command(
-            name="echo",
-            argv=[sys.executable, "-m", "nexus_graph.bench.echo", str(address.port)],
-            log=stack.options.data_dir / "logs" / "echo.log",
-            cwd=Path.cwd(),
-            probe=answers,
-        )
-    )
-    await process.start()
-    try:
-        yield _EchoServer(address, process.pid)
-    finally:
-        await process.stop()
-        leases.release()
 
 
 def _check_running(stack: Stack) -> None:

@@ -1,6 +1,7 @@
 """The benchmark's load on real servers: no answer is wrong, and pgbench asks the same mix."""
 
 import asyncio
+from array import array
 from math import sqrt
 from typing import Any
 
@@ -8,10 +9,12 @@ import pytest
 from neo4j import AsyncDriver
 
 from nexus_graph.bench import record
-from nexus_graph.bench.arms import Arm, FamilyQuery, GraphQL, Rest
+from nexus_graph.bench.arms import Arm, FamilyQuery, GraphQL, Known, Rest, Typename
+from nexus_graph.bench.client import HttpClient
 from nexus_graph.bench.lag import LagWatch
 from nexus_graph.bench.load import Address, ClosedLoop, Load
 from nexus_graph.bench.pgbench import Pgbench
+from nexus_graph.bench.straight import Graph, Straight
 from nexus_graph.bench.workload import Workload, preloaded
 from nexus_graph.config import Settings
 from nexus_graph.store.database import Pool
@@ -51,6 +54,44 @@ async def test_families_are_read_from_the_graph(server: ApiServer, pool: Pool, d
         while (await _driven(arm, server, clients=1)).wrong:
             pass
     load = await _driven(arm, server)
+    assert load.wrong_shown == []
+    assert load.requests >= _CLIENTS
+
+
+async def test_who_is_known_is_asked_again_and_changes_nothing(server: ApiServer, pool: Pool) -> None:
+    await record.load(pool, preloaded(_PEOPLE))
+    mark = await record.event_mark(pool)
+    load = await _driven(Known(Workload(people=_PEOPLE, seed=1), host="test"), server)
+    assert load.wrong_shown == []
+    assert await record.event_mark(pool) == mark
+
+
+async def test_typename_can_be_as_long_as_another_answer(server: ApiServer) -> None:
+    for wanted in (None, 900):
+        arm = Typename(host="test", answer_bytes=wanted)
+        load = await _driven(arm, server)
+        assert load.wrong_shown == []
+        if wanted is not None:
+            async with HttpClient(server.host, server.port) as client:
+                answer = await client.post("/graphql", arm.next()[0].partition(b"\r\n\r\n")[2])
+            assert len(answer.body) == wanted
+
+
+async def test_the_graph_is_asked_straight(
+    server: ApiServer, settings: Settings, pool: Pool, driver: AsyncDriver
+) -> None:
+    families = await record.load_families(pool, count=20, contacts=10, seed=1)
+    assert await LagWatch(pool, driver).drained(timeout_seconds=10)
+    graph = Graph(
+        uri=settings.neo4j_uri,
+        user=settings.neo4j_user,
+        password=settings.neo4j_password.get_secret_value(),
+        contacts=array("q", (family[0] for family in families)),
+        family_contacts=10,
+        tasks=_CLIENTS,
+        seed=1,
+    )
+    load = await Straight(graph, warmup_seconds=0.1, seconds=0.6).run()
     assert load.wrong_shown == []
     assert load.requests >= _CLIENTS
 

@@ -1,0 +1,58 @@
+"""What a run of the benchmark does: which arms, how long, after how many people."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+ARMS: Final = (
+    "rest",
+    "graphql",
+    "family",
+    "known",
+    "typename",
+    "typename_sized",
+    "pgbench",
+    "echo",
+    "express",
+    "open",
+    "family_alone",
+    "driver",
+)
+"""Every arm; docs/benchmarks.md says what each is."""
+SHORT_ARMS: Final = tuple(arm for arm in ARMS if arm not in {"family_alone", "driver"})
+"""Those of a run of about five minutes."""
+WRITING_ARMS: Final = frozenset({"rest", "graphql", "pgbench", "open"})
+"""Those that write into the record."""
+
+
+class BenchError(Exception):
+    """The benchmark cannot be run, or what it ran is no measurement; the message says why."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run."""
+
+    rounds: int = 5
+    seconds: float = 3.0
+    warmup_seconds: float = 0.5
+    clients: int = 32
+    people: int = 50_000
+    open_rate: float = 1_000.0
+    """Requests a second that the arm `open` offers."""
+    seed: int = 20_260_901
+    arms: Sequence[str] = field(default=SHORT_ARMS)
+    data_dir: Path | None = None
+    """An empty or new folder, kept afterwards; None: a temporary one."""
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.arms) - set(ARMS):
+            raise BenchError(f"unknown arms: {', '.join(sorted(unknown))}; there are {', '.join(ARMS)}")
+        if self.data_dir is not None and self.data_dir.exists() and any(self.data_dir.iterdir()):
+            raise BenchError(f"{self.data_dir} is not empty: the benchmark wants a data directory of its own")
+
+    def arms_of_round(self, number: int) -> Sequence[str]:
+        """Every arm once; each round begins one arm further on."""
+        first = number % len(self.arms)
+        return (*self.arms[first:], *self.arms[:first])
