@@ -4,14 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UP_OPTIONS ?=
+BENCH_OPTIONS ?=
 LOCK = $(BIN)/python -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test check format bench schema graphiql lock demo clean
+.PHONY: help setup up test check format bench bench-full schema graphiql lock demo clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## build .venv from the lock file
 
@@ -42,8 +43,11 @@ format: setup  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup  ## measure, beside the limits of the machine, and append to docs/benchmarks.md
-	$(BIN)/python -m nexus_graph.bench
+bench: setup  ## measure, beside the limits of the machine, and append to docs/benchmarks.md (5 minutes)
+	$(BIN)/python -m nexus_graph.bench $(BENCH_OPTIONS)
+
+bench-full: setup  ## every arm for longer, dense families, five minutes without a pause, starts (20 minutes)
+	$(BIN)/python -m nexus_graph.bench --full $(BENCH_OPTIONS)
 
 schema: setup  ## write schema/schema.graphql from the code
 	$(BIN)/nexus-graph schema export

@@ -19,6 +19,15 @@ IDENTIFY: Final = (
     "mutation Identify($input: IdentifyInput!) { identify(input: $input) { __typename "
     f"... on IdentifySuccess {{ outcome version family {{ {_FAMILY_FIELDS} }} }} }} }}"
 )
+WHOLE_FAMILY: Final = (
+    "query Whole($id: ID!) { contactFamily(by: {contactId: $id}) "
+    "{ id version source emails phoneNumbers primaryContact { databaseId } } }"
+)
+PAGE_OF_FAMILY: Final = (
+    "query Page($id: ID!) { contactFamily(by: {contactId: $id}) { id version source primaryContact { databaseId } "
+    "secondaryContacts(first: 100) { totalCount pageInfo { hasNextPage endCursor } "
+    "nodes { databaseId email phoneNumber createdAt } } } }"
+)
 CONTACT_FAMILY: Final = (
     f"query Family($id: ID!) {{ contactFamily(by: {{contactId: $id}}) {{ version source {_FAMILY_FIELDS} }} }}"
 )
@@ -123,6 +132,49 @@ class FamilyQuery:
         return f"family of contact {contact}, {size} contacts: {status} {shown(head, body)}"
 
 
+class OneFamily:
+    """Questions about one family, by any of its contacts; the graph must answer."""
+
+    def __init__(self, document: str, contacts: Sequence[int], *, host: str, counted: bytes, count: int) -> None:
+        """`document` takes `$id`. An answer is right if it holds `counted` just `count` times."""
+        self._contacts = contacts
+        self._place = 0
+        self._head = request_head("POST", "/graphql", host=host)
+        self._body = _graphql(document) + b'{"id":"%d"}}'
+        self._counted = counted
+        self._count = count
+
+    def next(self) -> tuple[bytes, int]:
+        self._place = (self._place + 1) % len(self._contacts)
+        contact = self._contacts[self._place]
+        return request_bytes(self._head, self._body % contact), contact
+
+    def problem(self, asked: int, status: int, head: bytes, body: bytes) -> str | None:
+        whole = body.count(self._counted) == self._count
+        if status == OK and whole and b'"GRAPH"' in body and b'"errors"' not in body:
+            return None
+        return f"a question about contact {asked}: {status} {shown(head, body)}"
+
+
+class Repeats:
+    """POST /identify of pairings that are known."""
+
+    def __init__(self, pairings: Sequence[Pairing], *, host: str) -> None:
+        self._pairings = pairings
+        self._place = 0
+        self._head = request_head("POST", "/identify", host=host)
+
+    def next(self) -> tuple[bytes, Pairing]:
+        self._place = (self._place + 1) % len(self._pairings)
+        pairing = self._pairings[self._place]
+        return request_bytes(self._head, _identifiers(pairing)), pairing
+
+    def problem(self, asked: Pairing, status: int, head: bytes, body: bytes) -> str | None:
+        if status == OK and _names(body, asked) and b"nexus-outcome: MATCHED" in head:
+            return None
+        return f"{asked.identifiers}: {status} {shown(head, body)}"
+
+
 class Typename:
     """`{ __typename }`: what GraphQL costs before it is asked for anything."""
 
@@ -165,6 +217,11 @@ class Echo:
 def shown(head: bytes, body: bytes) -> str:
     """The beginning of an answer, for a message."""
     return (head + b" | " + body[:_SHOWN_BYTES]).decode(errors="replace").replace("\r\n", " | ")
+
+
+def identify_body(pairing: Pairing) -> bytes:
+    """The `identify` mutation."""
+    return _graphql(IDENTIFY).replace(b"%%", b"%") + b'{"input":%b}}' % _identifiers(pairing)
 
 
 def _identifiers(pairing: Pairing) -> bytes:

@@ -24,13 +24,13 @@ class Server:
 
 @asynccontextmanager
 async def serving(
-    stack: Stack,
+    logs: Path,
     name: str,
     argv: Callable[[int], Sequence[str]],
     *,
     env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Server]:
-    """A server that answers /health. `argv` is told the port, and so is its environment, as PORT.
+    """A server that answers /health, with a log of its name. `argv` is told the port, and so is its environment (PORT).
 
     Raises StackError, with the end of its log, if it does not answer.
     """
@@ -44,7 +44,7 @@ async def serving(
         Command(
             name=name,
             argv=argv(address.port),
-            log=stack.options.data_dir / "logs" / f"{name}.log",
+            log=logs / f"{name}.log",
             cwd=Path.cwd(),
             probe=answers,
             env={**os.environ, "PORT": str(address.port), **(env or {})},
@@ -64,8 +64,13 @@ async def another_api(stack: Stack, name: str, settings: Mapping[str, str]) -> A
     metrics = stack.options.data_dir / f"metrics-{name}"
     metrics.mkdir()
     env = {**stack.urls.environment(), "PROMETHEUS_MULTIPROC_DIR": str(metrics), **settings}
-    async with serving(stack, name, serve_command, env=env) as server:
+    async with serving(logs(stack), name, serve_command, env=env) as server:
         yield server
+
+
+def logs(stack: Stack) -> Path:
+    """Where the stack's processes write theirs."""
+    return stack.options.data_dir / "logs"
 
 
 def serve_command(port: int) -> Sequence[str]:

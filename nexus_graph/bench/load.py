@@ -292,6 +292,7 @@ class Generator:
             "known": lambda: Known(workload, host=host),
             # Its database knows only the people loaded before, and what this arm told it.
             "express": lambda: Original(Workload(people=site.people, seed=site.seed), host=host),
+            "express_plain": lambda: Original(Workload(people=site.people, seed=site.seed), host=host),
             "graphql": lambda: GraphQL(workload, host=host),
             "family": lambda: FamilyQuery(site.families, host=host, seed=site.seed),
             "family_alone": lambda: FamilyQuery(site.families, host=host, seed=site.seed),
@@ -307,7 +308,7 @@ def server_of(arm: str) -> str:
     return arm if arm in SERVERS_BESIDE else "api"
 
 
-SERVERS_BESIDE: Final = frozenset({"echo", "express", "family_alone"})
+SERVERS_BESIDE: Final = frozenset({"echo", "express", "express_plain", "family_alone"})
 """Arms that have a server of their own name."""
 
 
@@ -342,3 +343,10 @@ def measure(arm: str, warmup_seconds: float, seconds: float) -> Load:
     assert _generator is not None
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_generator.measure(arm, warmup_seconds=warmup_seconds, seconds=seconds))
+
+
+def drive(arm: Arm[Any], address: Address, clients: int, warmup_seconds: float, seconds: float) -> Load:
+    """Run an arm that is none of the generator's own in this process."""
+    run = ClosedLoop(arm, warmup_seconds=warmup_seconds, seconds=seconds)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(run.run(address, clients=clients))

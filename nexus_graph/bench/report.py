@@ -8,7 +8,7 @@ from typing import Final
 
 from rich.table import Table
 
-from nexus_graph.bench.result import Result
+from nexus_graph.bench.result import Part, Result
 from nexus_graph.bench.verdict import RATIOS, Verdict, verdicts
 
 
@@ -17,7 +17,14 @@ def tables(result: Result) -> list[Table]:
     rates = _table(RATE_HEADINGS, rate_rows(result))
     rates.title = f"medians of {_rounds(result)} interleaved rounds"
     processors = _table(processor_headings(result), processor_rows(result))
-    return [rates, processors, _table(VERDICT_HEADINGS, verdict_rows(result))]
+    parts = [_part_table(part) for part in result.parts]
+    return [rates, processors, _table(VERDICT_HEADINGS, verdict_rows(result)), *parts]
+
+
+def _part_table(part: Part) -> Table:
+    table = _table(PART_HEADINGS, part_rows(part))
+    table.title = f"part: {part.name}"
+    return table
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -92,6 +99,35 @@ def verdict_rows(result: Result) -> list[tuple[str, ...]]:
     ]
 
 
+PART_HEADINGS: Final = ("what", "measured")
+MOMENT_HEADINGS: Final = ("after s", "req/s", "p50 ms", "p99 ms", "graph lag p99 s", "API MB")
+
+
+def part_rows(part: Part) -> list[tuple[str, ...]]:
+    """What a part measured."""
+    return [(figure.what, f"{figure.value:,.10g} {figure.unit}") for figure in part.figures]
+
+
+def moment_rows(part: Part) -> list[tuple[str, ...]]:
+    """How a long load stood over time."""
+    return [
+        (
+            f"{moment.at_seconds:.0f}",
+            f"{moment.rate:,.0f}",
+            f"{moment.p50_ms:.2f}",
+            f"{moment.p99_ms:.2f}",
+            "" if moment.lag_p99_seconds is None else f"{moment.lag_p99_seconds:.2f}",
+            f"{moment.api_memory_mb:.0f}",
+        )
+        for moment in part.moments
+    ]
+
+
+def _part_lines(part: Part) -> list[str]:
+    lines = ["", f"Part `{part.name}`:", "", *_markdown_table(PART_HEADINGS, part_rows(part))]
+    return [*lines, "", *_markdown_table(MOMENT_HEADINGS, moment_rows(part))] if part.moments else lines
+
+
 def _yes_or_no(verdict: Verdict) -> str:
     return {True: "yes", False: "no", None: ""}[verdict.meets_target]
 
@@ -119,6 +155,7 @@ def markdown(result: Result, failed: Sequence[str]) -> str:
         *_markdown_table(processor_headings(result), processor_rows(result)),
         "",
         *_markdown_table(VERDICT_HEADINGS, verdict_rows(result)),
+        *(line for part in result.parts for line in _part_lines(part)),
         "",
         said,
     ]

@@ -54,7 +54,7 @@ class Measurement:
             arm=arm,
             round=round_,
             rate=round(answers / load.seconds, 1),
-            latency_ms=_percentiles_ms(load.latencies),
+            latency_ms=percentiles_ms(load.latencies),
             requests=load.requests,
             wrong=load.wrong,
             wrong_shown=load.wrong_shown,
@@ -62,7 +62,7 @@ class Measurement:
             cores=cores,
             outcomes=outcomes,
             api_memory_mb=api_memory_mb,
-            lateness_ms=_percentiles_ms(load.lateness) if load.lateness else {},
+            lateness_ms=percentiles_ms(load.lateness) if load.lateness else {},
         )
 
 
@@ -77,6 +77,39 @@ class Lag:
         """The worse of the two, under one arm or all; NaN if neither saw anything."""
         looks = [ascending_seconds(sights, arm) for sights in (self.outbox_ages, self.probe_lags)]
         return max((quantile(look, 0.99) for look in looks if look), default=math.nan)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Something that a part measured."""
+
+    what: str
+    value: float
+    unit: str
+
+
+@dataclass(frozen=True)
+class Moment:
+    """How a long load stood, some seconds after it began."""
+
+    at_seconds: float
+    rate: float
+    p50_ms: float
+    p99_ms: float
+    lag_p99_seconds: float | None
+    """None where it was not seen."""
+    api_memory_mb: float
+
+
+@dataclass(frozen=True)
+class Part:
+    """What ran by itself after the rounds."""
+
+    name: str
+    figures: Sequence[Figure]
+    moments: Sequence[Moment] = ()
+    problems: Sequence[str] = ()
+    """Why the run does not pass."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +129,10 @@ class Result:
     lag: Lag
     drained: bool
     drift: int
-    """Families that differ between the stores after the run."""
+    """Families that differ between the stores after the rounds."""
+    original_faults: Mapping[str, int] = field(default_factory=dict)
+    """What concurrency broke in the databases of the original design, by arm."""
+    parts: Sequence[Part] = ()
 
     @property
     def arms(self) -> list[str]:
@@ -136,6 +172,6 @@ def ascending_seconds(sights: Sequence[Sight], arm: str | None = None) -> list[f
     return sorted(sight.seconds for sight in sights if arm in {None, sight.arm})
 
 
-def _percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:
+def percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:
     ascending = sorted(seconds)
     return {name: round(quantile(ascending, share) * 1000, 3) for name, share in PERCENTILES.items()}

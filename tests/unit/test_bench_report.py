@@ -12,9 +12,9 @@ from nexus_graph.bench import report
 from nexus_graph.bench.lag import Sight
 from nexus_graph.bench.load import Load
 from nexus_graph.bench.machine import Machine
-from nexus_graph.bench.plan import BenchError, Plan
+from nexus_graph.bench.plan import ARMS, FULL, PARTS, SHORT, BenchError, Plan
 from nexus_graph.bench.record import expected_shares
-from nexus_graph.bench.result import Lag, Measurement, Result, quantile
+from nexus_graph.bench.result import Figure, Lag, Measurement, Moment, Part, Result, quantile
 from nexus_graph.bench.verdict import AtLeast, Under, Verdict, failures, verdicts
 
 MIX = {"MATCHED": 0.5, "LINKED": 0.25, "CREATED": 0.15, "MERGED": 0.1}
@@ -211,3 +211,37 @@ def test_the_most_memory_counts() -> None:
 def test_an_arm_that_was_left_out_is_named_with_the_reason() -> None:
     result = replace(_result(_measured("rest", 0, 1)), skipped={"express": "there is no node"})
     assert "- Left out: `express`, for there is no node." in report.markdown(result, [])
+
+
+def test_what_unsafe_arms_got_wrong_is_told_and_fails_nothing() -> None:
+    plain = _measured("express_plain", 0, 1, wrong=2, wrong_shown=("this one",))
+    result = replace(_result(plain), original_faults={"express_plain": 7})
+    assert failures(result, mix=MIX) == []
+    assert "| what concurrency broke in express_plain | 7 contacts and identifiers, 2 wrong answers |" in (
+        report.markdown(result, [])
+    )
+
+
+def test_parts_are_told_and_their_problems_fail_the_run() -> None:
+    part = Part(
+        "sustain",
+        [Figure("rate", 1234.5, "req/s")],
+        moments=[Moment(10.0, 1_200.0, 1.0, 2.0, None, 99.0)],
+        problems=["sustain: 3 families differ"],
+    )
+    result = replace(_result(_measured("rest", 0, 1)), parts=[part])
+    assert failures(result, mix=MIX) == ["sustain: 3 families differ"]
+    text = report.markdown(result, [])
+    assert "| rate | 1,234.5 req/s |" in text
+    assert "| 10 | 1,200 | 1.00 | 2.00 |  | 99 |" in text
+    assert json.loads(json.dumps(report.raw(result, [])))["parts"][0]["figures"][0]["value"] == 1234.5
+
+
+def test_an_unknown_part_is_refused() -> None:
+    with pytest.raises(BenchError, match="unknown parts: dnese"):
+        Plan(parts=("dnese",))
+
+
+def test_the_full_run_is_every_arm_and_part() -> None:
+    assert (FULL.arms, FULL.parts) == (ARMS, PARTS)
+    assert set(SHORT.arms) < set(ARMS)

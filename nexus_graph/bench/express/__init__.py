@@ -19,7 +19,8 @@ import asyncpg
 from nexus_graph.bench.workload import Pairing
 
 FOLDER: Final = Path(__file__).parent
-DATABASE: Final = "express"
+ISOLATIONS: Final = {"express": "SERIALIZABLE", "express_plain": "READ COMMITTED"}
+"""By arm, which is also the name of its database: both of one server, as it runs with either."""
 POOL_CONNECTIONS: Final = 20
 INSTALL_TIMEOUT_SECONDS: Final = 120
 LOAD_BATCH: Final = 5_000
@@ -53,19 +54,24 @@ def installed() -> Sequence[str]:
     return [node, str(FOLDER / "server.js")]
 
 
-def environment(database_url: str) -> Mapping[str, str]:
+def environment(arm: str, database_url: str) -> Mapping[str, str]:
     """What it reads, beside PORT."""
-    return {"NODE_ENV": "production", "DATABASE_URL": database_url, "POOL_CONNECTIONS": str(POOL_CONNECTIONS)}
+    return {
+        "NODE_ENV": "production",
+        "DATABASE_URL": database_url,
+        "POOL_CONNECTIONS": str(POOL_CONNECTIONS),
+        "ISOLATION": ISOLATIONS[arm],
+    }
 
 
-async def prepare_database(record_url: str, people: Iterator[Pairing]) -> str:
-    """Make its database on the record's server, with the people in it; the URL."""
+async def prepare_database(arm: str, record_url: str, people: Iterator[Pairing]) -> str:
+    """Make a database of its own on the record's server, with the people in it; the URL."""
     maker = await asyncpg.connect(record_url)
     try:
-        await maker.execute(_statement("database"))
+        await maker.execute(_statement(f"database_{arm}"))
     finally:
         await maker.close()
-    url = urlunsplit(urlsplit(record_url)._replace(path=f"/{DATABASE}"))
+    url = urlunsplit(urlsplit(record_url)._replace(path=f"/{arm}"))
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(_statement("schema"))
@@ -76,6 +82,15 @@ async def prepare_database(record_url: str, people: Iterator[Pairing]) -> str:
     finally:
         await connection.close()
     return url
+
+
+async def faults(database_url: str) -> int:
+    """How much in its database concurrency broke (statements/faults.sql)."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        return int(await connection.fetchval(_statement("faults")))
+    finally:
+        await connection.close()
 
 
 async def installed_in_thread() -> Sequence[str]:
