@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UP_OPTIONS ?=
 BENCH_OPTIONS ?=
+UPGRADE ?=
 LOCK = $(BIN)/python -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --quiet
 
@@ -55,8 +56,8 @@ schema: setup  ## write schema/schema.graphql from the code
 graphiql: setup  ## bundle GraphiQL from deploy/graphiql into the package (needs the npm registry)
 	cd deploy/graphiql && export PATH="$(CURDIR)/$(BIN):$$PATH" && npm ci --loglevel=error && npm run --silent build
 
-lock: setup  ## resolve the lock files again from pyproject.toml
-	$(LOCK) pyproject.toml --extra embedded --group dev --upgrade --output-file requirements.lock
+lock: setup  ## bring the lock files in step with pyproject.toml; UPGRADE=--upgrade takes the newest of everything
+	$(LOCK) pyproject.toml --extra embedded --group dev $(UPGRADE) --output-file requirements.lock
 	$(LOCK) pyproject.toml --constraint requirements.lock --no-annotate --output-file deploy/requirements.runtime.lock
 	echo 'hatchling==1.33.0' | $(LOCK) - --constraint requirements.lock --no-annotate \
 		--output-file deploy/requirements.build.lock
