@@ -157,7 +157,14 @@ class Result:
     @property
     def api_memory_mb(self) -> float | None:
         """The most that the API's process held under any load; None if nothing ran."""
-        return max((measurement.api_memory_mb for measurement in self.measurements), default=None)
+        seen = [measurement.api_memory_mb for measurement in self.measurements]
+        seen += [moment.api_memory_mb for part in self.parts for moment in part.moments]
+        return max(seen, default=None)
+
+    def lateness_ms(self, arm: str, percentile: str) -> float | None:
+        """How much later than due an open load's requests were sent, as `latency_ms`; None if it did not run."""
+        late = [measurement.lateness_ms[percentile] for measurement in self.of_arm(arm) if measurement.lateness_ms]
+        return statistics.median(late) if late else None
 
 
 def quantile(ascending: Sequence[float], share: float) -> float:

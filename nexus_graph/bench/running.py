@@ -232,7 +232,7 @@ async def _beside(plan: Plan, stack: Stack, closing: AsyncExitStack, say: Say) -
     if "family_alone" in plan.arms:
         servers["family_alone"] = await closing.enter_async_context(another_api(stack, "family_alone", ALONE))
     databases: dict[str, str] = {}
-    for arm in express.ISOLATIONS.keys() & set(plan.arms):
+    for arm in (arm for arm in plan.arms if arm in express.ISOLATIONS):
         try:
             argv = await express.installed_in_thread()
         except express.CannotRun as error:
@@ -282,7 +282,7 @@ def _workers(plan: Plan, urls: StackUrls, site: Site, closing: AsyncExitStack) -
         uri=urls.neo4j_uri,
         user=urls.neo4j_user,
         password=urls.neo4j_password,
-        contacts=array("q", (family[0] for family in site.families)),
+        contacts=array("q", (contact for family in site.families for contact in family)),
         family_contacts=FAMILY_CONTACTS,
         tasks=plan.clients,
         seed=plan.seed,

@@ -28,7 +28,7 @@ class Graph:
     user: str
     password: str
     contacts: "array[int]"
-    """Any contact of each family."""
+    """Whose families are asked for."""
     family_contacts: int
     tasks: int
     seed: int

@@ -146,7 +146,9 @@ def _open_latencies(result: Result) -> list[Verdict]:
         reached = result.latency_ms("open", percentile)
         told = NOT_MEASURED if reached is None else f"{reached:.2f} ms"
         found.append(Verdict(f"open, {rate:,.0f} req/s: {name}", reached, told, target=Under(target_ms, "ms")))
-    return found
+    late = result.lateness_ms("open", "p99_ms")
+    told = NOT_MEASURED if late is None else f"{late:.2f} ms"
+    return [*found, Verdict("open: of which the generator sent late, p99", late, told)]
 
 
 def _graph(result: Result) -> list[Verdict]:

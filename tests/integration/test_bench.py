@@ -105,7 +105,7 @@ async def test_the_graph_is_asked_straight(
         uri=settings.neo4j_uri,
         user=settings.neo4j_user,
         password=settings.neo4j_password.get_secret_value(),
-        contacts=array("q", (family[0] for family in families)),
+        contacts=array("q", (contact for family in families for contact in family)),
         family_contacts=10,
         tasks=_CLIENTS,
         seed=1,

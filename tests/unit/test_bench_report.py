@@ -203,9 +203,19 @@ def test_bounds_from_above_exclude_themselves() -> None:
     assert not Verdict("ratio", 1.0, "1", floor=AtLeast(1)).misses_floor
 
 
-def test_the_most_memory_counts() -> None:
+def test_the_most_memory_counts_of_rounds_and_long_loads() -> None:
     result = _result(_measured("rest", 0, 1, api_memory_mb=90.0), _measured("rest", 1, 1, api_memory_mb=250.0))
     assert result.api_memory_mb == 250.0
+    sustained = Part("sustain", [], moments=[Moment(10.0, 1.0, 1.0, 1.0, None, 260.0)])
+    assert replace(result, parts=[sustained]).api_memory_mb == 260.0
+
+
+def test_how_late_an_open_load_was_is_told() -> None:
+    load = Load(1.0, array("d", [0.01]), 1, 0, (), cpu_seconds=None, lateness=array("d", [0.002]))
+    measurement = Measurement.of("open", 0, load, cores={}, outcomes={})
+    assert "| open: of which the generator sent late, p99 | 2.00 ms |  |  |  |" in report.markdown(
+        _result(measurement), []
+    )
 
 
 def test_an_arm_that_was_left_out_is_named_with_the_reason() -> None:
