@@ -46,6 +46,7 @@ class Plan:
     """Requests a second that the arm `open` offers."""
     seed: int = 20_260_901
     arms: Sequence[str] = field(default=SHORT_ARMS)
+    """Empty: no rounds, only the parts."""
     parts: Sequence[str] = ()
     sustain_seconds: float = 300.0
     data_dir: Path | None = None
@@ -61,7 +62,7 @@ class Plan:
 
     def arms_of_round(self, number: int) -> Sequence[str]:
         """Every arm once; each round begins one arm further on."""
-        first = number % len(self.arms)
+        first = number % max(1, len(self.arms))
         return (*self.arms[first:], *self.arms[:first])
 
 

@@ -87,7 +87,7 @@ def processor_rows(result: Result) -> list[tuple[str, ...]]:
     """How many processors each process used under each arm; the machine's others beside them."""
     return [
         (name, *(f"{statistics.median(m.cores[name] for m in result.of_arm(arm)):.2f}" for arm in result.arms))
-        for name in result.measurements[0].cores
+        for name in (result.measurements[0].cores if result.measurements else ())
     ]
 
 

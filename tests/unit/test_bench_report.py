@@ -247,6 +247,14 @@ def test_parts_are_told_and_their_problems_fail_the_run() -> None:
     assert json.loads(json.dumps(report.raw(result, [])))["parts"][0]["figures"][0]["value"] == 1234.5
 
 
+def test_parts_may_run_without_rounds() -> None:
+    assert Plan(arms=(), parts=("start",)).arms_of_round(3) == ()
+    result = replace(_result(), parts=[Part("start", [Figure("nexus-graph --help", 0.1, "s")])])
+    assert failures(result, mix=MIX) == []
+    assert "| nexus-graph --help | 0.1 s |" in report.markdown(result, [])
+    assert report.tables(result)
+
+
 def test_an_unknown_part_is_refused() -> None:
     with pytest.raises(BenchError, match="unknown parts: dnese"):
         Plan(parts=("dnese",))
