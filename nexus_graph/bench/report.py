@@ -100,7 +100,7 @@ def verdict_rows(result: Result) -> list[tuple[str, ...]]:
 
 
 PART_HEADINGS: Final = ("what", "measured")
-MOMENT_HEADINGS: Final = ("after s", "req/s", "p50 ms", "p99 ms", "graph lag p99 s", "API MB")
+MOMENT_HEADINGS: Final = ("after s", "req/s", "p50 ms", "p99 ms", "graph lag p99 s", "API MB", "others' processors")
 
 
 def part_rows(part: Part) -> list[tuple[str, ...]]:
@@ -118,6 +118,7 @@ def moment_rows(part: Part) -> list[tuple[str, ...]]:
             f"{moment.p99_ms:.2f}",
             "" if moment.lag_p99_seconds is None else f"{moment.lag_p99_seconds:.2f}",
             f"{moment.api_memory_mb:.0f}",
+            f"{moment.others_processors:.2f}",
         )
         for moment in part.moments
     ]

@@ -99,6 +99,8 @@ class Moment:
     lag_p99_seconds: float | None
     """None where it was not seen."""
     api_memory_mb: float
+    others_processors: float
+    """How many processors were in use by what is not ours: it explains most ups and downs."""
 
 
 @dataclass(frozen=True)

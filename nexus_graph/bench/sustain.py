@@ -39,6 +39,7 @@ async def measured(bench: Running) -> Part:
 async def _slice(bench: Running, number: int, seconds: float) -> _Slice:
     watch = bench.watch
     ages, probes = len(watch.outbox_ages), len(watch.probe_lags)
+    bench.processors.in_use()
     async with MemoryWatch(bench.stack.process("api").pid) as memory:
         load = await bench.load("rest", number, seconds=seconds, warmup_seconds=0.0)
     looks = [watch.outbox_ages[ages:], watch.probe_lags[probes:]]
@@ -50,6 +51,7 @@ async def _slice(bench: Running, number: int, seconds: float) -> _Slice:
         p99_ms=latency_ms["p99_ms"],
         lag_p99_seconds=_worst_p99(looks),
         api_memory_mb=memory.highest_mb,
+        others_processors=bench.processors.in_use()["others"],
     )
     return _Slice(moment, [sight for look in looks for sight in look], load.wrong, list(load.wrong_shown))
 
@@ -59,10 +61,10 @@ def _figures(slices: list[_Slice], drift: int) -> list[Figure]:
     seconds = ascending_seconds([sight for each in slices for sight in each.sights])
     return [
         Figure("how long", moments[-1].at_seconds, "s"),
-        Figure("rate, median of slices", statistics.median(moment.rate for moment in moments), "req/s"),
+        Figure("rate, median of slices", round(statistics.median(moment.rate for moment in moments), 1), "req/s"),
         Figure("rate, first slice", moments[0].rate, "req/s"),
         Figure("rate, last slice", moments[-1].rate, "req/s"),
-        Figure("p99 latency, median of slices", statistics.median(moment.p99_ms for moment in moments), "ms"),
+        Figure("p99 latency, median of slices", round(statistics.median(moment.p99_ms for moment in moments), 2), "ms"),
         Figure("relay lag p99", round(quantile(seconds, 0.99), 3), "s"),
         Figure("API memory after the first slice", moments[0].api_memory_mb, "MB"),
         Figure("API memory at most", max(moment.api_memory_mb for moment in moments), "MB"),

@@ -206,7 +206,7 @@ def test_bounds_from_above_exclude_themselves() -> None:
 def test_the_most_memory_counts_of_rounds_and_long_loads() -> None:
     result = _result(_measured("rest", 0, 1, api_memory_mb=90.0), _measured("rest", 1, 1, api_memory_mb=250.0))
     assert result.api_memory_mb == 250.0
-    sustained = Part("sustain", [], moments=[Moment(10.0, 1.0, 1.0, 1.0, None, 260.0)])
+    sustained = Part("sustain", [], moments=[Moment(10.0, 1.0, 1.0, 1.0, None, 260.0, 0.0)])
     assert replace(result, parts=[sustained]).api_memory_mb == 260.0
 
 
@@ -236,14 +236,14 @@ def test_parts_are_told_and_their_problems_fail_the_run() -> None:
     part = Part(
         "sustain",
         [Figure("rate", 1234.5, "req/s")],
-        moments=[Moment(10.0, 1_200.0, 1.0, 2.0, None, 99.0)],
+        moments=[Moment(10.0, 1_200.0, 1.0, 2.0, None, 99.0, 0.25)],
         problems=["sustain: 3 families differ"],
     )
     result = replace(_result(_measured("rest", 0, 1)), parts=[part])
     assert failures(result, mix=MIX) == ["sustain: 3 families differ"]
     text = report.markdown(result, [])
     assert "| rate | 1,234.5 req/s |" in text
-    assert "| 10 | 1,200 | 1.00 | 2.00 |  | 99 |" in text
+    assert "| 10 | 1,200 | 1.00 | 2.00 |  | 99 | 0.25 |" in text
     assert json.loads(json.dumps(report.raw(result, [])))["parts"][0]["figures"][0]["value"] == 1234.5
 
 
