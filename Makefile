@@ -4,14 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UP_OPTIONS ?=
+BENCH_OPTIONS ?=
+UPGRADE ?=
 LOCK = $(BIN)/python -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test check format bench schema graphiql lock demo clean
+.PHONY: help setup up test check format bench bench-full schema graphiql lock demo clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## build .venv from the lock file
 
@@ -42,8 +44,11 @@ format: setup  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup  ## measure, beside the limits of the machine, and append to docs/benchmarks.md
-	$(BIN)/python -m nexus_graph.bench
+bench: setup  ## measure, beside the limits of the machine, and append to docs/benchmarks.md (5 minutes)
+	$(BIN)/python -m nexus_graph.bench $(BENCH_OPTIONS)
+
+bench-full: setup  ## every arm for longer, dense families, five minutes without a pause, starts (16 minutes)
+	$(BIN)/python -m nexus_graph.bench --full $(BENCH_OPTIONS)
 
 schema: setup  ## write schema/schema.graphql from the code
 	$(BIN)/nexus-graph schema export
@@ -51,8 +56,8 @@ schema: setup  ## write schema/schema.graphql from the code
 graphiql: setup  ## bundle GraphiQL from deploy/graphiql into the package (needs the npm registry)
 	cd deploy/graphiql && export PATH="$(CURDIR)/$(BIN):$$PATH" && npm ci --loglevel=error && npm run --silent build
 
-lock: setup  ## resolve the lock files again from pyproject.toml
-	$(LOCK) pyproject.toml --extra embedded --group dev --upgrade --output-file requirements.lock
+lock: setup  ## bring the lock files in step with pyproject.toml; UPGRADE=--upgrade takes the newest of everything
+	$(LOCK) pyproject.toml --extra embedded --group dev $(UPGRADE) --output-file requirements.lock
 	$(LOCK) pyproject.toml --constraint requirements.lock --no-annotate --output-file deploy/requirements.runtime.lock
 	echo 'hatchling==1.33.0' | $(LOCK) - --constraint requirements.lock --no-annotate \
 		--output-file deploy/requirements.build.lock

@@ -9,18 +9,21 @@ import shlex
 import signal
 import sys
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from nexus_graph.bench import report
 from nexus_graph.bench.pgbench import PgbenchError
+from nexus_graph.bench.plan import FULL, SHORT, BenchError, Plan
 from nexus_graph.bench.record import expected_shares
-from nexus_graph.bench.report import Result
-from nexus_graph.bench.run import ARMS, BenchError, Plan, run
+from nexus_graph.bench.result import Result
+from nexus_graph.bench.run import run
+from nexus_graph.bench.verdict import failures
 from nexus_graph.devstack.process import StackError
 
 FAILED = 1
@@ -30,13 +33,17 @@ WIDTH = 120  # where there is no terminal to ask
 
 def bench(
     *,
-    rounds: Annotated[int, typer.Option(min=1, max=100, help="Rounds; each runs every arm once.")] = Plan.rounds,
-    seconds: Annotated[float, typer.Option(min=0.1, help="How long an arm is measured.")] = Plan.seconds,
-    warmup: Annotated[float, typer.Option(min=0.0, help="And how long before that.")] = Plan.warmup_seconds,
-    clients: Annotated[int, typer.Option(min=1, max=256, help="Closed-loop clients.")] = Plan.clients,
-    people: Annotated[int, typer.Option(min=100, max=50_000, help="People loaded before.")] = Plan.people,
-    arms: Annotated[str, typer.Option(help="Which arms, separated by commas.")] = ",".join(ARMS),
-    seed: Annotated[int, typer.Option(help="Of the load.")] = Plan.seed,
+    full: Annotated[bool, typer.Option("--full", help="Every arm and part, for longer; else about 5 minutes.")] = False,
+    rounds: Annotated[int | None, typer.Option(min=1, max=100, help="Rounds; each runs every arm once.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="How long an arm is measured.")] = None,
+    warmup: Annotated[float | None, typer.Option(min=0.0, help="And how long before that.")] = None,
+    clients: Annotated[int | None, typer.Option(min=1, max=256, help="Closed-loop clients.")] = None,
+    people: Annotated[int | None, typer.Option(min=100, max=200_000, help="People loaded before.")] = None,
+    open_rate: Annotated[float | None, typer.Option(min=1, max=50_000, help="Requests a second of `open`.")] = None,
+    arms: Annotated[str | None, typer.Option(help="Which arms, separated by commas; see docs/benchmarks.md.")] = None,
+    parts: Annotated[str | None, typer.Option(help="What runs after the rounds: dense, sustain, start.")] = None,
+    sustain_seconds: Annotated[float | None, typer.Option(min=1, help="How long `sustain` lasts.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the load.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="A new folder to keep; else a temporary one.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
     docs: Annotated[Path, typer.Option(help="Where results are collected.")] = Path("docs/benchmarks.md"),
@@ -44,28 +51,37 @@ def bench(
 ) -> None:
     """Measure nexus_graph beside the limits of this machine."""
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)
+    told: dict[str, Any] = {
+        "rounds": rounds,
+        "seconds": seconds,
+        "warmup_seconds": warmup,
+        "clients": clients,
+        "people": people,
+        "open_rate": open_rate,
+        "arms": _names(arms),
+        "parts": _names(parts),
+        "sustain_seconds": sustain_seconds,
+        "seed": seed,
+        "data_dir": data_dir,
+    }
     try:
-        plan = Plan(
-            rounds=rounds,
-            seconds=seconds,
-            warmup_seconds=warmup,
-            clients=clients,
-            people=people,
-            seed=seed,
-            arms=arms.split(","),
-            data_dir=data_dir,
-        )
+        plan = replace(FULL if full else SHORT, **{name: value for name, value in told.items() if value is not None})
     except BenchError as error:
         console.print(str(error), style="red", markup=False)
         raise typer.Exit(WRONG_OPTIONS) from None
     result = _run(plan, console)
-    failed = report.failures(result, mix=expected_shares())
+    failed = failures(result, mix=expected_shares())
     if json_file is not None:
         json_file.write_text(json.dumps(report.raw(result, failed), indent=1) + "\n", encoding="utf-8")
     if append:
         _append(docs, report.markdown(result, failed))
     _tell(result, failed, console)
     raise typer.Exit(FAILED if failed else 0)
+
+
+def _names(given: str | None) -> tuple[str, ...] | None:
+    """What a list with commas names; None if it was not given."""
+    return None if given is None else tuple(name.strip() for name in given.split(",") if name.strip())
 
 
 def _run(plan: Plan, console: Console) -> Result:

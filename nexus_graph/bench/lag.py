@@ -93,12 +93,12 @@ class LagWatch:
         ((family_id, version),) = await self._pool.fetch(statement("probe_write.sql"), email, phone, PROBE_REQUEST)
         committed = perf_counter()
         while (lag_seconds := perf_counter() - committed) < PROBE_LAG_MAX_SECONDS:
-            if await self._graph_version(family_id) >= version:
+            if await self.graph_version(family_id) >= version:
                 return perf_counter() - committed
             await asyncio.sleep(PROBE_STEP_SECONDS)
         return lag_seconds
 
-    async def _graph_version(self, family_id: int) -> int:
+    async def graph_version(self, family_id: int) -> int:
         """0 if the graph does not have the family."""
         found = await self._driver.execute_query(
             Query(statement("graph_version.cypher")),

@@ -1,5 +1,6 @@
 """The machine of a run: what it is, and who used its processors."""
 
+import asyncio
 import os
 import platform
 import resource
@@ -17,6 +18,7 @@ import psutil
 SYNCS: Final = 50
 SYNC_BYTES: Final = 8192
 GIT_TIMEOUT_SECONDS: Final = 10
+MEMORY_LOOK_SECONDS: Final = 0.25
 _EVERYTHING: Final = "everything"
 
 
@@ -77,6 +79,39 @@ class Processors:
             "harness": process_time(),
             _EVERYTHING: machine.user + machine.system + getattr(machine, "nice", 0.0),
         }
+
+
+class MemoryWatch:
+    """While it is open: how much memory a process and those it started hold (RSS), looked at four times a second."""
+
+    def __init__(self, pid: int) -> None:
+        self._root = psutil.Process(pid)
+        self._task: asyncio.Task[None] | None = None
+        self.highest_mb = 0.0
+        """In megabytes of 10^6 bytes."""
+
+    async def __aenter__(self) -> Self:
+        self._look()
+        self._task = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._look()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(MEMORY_LOOK_SECONDS)
+            self._look()
+
+    def _look(self) -> None:
+        held_bytes = 0
+        with suppress(psutil.NoSuchProcess):  # whoever waits for its answers will say so
+            for process in (self._root, *self._root.children(recursive=True)):
+                held_bytes += process.memory_info().rss
+        self.highest_mb = max(self.highest_mb, round(held_bytes / 1e6, 1))
 
 
 def commit() -> str:

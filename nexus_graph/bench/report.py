@@ -1,177 +1,15 @@
-"""The arithmetic and the words of a result: rates, medians, ratios, floors."""
+"""A result in words: tables for a terminal, a section for docs/benchmarks.md, JSON for programs."""
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Final
 
 from rich.table import Table
 
-from nexus_graph.bench.lag import Sight
-from nexus_graph.bench.load import Load
-from nexus_graph.bench.machine import Machine
-
-PERCENTILES: Final = {"p50_ms": 0.50, "p90_ms": 0.90, "p99_ms": 0.99, "p999_ms": 0.999}
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """One arm's rate over another's; `floor` is what it must reach, None where it is only told."""
-
-    numerator: str
-    denominator: str
-    floor: float | None = None
-
-    @property
-    def name(self) -> str:
-        return f"{self.numerator} / {self.denominator}"
-
-
-RATIOS: Final = (
-    Ratio("rest", "pgbench", floor=0.7),
-    Ratio("graphql", "rest", floor=0.4),
-    Ratio("rest", "echo"),
-    Ratio("family", "rest"),
-)
-LAG_P99_MAX_SECONDS: Final = 1.0
-SHARE_TOLERANCE: Final = 0.04
-"""How far the kinds of requests, as the database saw them, may be from the mix."""
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One arm in one round."""
-
-    arm: str
-    round: int
-    rate: float
-    """Answers a second."""
-    latency_ms: Mapping[str, float]
-    requests: int
-    wrong: int
-    wrong_shown: Sequence[str]
-    generator_cpu_us: float | None
-    """What a request costs the load generator."""
-    cores: Mapping[str, float] = field(default_factory=dict)
-    """Processors in use on average, by process."""
-    outcomes: Mapping[str, float] = field(default_factory=dict)
-    """Shares of the outcomes, by the record's events; empty for arms that only read."""
-
-    @classmethod
-    def of(
-        cls, arm: str, round_: int, load: Load, *, cores: Mapping[str, float], outcomes: Mapping[str, float]
-    ) -> "Measurement":
-        """What a load comes to."""
-        latencies = sorted(load.latencies)
-        latency_ms = {name: round(quantile(latencies, share) * 1000, 3) for name, share in PERCENTILES.items()}
-        answers = len(latencies)
-        cpu = None if load.cpu_seconds is None or not answers else round(load.cpu_seconds / answers * 1e6, 1)
-        return cls(
-            arm=arm,
-            round=round_,
-            rate=round(answers / load.seconds, 1),
-            latency_ms=latency_ms,
-            requests=load.requests,
-            wrong=load.wrong,
-            wrong_shown=load.wrong_shown,
-            generator_cpu_us=cpu,
-            cores=cores,
-            outcomes=outcomes,
-        )
-
-
-@dataclass(frozen=True)
-class Lag:
-    """How far the graph was behind while arms wrote, by two independent looks."""
-
-    outbox_ages: Sequence[Sight]
-    probe_lags: Sequence[Sight]
-
-    def p99_seconds(self, arm: str | None = None) -> float:
-        """The worse of the two, under one arm or all; NaN if neither saw anything."""
-        looks = [_seconds(sights, arm) for sights in (self.outbox_ages, self.probe_lags)]
-        return max((quantile(look, 0.99) for look in looks if look), default=math.nan)
-
-
-@dataclass(frozen=True)
-class Result:
-    """A whole run."""
-
-    at: str
-    command: str
-    commit: str
-    machine: Machine
-    servers: Mapping[str, str]
-    """Versions, and the settings that make commits durable."""
-    plan: Mapping[str, object]
-    measurements: Sequence[Measurement]
-    lag: Lag
-    drained: bool
-    drift: int
-    """Families that differ between the stores after the run."""
-
-    @property
-    def arms(self) -> list[str]:
-        """In the order of the first round."""
-        return list(dict.fromkeys(measurement.arm for measurement in self.measurements))
-
-    def of_arm(self, arm: str) -> list[Measurement]:
-        """Its measurements, by round."""
-        return sorted((m for m in self.measurements if m.arm == arm), key=lambda m: m.round)
-
-    def ratio(self, ratio: Ratio) -> float | None:
-        """The median of the rounds' ratios; None if an arm did not run, or did nothing."""
-        pairs = zip(self.of_arm(ratio.numerator), self.of_arm(ratio.denominator), strict=False)
-        ratios = [above.rate / below.rate for above, below in pairs if below.rate]
-        return statistics.median(ratios) if ratios else None
-
-
-def quantile(ascending: Sequence[float], share: float) -> float:
-    """The smallest value that at least this share of all do not exceed (nearest rank); NaN if there is none."""
-    if not ascending:
-        return math.nan
-    return ascending[max(0, math.ceil(share * len(ascending)) - 1)]
-
-
-def _seconds(sights: Sequence[Sight], arm: str | None = None) -> list[float]:
-    """Ascending."""
-    return sorted(sight.seconds for sight in sights if arm in {None, sight.arm})
-
-
-def failures(result: Result, *, mix: Mapping[str, float]) -> list[str]:
-    """Why this run does not pass; empty if it does. `mix`: the share each outcome should have."""
-    return [*_missed_floors(result), *_wrong_work(result, mix)]
-
-
-def _missed_floors(result: Result) -> list[str]:
-    missed = []
-    for ratio in RATIOS:
-        reached = result.ratio(ratio)
-        if ratio.floor is not None and reached is not None and reached < ratio.floor:
-            missed.append(f"{ratio.name} is {reached:.2f}, below its floor of {ratio.floor:g}")
-    if result.lag.p99_seconds() >= LAG_P99_MAX_SECONDS:
-        missed.append(f"relay lag p99 is {result.lag.p99_seconds():.2f} s, not under {LAG_P99_MAX_SECONDS:g} s")
-    if not result.drained:
-        missed.append("the relay did not work off the outbox after the run")
-    if result.drift:
-        missed.append(f"drift: {result.drift} families differ between the record and the graph")
-    return missed
-
-
-def _wrong_work(result: Result, mix: Mapping[str, float]) -> list[str]:
-    wrong = []
-    for arm in result.arms:
-        measurements = result.of_arm(arm)
-        count = sum(measurement.wrong for measurement in measurements)
-        if count:
-            shown = next(text for measurement in measurements for text in measurement.wrong_shown)
-            wrong.append(f"{arm}: {count} wrong answers, such as {shown}")
-        for outcome, share in mix.items():
-            shares = [measurement.outcomes[outcome] for measurement in measurements if measurement.outcomes]
-            if shares and abs(statistics.median(shares) - share) > SHARE_TOLERANCE:
-                wrong.append(f"{arm}: {statistics.median(shares):.0%} of its requests were {outcome}, not {share:.0%}")
-    return wrong
+from nexus_graph.bench.result import Part, Result
+from nexus_graph.bench.verdict import RATIOS, Verdict, verdicts
 
 
 def tables(result: Result) -> list[Table]:
@@ -179,7 +17,14 @@ def tables(result: Result) -> list[Table]:
     rates = _table(RATE_HEADINGS, rate_rows(result))
     rates.title = f"medians of {_rounds(result)} interleaved rounds"
     processors = _table(processor_headings(result), processor_rows(result))
-    return [rates, processors, _table(VERDICT_HEADINGS, verdict_rows(result))]
+    parts = [_part_table(part) for part in result.parts]
+    return [rates, processors, _table(VERDICT_HEADINGS, verdict_rows(result)), *parts]
+
+
+def _part_table(part: Part) -> Table:
+    table = _table(PART_HEADINGS, part_rows(part))
+    table.title = f"part: {part.name}"
+    return table
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -192,8 +37,19 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     return table
 
 
-VERDICT_HEADINGS: Final = ("what", "reached", "floor")
-RATE_HEADINGS: Final = ("arm", "req/s", "lowest", "highest", "p50 ms", "p99 ms", "generator µs/req", "graph lag p99 s")
+VERDICT_HEADINGS: Final = ("what", "reached", "floor", "target", "target reached")
+RATE_HEADINGS: Final = (
+    "arm",
+    "req/s",
+    "lowest",
+    "highest",
+    "p50 ms",
+    "p99 ms",
+    "p99.9 ms",
+    "API MB",
+    "generator µs/req",
+    "graph lag p99 s",
+)
 
 
 def rate_rows(result: Result) -> list[tuple[str, ...]]:
@@ -210,6 +66,8 @@ def rate_rows(result: Result) -> list[tuple[str, ...]]:
             f"{max(rates):,.0f}",
             f"{statistics.median(m.latency_ms['p50_ms'] for m in measurements):.2f}",
             f"{statistics.median(m.latency_ms['p99_ms'] for m in measurements):.2f}",
+            f"{statistics.median(m.latency_ms['p999_ms'] for m in measurements):.2f}",
+            f"{max(m.api_memory_mb for m in measurements):.0f}",
             f"{statistics.median(costs):.0f}" if costs else "",
             _or_nothing(result.lag.p99_seconds(arm)),
         ))  # fmt: skip
@@ -229,32 +87,57 @@ def processor_rows(result: Result) -> list[tuple[str, ...]]:
     """How many processors each process used under each arm; the machine's others beside them."""
     return [
         (name, *(f"{statistics.median(m.cores[name] for m in result.of_arm(arm)):.2f}" for arm in result.arms))
-        for name in result.measurements[0].cores
+        for name in (result.measurements[0].cores if result.measurements else ())
     ]
 
 
-def verdict_rows(result: Result) -> list[tuple[str, str, str]]:
-    """(what, reached, floor) for everything that is judged or told."""
-    rows = []
-    for ratio in RATIOS:
-        reached = result.ratio(ratio)
-        floor = "" if ratio.floor is None else f"at least {ratio.floor:g}"
-        rows.append((ratio.name, "not measured" if reached is None else f"{reached:.2f}", floor))
-    lag = result.lag
-    probes, ages = _seconds(lag.probe_lags), _seconds(lag.outbox_ages)
-    seen = f"p50 {quantile(probes, 0.5):.3f} s, p99 {quantile(probes, 0.99):.3f} s of {len(probes)}"
-    rows.append(("relay lag: probes, write to graph", seen, f"p99 under {LAG_P99_MAX_SECONDS:g} s"))
-    seen = f"p50 {quantile(ages, 0.5):.3f} s, p99 {quantile(ages, 0.99):.3f} s of {len(ages)}"
-    rows.append(("relay lag: oldest row of the outbox", seen, f"p99 under {LAG_P99_MAX_SECONDS:g} s"))
-    rows.append(("drift after the run", str(result.drift), "0"))
-    return rows
+def verdict_rows(result: Result) -> list[tuple[str, ...]]:
+    """What, reached, floor, target, and whether the target was reached."""
+    return [
+        (verdict.what, verdict.told, str(verdict.floor or ""), str(verdict.target or ""), _yes_or_no(verdict))
+        for verdict in verdicts(result)
+    ]
+
+
+PART_HEADINGS: Final = ("what", "measured")
+MOMENT_HEADINGS: Final = ("after s", "req/s", "p50 ms", "p99 ms", "graph lag p99 s", "API MB", "others' processors")
+
+
+def part_rows(part: Part) -> list[tuple[str, ...]]:
+    """What a part measured."""
+    return [(figure.what, f"{figure.value:,.10g} {figure.unit}") for figure in part.figures]
+
+
+def moment_rows(part: Part) -> list[tuple[str, ...]]:
+    """How a long load stood over time."""
+    return [
+        (
+            f"{moment.at_seconds:.0f}",
+            f"{moment.rate:,.0f}",
+            f"{moment.p50_ms:.2f}",
+            f"{moment.p99_ms:.2f}",
+            "" if moment.lag_p99_seconds is None else f"{moment.lag_p99_seconds:.2f}",
+            f"{moment.api_memory_mb:.0f}",
+            f"{moment.others_processors:.2f}",
+        )
+        for moment in part.moments
+    ]
+
+
+def _part_lines(part: Part) -> list[str]:
+    lines = ["", f"Part `{part.name}`:", "", *_markdown_table(PART_HEADINGS, part_rows(part))]
+    return [*lines, "", *_markdown_table(MOMENT_HEADINGS, moment_rows(part))] if part.moments else lines
+
+
+def _yes_or_no(verdict: Verdict) -> str:
+    return {True: "yes", False: "no", None: ""}[verdict.meets_target]
 
 
 def markdown(result: Result, failed: Sequence[str]) -> str:
     """A dated section for docs/benchmarks.md."""
     machine, servers = result.machine, result.servers
     settings = ", ".join(f"{name}={servers[name]}" for name in DURABILITY)
-    verdict = "All floors held." if not failed else "**Missed:** " + "; ".join(failed) + "."
+    said = "All floors held." if not failed else "**Missed:** " + "; ".join(failed) + "."
     lines = [
         f"## {result.at}, commit {result.commit}",
         "",
@@ -266,22 +149,34 @@ def markdown(result: Result, failed: Sequence[str]) -> str:
         f"- Commits: {settings}.",
         f"- {_rounds(result)} interleaved rounds of {result.plan['seconds']:g} s an arm.",
         f"- {result.plan['clients']} closed-loop clients; {result.plan['people']:,} people loaded before.",
+        *(f"- Left out: `{arm}`, for {reason}." for arm, reason in result.skipped.items()),
         "",
         *_markdown_table(RATE_HEADINGS, rate_rows(result)),
         "",
         *_markdown_table(processor_headings(result), processor_rows(result)),
         "",
         *_markdown_table(VERDICT_HEADINGS, verdict_rows(result)),
+        *(line for part in result.parts for line in _part_lines(part)),
         "",
-        verdict,
+        said,
     ]
     return "\n".join(lines) + "\n"
 
 
 def raw(result: Result, failed: Sequence[str]) -> dict[str, object]:
     """All figures, for programs."""
-    ratios = {ratio.name: result.ratio(ratio) for ratio in RATIOS}
-    return {**asdict(result), "ratios": ratios, "failures": list(failed)}
+    ratios = {ratio.name: result.ratio(ratio.numerator, ratio.denominator) for ratio in RATIOS}
+    judged = [
+        {
+            "what": verdict.what,
+            "reached": verdict.value,
+            "floor": None if verdict.floor is None else str(verdict.floor),
+            "target": None if verdict.target is None else str(verdict.target),
+            "target_reached": verdict.meets_target,
+        }
+        for verdict in verdicts(result)
+    ]
+    return {**asdict(result), "ratios": ratios, "verdicts": judged, "failures": list(failed)}
 
 
 DURABILITY: Final = ("fsync", "synchronous_commit", "full_page_writes")

@@ -10,7 +10,7 @@ JOINED_PEOPLE * (1 + EXTRA_MAX) contacts.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from itertools import accumulate
 from typing import Final, NamedTuple
@@ -21,6 +21,7 @@ PRELOADED: Final = 12_000_000_000
 FRESH: Final = 13_000_000_000
 FAMILIES: Final = 14_000_000_000
 PGBENCH: Final = 15_000_000_000
+DENSE: Final = 16_000_000_000
 PROBES: Final = 18_000_000_000
 
 EXTRA_MAX: Final = 8
@@ -171,19 +172,32 @@ def preloaded(people: int) -> Iterator[Pairing]:
     return (Pairing(PRELOADED + i, PRELOADED + i) for i in range(people))
 
 
-def grown_families(families: int, *, contacts: int, seed: int) -> Iterator[Pairing]:
+def grown_families(families: int, *, contacts: int, seed: int, first: int = FAMILIES) -> Iterator[Pairing]:
     """Families apart from the mix, `contacts` pairings each, in turn: each pairing after the first ties something new
-    to an identifier of its family that chance picks, as sightings of a person would.
+    to an identifier of its family that chance picks, as sightings of a person would. Their numbers begin at `first`.
     """
     chance = random.Random(seed)  # noqa: S311 - it guards nothing
     for family in range(families):
-        first = FAMILIES + family * contacts
-        emails, phones = [first], [first]
-        yield Pairing(first, first)
-        for fresh in range(first + 1, first + contacts):
+        start = first + family * contacts
+        emails, phones = [start], [start]
+        yield Pairing(start, start)
+        for fresh in range(start + 1, start + contacts):
             if chance.random() < 0.5:
                 yield Pairing(chance.choice(emails), fresh)
                 phones.append(fresh)
             else:
                 yield Pairing(fresh, chance.choice(phones))
                 emails.append(fresh)
+
+
+def new_pairings(known: Sequence[Pairing], *, count: int, seed: int) -> Iterator[Pairing]:
+    """Emails and phones of one family, tied anew by chance: evidence, which makes the family dense."""
+    chance = random.Random(seed)  # noqa: S311 - it guards nothing
+    emails = sorted({pairing.email for pairing in known})
+    phones = sorted({pairing.phone for pairing in known})
+    made = set(known)
+    for _ in range(count):
+        pairing = Pairing(chance.choice(emails), chance.choice(phones))
+        if pairing not in made:
+            made.add(pairing)
+            yield pairing

@@ -9,15 +9,18 @@ import pytest
 import uvloop
 
 from nexus_graph.bench.arms import Echo
-from nexus_graph.bench.load import Address, ClosedLoop, Load
+from nexus_graph.bench.load import Address, ClosedLoop, Load, OpenLoop
 from nexus_graph.bench.pgbench import PgbenchError, window
 from nexus_graph.bench.workload import Workload
 
 
 @asynccontextmanager
-async def _echoing(*, answers_max: int | None = None, status: bytes = b"200") -> AsyncIterator[Address]:
-    """Hangs up on everybody once it has given `answers_max` answers."""
+async def _echoing(
+    *, answers_max: int | None = None, status: bytes = b"200", stall_seconds: float = 0.0
+) -> AsyncIterator[Address]:
+    """Hangs up on everybody once it has given `answers_max` answers. Answers nobody for the first `stall_seconds`."""
     given = 0
+    wakes = asyncio.get_running_loop().time() + stall_seconds
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal given
@@ -26,6 +29,7 @@ async def _echoing(*, answers_max: int | None = None, status: bytes = b"200") ->
                 head += line
             body = await reader.readexactly(int(head.split(b"Content-Length: ")[1].split(b"\r\n")[0]))
             given += 1
+            await asyncio.sleep(max(0.0, wakes - asyncio.get_running_loop().time()))
             if answers_max is not None and given > answers_max:
                 break
             writer.write(b"HTTP/1.1 %b .\r\ncontent-length: %d\r\n\r\n%b" % (status, len(body), body))
@@ -71,6 +75,32 @@ async def test_a_lost_connection_is_no_measurement() -> None:
     async with _echoing(answers_max=20) as address:
         with pytest.raises(ConnectionError):
             await asyncio.wait_for(_loop().run(address, clients=4), timeout=5)
+
+
+def _open_loop(*, rate: float) -> OpenLoop[Any]:
+    arm = Echo(Workload(people=10, seed=1), host="unit")
+    return OpenLoop(arm, rate=rate, warmup_seconds=0.0, seconds=0.4)
+
+
+async def test_an_open_load_offers_its_rate() -> None:
+    async with _echoing() as address:
+        load = await _open_loop(rate=200).run(address, clients=8)
+    assert load.wrong == 0
+    assert len(load.latencies) == load.requests == len(load.lateness) == pytest.approx(80, abs=1)
+
+
+async def test_an_open_load_charges_a_stall_to_all_that_were_due_meanwhile() -> None:
+    async with _echoing(stall_seconds=0.2) as address:
+        load = await _open_loop(rate=200).run(address, clients=1)
+    # Due at 0, 5, 10 … ms, and none answered before 200 ms: the wait of the n-th counts from when it was due.
+    assert len(load.latencies) == pytest.approx(80, abs=1)
+    assert sum(latency > 0.1 for latency in load.latencies) >= 15
+
+
+async def test_an_open_load_that_loses_a_connection_is_no_measurement() -> None:
+    async with _echoing(answers_max=20) as address:
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(_open_loop(rate=200).run(address, clients=4), timeout=5)
 
 
 def test_pgbench_log_is_read_from_the_first_transactions_start() -> None:

@@ -12,9 +12,10 @@ from nexus_graph.bench import report
 from nexus_graph.bench.lag import Sight
 from nexus_graph.bench.load import Load
 from nexus_graph.bench.machine import Machine
+from nexus_graph.bench.plan import ARMS, FULL, PARTS, SHORT, BenchError, Plan
 from nexus_graph.bench.record import expected_shares
-from nexus_graph.bench.report import Lag, Measurement, Ratio, Result, failures, quantile
-from nexus_graph.bench.run import BenchError, Plan
+from nexus_graph.bench.result import Figure, Lag, Measurement, Moment, Part, Result, quantile
+from nexus_graph.bench.verdict import AtLeast, Under, Verdict, failures, verdicts
 
 MIX = {"MATCHED": 0.5, "LINKED": 0.25, "CREATED": 0.15, "MERGED": 0.1}
 
@@ -31,6 +32,7 @@ def _measured(arm: str, number: int, rate: float, **changes: object) -> Measurem
         generator_cpu_us=20.0,
         cores={"api": 0.9, "relay": 0.001},
         outcomes=MIX,
+        api_memory_mb=100.0,
     )
     return replace(plain, **changes)  # type: ignore[arg-type]
 
@@ -52,8 +54,9 @@ def _result(*measurements: Measurement) -> Result:
             "synchronous_commit": "on",
             "full_page_writes": "on",
         },
-        plan={"clients": 32, "people": 5000, "seconds": 6.0},
+        plan={"clients": 32, "people": 5000, "seconds": 6.0, "open_rate": 1000.0},
         measurements=measurements,
+        skipped={},
         lag=_lag(ages=[0.0, 0.1], probes=[0.2, 0.3]),
         drained=True,
         drift=0,
@@ -72,7 +75,7 @@ def test_quantile_of_nothing_is_not_a_number() -> None:
 def test_a_measurement_counts_what_fell_into_the_window() -> None:
     latencies = array("d", (0.001 * n for n in range(200, 0, -1)))
     load = Load(2.0, latencies, requests=250, wrong=0, wrong_shown=(), cpu_seconds=0.004)
-    measurement = Measurement.of("rest", 0, load, cores={}, outcomes={})
+    measurement = Measurement.of("rest", 0, load, cores={}, outcomes={}, api_memory_mb=100.0)
     assert measurement.rate == 100.0
     assert measurement.latency_ms == {"p50_ms": 100.0, "p90_ms": 180.0, "p99_ms": 198.0, "p999_ms": 200.0}
     assert measurement.generator_cpu_us == 20.0
@@ -82,15 +85,15 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios() -> None:
     # The medians' ratio would be 100 / 100.
     rates = {"rest": [100, 50, 300], "pgbench": [100, 100, 200]}
     result = _result(*(_measured(arm, n, rate) for arm in rates for n, rate in enumerate(rates[arm])))
-    assert result.ratio(Ratio("rest", "pgbench")) == 1.0
-    assert result.ratio(Ratio("family", "rest")) is None
+    assert result.ratio("rest", "pgbench") == 1.0
+    assert result.ratio("family", "rest") is None
 
 
 def test_rounds_are_matched_by_number_whatever_the_order() -> None:
     result = _result(
         _measured("rest", 0, 10), _measured("pgbench", 1, 20), _measured("pgbench", 0, 10), _measured("rest", 1, 40)
     )
-    assert result.ratio(Ratio("rest", "pgbench")) == 1.5
+    assert result.ratio("rest", "pgbench") == 1.5
 
 
 def test_a_good_run_passes() -> None:
@@ -101,10 +104,10 @@ def test_a_good_run_passes() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"drift": 3}, "drift: 3 families"),
+        ({"drift": 3}, "drift after the run is 3 families"),
         ({"drained": False}, "did not work off the outbox"),
-        ({"lag": _lag(ages=[0.0], probes=[0.1] * 98 + [1.0] * 2)}, "relay lag p99 is 1.00 s"),
-        ({"lag": _lag(ages=[2.0], probes=[])}, "relay lag p99 is 2.00 s"),
+        ({"lag": _lag(ages=[0.0], probes=[0.1] * 98 + [1.0] * 2)}, "to graph is 1.000 s of 100"),
+        ({"lag": _lag(ages=[2.0], probes=[])}, "oldest row of the outbox is 2.000 s of 1"),
     ],
     ids=["drift", "backlog", "late probes", "old outbox"],
 )
@@ -123,8 +126,8 @@ def test_lag_is_told_by_arm_and_judged_over_all() -> None:
 def test_a_missed_floor_is_named() -> None:
     result = _result(_measured("rest", 0, 69), _measured("pgbench", 0, 100), _measured("graphql", 0, 10))
     assert failures(result, mix=MIX) == [
-        "rest / pgbench is 0.69, below its floor of 0.7",
-        "graphql / rest is 0.14, below its floor of 0.4",
+        "rest / pgbench is 0.69, not at least 0.7",
+        "graphql / rest is 0.14, not at least 0.4",
     ]
 
 
@@ -151,10 +154,11 @@ def test_the_section_says_what_a_reader_needs() -> None:
     text = report.markdown(result, [])
     assert "## 2026-01-02 03:04 UTC, commit 0123456789" in text
     assert "fsync=on, synchronous_commit=on, full_page_writes=on" in text
-    assert "| rest | 1,234 | 1,000 | 2,000 | 1.00 | 3.00 | 20 | 0.30 |" in text
+    assert "| rest | 1,234 | 1,000 | 2,000 | 1.00 | 3.00 | 4.00 | 100 | 20 | 0.30 |" in text
     assert "| processors in use | rest |" in text
     assert "| api | 0.90 |" in text
-    assert "| rest / pgbench | not measured | at least 0.7 |" in text
+    assert "| rest / pgbench | not measured | at least 0.7 | at least 2.5 |  |" in text
+    assert "| memory of the API's process, at most | 100 MB |  | under 200 MB | yes |" in text
     assert "All floors held." in text
     assert "**Missed:** one; two." in report.markdown(result, ["one", "two"])
 
@@ -163,6 +167,13 @@ def test_all_figures_are_json() -> None:
     raw = json.loads(json.dumps(report.raw(_result(_measured("rest", 0, 5)), ["why"])))
     assert raw["measurements"][0]["rate"] == 5
     assert raw["ratios"]["rest / pgbench"] is None
+    assert raw["verdicts"][0] == {
+        "what": "rest / pgbench",
+        "reached": None,
+        "floor": "at least 0.7",
+        "target": "at least 2.5",
+        "target_reached": None,
+    }
     assert raw["failures"] == ["why"]
 
 
@@ -175,3 +186,80 @@ def test_every_round_begins_with_another_arm() -> None:
 def test_an_unknown_arm_is_refused() -> None:
     with pytest.raises(BenchError, match="unknown arms: rset"):
         Plan(arms=("rset",))
+
+
+def test_a_missed_target_is_told_and_fails_nothing() -> None:
+    result = _result(_measured("rest", 0, 100), _measured("express", 0, 50), _measured("open", 0, 1_000))
+    told = {verdict.what: verdict for verdict in verdicts(result)}
+    assert told["rest / express"].meets_target is False
+    assert told["open, 1,000 req/s: p50"].meets_target is True
+    assert told["rest / echo"].meets_target is None
+    assert failures(result, mix=MIX) == []
+    assert "| rest / express | 2.00 |  | at least 5 | no |" in report.markdown(result, [])
+
+
+def test_bounds_from_above_exclude_themselves() -> None:
+    assert Verdict("lag", 1.0, "1 s", floor=Under(1, "s")).misses_floor
+    assert not Verdict("ratio", 1.0, "1", floor=AtLeast(1)).misses_floor
+
+
+def test_the_most_memory_counts_of_rounds_and_long_loads() -> None:
+    result = _result(_measured("rest", 0, 1, api_memory_mb=90.0), _measured("rest", 1, 1, api_memory_mb=250.0))
+    assert result.api_memory_mb == 250.0
+    sustained = Part("sustain", [], moments=[Moment(10.0, 1.0, 1.0, 1.0, None, 260.0, 0.0)])
+    assert replace(result, parts=[sustained]).api_memory_mb == 260.0
+
+
+def test_how_late_an_open_load_was_is_told() -> None:
+    load = Load(1.0, array("d", [0.01]), 1, 0, (), cpu_seconds=None, lateness=array("d", [0.002]))
+    measurement = Measurement.of("open", 0, load, cores={}, outcomes={})
+    assert "| open: of which the generator sent late, p99 | 2.00 ms |  |  |  |" in report.markdown(
+        _result(measurement), []
+    )
+
+
+def test_an_arm_that_was_left_out_is_named_with_the_reason() -> None:
+    result = replace(_result(_measured("rest", 0, 1)), skipped={"express": "there is no node"})
+    assert "- Left out: `express`, for there is no node." in report.markdown(result, [])
+
+
+def test_what_unsafe_arms_got_wrong_is_told_and_fails_nothing() -> None:
+    plain = _measured("express_plain", 0, 1, wrong=2, wrong_shown=("this one",))
+    result = replace(_result(plain), original_faults={"express_plain": 7})
+    assert failures(result, mix=MIX) == []
+    assert "| what concurrency broke in express_plain | 7 contacts and identifiers, 2 wrong answers |" in (
+        report.markdown(result, [])
+    )
+
+
+def test_parts_are_told_and_their_problems_fail_the_run() -> None:
+    part = Part(
+        "sustain",
+        [Figure("rate", 1234.5, "req/s")],
+        moments=[Moment(10.0, 1_200.0, 1.0, 2.0, None, 99.0, 0.25)],
+        problems=["sustain: 3 families differ"],
+    )
+    result = replace(_result(_measured("rest", 0, 1)), parts=[part])
+    assert failures(result, mix=MIX) == ["sustain: 3 families differ"]
+    text = report.markdown(result, [])
+    assert "| rate | 1,234.5 req/s |" in text
+    assert "| 10 | 1,200 | 1.00 | 2.00 |  | 99 | 0.25 |" in text
+    assert json.loads(json.dumps(report.raw(result, [])))["parts"][0]["figures"][0]["value"] == 1234.5
+
+
+def test_parts_may_run_without_rounds() -> None:
+    assert Plan(arms=(), parts=("start",)).arms_of_round(3) == ()
+    result = replace(_result(), parts=[Part("start", [Figure("nexus-graph --help", 0.1, "s")])])
+    assert failures(result, mix=MIX) == []
+    assert "| nexus-graph --help | 0.1 s |" in report.markdown(result, [])
+    assert report.tables(result)
+
+
+def test_an_unknown_part_is_refused() -> None:
+    with pytest.raises(BenchError, match="unknown parts: dnese"):
+        Plan(parts=("dnese",))
+
+
+def test_the_full_run_is_every_arm_and_part() -> None:
+    assert (FULL.arms, FULL.parts) == (ARMS, PARTS)
+    assert set(SHORT.arms) < set(ARMS)

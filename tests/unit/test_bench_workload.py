@@ -15,6 +15,7 @@ from nexus_graph.bench.workload import (
     Request,
     Workload,
     grown_families,
+    new_pairings,
     preloaded,
 )
 from tests.property.oracle import Oracle
@@ -97,3 +98,13 @@ def test_a_grown_family_is_one_family_of_that_many_contacts() -> None:
     outcomes = [oracle.identify(*pairing.identifiers).outcome for pairing in grown_families(3, contacts=10, seed=9)]
     assert outcomes == (["CREATED"] + ["LINKED"] * 9) * 3
     assert sorted(map(len, oracle.families())) == [10, 10, 10]
+
+
+def test_new_pairings_tie_a_family_anew_and_add_nobody() -> None:
+    oracle = Oracle()
+    grown = list(grown_families(1, contacts=30, seed=9))
+    more = list(new_pairings(grown, count=50, seed=9))
+    outcomes = [oracle.identify(*pairing.identifiers).outcome for pairing in (*grown, *more)]
+    assert outcomes[30:] == ["MATCHED"] * len(more)
+    assert len(more) == len({*more} - {*grown}) > 20
+    assert list(map(len, oracle.families())) == [30]

@@ -1,0 +1,2 @@
+-- The planner knows the people who were loaded.
+VACUUM ANALYZE contacts
