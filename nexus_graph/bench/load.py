@@ -296,6 +296,7 @@ class Generator:
             "graphql": lambda: GraphQL(workload, host=host),
             "family": lambda: FamilyQuery(site.families, host=host, seed=site.seed),
             "family_alone": lambda: FamilyQuery(site.families, host=host, seed=site.seed),
+            "family_cached": lambda: FamilyQuery(site.families, host=host, seed=site.seed),
             "typename": lambda: Typename(host=host),
             "typename_sized": lambda: Typename(host=host, answer_bytes=site.family_bytes),
             "echo": lambda: Echo(workload, host=host),
@@ -308,7 +309,7 @@ def server_of(arm: str) -> str:
     return arm if arm in SERVERS_BESIDE else "api"
 
 
-SERVERS_BESIDE: Final = frozenset({"echo", "express", "express_plain", "family_alone"})
+SERVERS_BESIDE: Final = frozenset({"echo", "express", "express_plain", "family_alone", "family_cached"})
 """Arms that have a server of their own name."""
 
 

@@ -9,6 +9,7 @@ ARMS: Final = (
     "rest",
     "graphql",
     "family",
+    "family_cached",
     "known",
     "typename",
     "typename_sized",

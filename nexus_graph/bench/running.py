@@ -50,6 +50,7 @@ ALONE: Final = {
     "NEXUS_GRAPH_READ_BATCHES": "32",
     "NEXUS_GRAPH_CONNECTIONS": "40",
 }
+APIS_BESIDE: Final[Mapping[str, Mapping[str, str]]] = {"family_alone": ALONE, "family_cached": {"NEXUS_CACHE": "both"}}
 
 Say = Callable[[str], None]
 
@@ -229,8 +230,9 @@ async def _beside(plan: Plan, stack: Stack, closing: AsyncExitStack, say: Say) -
     if "echo" in plan.arms:
         echo = serving(logs(stack), "echo", lambda port: [sys.executable, "-m", "nexus_graph.bench.echo", str(port)])
         servers["echo"] = await closing.enter_async_context(echo)
-    if "family_alone" in plan.arms:
-        servers["family_alone"] = await closing.enter_async_context(another_api(stack, "family_alone", ALONE))
+    for arm, settings in APIS_BESIDE.items():
+        if arm in plan.arms:
+            servers[arm] = await closing.enter_async_context(another_api(stack, arm, settings))
     databases: dict[str, str] = {}
     for arm in (arm for arm in plan.arms if arm in express.ISOLATIONS):
         try:

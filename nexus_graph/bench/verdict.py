@@ -100,6 +100,7 @@ RATIOS: Final = (
     Ratio("known", "echo", target=0.7),
     Ratio("family", "family_alone", target=4),
     Ratio("family", "typename_sized", target=0.6),
+    Ratio("family_cached", "typename_sized", target=0.75),
     Ratio("family", "driver"),
     Ratio("family", "rest"),
 )
