@@ -237,7 +237,7 @@ class Settings(BaseSettings):
     """How often progress is printed where there is no terminal for a bar."""
     load_lines_shown: int = Field(5, ge=1)
     """Line numbers that the summary gives for each kind of fault."""
-    import_chunk_rows: int = Field(20_000, ge=1, le=200_000)
+    import_chunk_rows: int = Field(10_000, ge=1, le=200_000)
     """Rows that an import takes in at once: as long as that takes, identify waits. Two such chunks are in memory."""
     import_statement_timeout_seconds: float = Field(60.0, gt=0)
     demo_graph_wait_seconds: float = Field(60.0, ge=0)

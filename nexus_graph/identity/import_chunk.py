@@ -15,13 +15,16 @@ from nexus_graph.identity.normalize import identify_request
 class Chunk:
     """Consecutive rows. `rows` and `lines` are parallel; a row names its identifiers by their places."""
 
-    first_line: int
     identifiers: list[str] = field(default_factory=list)
     """Distinct. Emails have an @ and phones have none, so that they need not be told apart."""
     rows: list[tuple[int | None, int | None]] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     invalid: list[tuple[int, str]] = field(default_factory=list)
     """The line of each row that names nobody, and the rule it breaks."""
+
+    @property
+    def first_line(self) -> int:
+        return min(self.lines[:1] + [line for line, _ in self.invalid[:1]])
 
     @property
     def size(self) -> int:
@@ -42,7 +45,7 @@ def chunks(rows: Rows, settings: Settings) -> Iterator[Chunk]:
     source = iter(rows)
     ending: UnreadableFile | None = None
     while ending is None:
-        filling = _Filling(Chunk(first_line=rows.line + 1), settings)
+        filling = _Filling(settings)
         try:
             more = filling.fill(source)
         except UnreadableFile as error:
@@ -57,8 +60,8 @@ def chunks(rows: Rows, settings: Settings) -> Iterator[Chunk]:
 class _Filling:
     """A chunk on its way: knows the place of each identifier so far."""
 
-    def __init__(self, chunk: Chunk, settings: Settings) -> None:
-        self.chunk = chunk
+    def __init__(self, settings: Settings) -> None:
+        self.chunk = Chunk()
         self._rows_max = settings.import_chunk_rows
         self._region = settings.phone_region
         self._places: dict[str, int] = {}
