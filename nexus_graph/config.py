@@ -223,7 +223,7 @@ class Settings(BaseSettings):
     """And how soon after it became the active one."""
     drift_sample_families: int = Field(500, ge=0)
 
-    # load and demo
+    # load, import and demo
     load_in_flight_max: int = Field(256, ge=1, le=4_096)
     """Rows of a file that are under way at once."""
     load_line_max_bytes: int = Field(64 * 1024, ge=256)
@@ -237,6 +237,9 @@ class Settings(BaseSettings):
     """How often progress is printed where there is no terminal for a bar."""
     load_lines_shown: int = Field(5, ge=1)
     """Line numbers that the summary gives for each kind of fault."""
+    import_chunk_rows: int = Field(10_000, ge=1, le=200_000)
+    """Rows that an import takes in at once: as long as that takes, identify waits. Two such chunks are in memory."""
+    import_statement_timeout_seconds: float = Field(60.0, gt=0)
     demo_graph_wait_seconds: float = Field(60.0, ge=0)
     """How long the demo waits for the relay to bring its families to the graph."""
 

@@ -10,7 +10,7 @@ from nexus_graph.errors import Unavailable
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-Role = Literal["nexus_api", "nexus_relay"]
+Role = Literal["nexus_api", "nexus_relay", "nexus_import"]
 
 # asyncpg raises these when a connection breaks, and InternalClientError is neither a PostgresError nor an OSError.
 CONNECTION_LOST: Final = (

@@ -1,13 +1,9 @@
 """load: a file ends in the record as if its rows had been sent one after another, and what is wrong is said by line."""
 
 import asyncio
-import csv
 import json
-import os
-import random
 import re
 import signal
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -23,9 +19,9 @@ from nexus_graph.identity.load_summary import Summary
 from nexus_graph.identity.model import Outcome
 from nexus_graph.identity.opening import open_identity
 from nexus_graph.store.database import Pool
+from tests.graphing import Pair
+from tests.loading import command, random_pairs, start, write
 from tests.property.oracle import Oracle
-
-Pair = tuple[str | None, str | None]
 
 
 async def _load(settings: Settings, file: Path, *, rate: float | None = None) -> Summary:
@@ -36,36 +32,16 @@ async def _load(settings: Settings, file: Path, *, rate: float | None = None) ->
     return summary
 
 
-def _write(file: Path, pairs: list[Pair]) -> Path:
-    with file.open("w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream).writerows([("email", "phoneNumber"), *pairs])
-    return file
-
-
-def _random_pairs(seed: int, rows: int, keys: int) -> list[Pair]:
-    """Chains, unions and repeats: many rows over few identifiers, often close to one another."""
-    dice = random.Random(seed)
-    pairs: list[Pair] = []
-    while len(pairs) < rows:
-        if pairs and dice.random() < 0.2:
-            pairs.append(pairs[-dice.randint(1, min(len(pairs), 20))])
-            continue
-        email = f"e{dice.randrange(keys)}@example.com" if dice.random() < 0.85 else None
-        phone = f"44770090{dice.randrange(keys):04}" if email is None or dice.random() < 0.85 else None
-        pairs.append((email, phone))
-    return pairs
-
-
 @pytest.mark.parametrize(("seed", "keys"), [(1, 40), (2, 900), (3, 2_500)])
 async def test_a_file_ends_as_its_rows_would_one_after_another(
     settings: Settings, pool: Pool, tmp_path: Path, seed: int, keys: int
 ) -> None:
-    pairs = _random_pairs(seed, 2_000, keys)
+    pairs = random_pairs(seed, 2_000, keys)
     oracle, outcomes = Oracle(), Counter[str]()
     for email, phone in pairs:
         outcomes[oracle.identify(email, phone).outcome] += 1
 
-    summary = await _load(settings, _write(tmp_path / "rows.csv", pairs))
+    summary = await _load(settings, write(tmp_path / "rows.csv", pairs))
 
     assert summary.complete
     assert summary.rows == len(pairs)
@@ -80,8 +56,8 @@ async def test_a_file_ends_as_its_rows_would_one_after_another(
 
 
 async def test_loading_twice_matches_everything(settings: Settings, pool: Pool, tmp_path: Path) -> None:
-    pairs = _random_pairs(4, 500, 200)
-    file = _write(tmp_path / "rows.csv", pairs)
+    pairs = random_pairs(4, 500, 200)
+    file = write(tmp_path / "rows.csv", pairs)
     await _load(settings, file)
     before = await pool.fetchval("SELECT last_value FROM change_seq")
 
@@ -94,7 +70,7 @@ async def test_loading_twice_matches_everything(settings: Settings, pool: Pool, 
 async def test_refusals_are_counted_with_their_reason(settings: Settings, tmp_path: Path) -> None:
     pairs: list[Pair] = [(f"e{n}@example.com", "447700900000") for n in range(4)]
 
-    summary = await _load(settings.model_copy(update={"family_limit_contacts": 3}), _write(tmp_path / "a.csv", pairs))
+    summary = await _load(settings.model_copy(update={"family_limit_contacts": 3}), write(tmp_path / "a.csv", pairs))
 
     assert summary.outcomes == {Outcome.CREATED: 1, Outcome.LINKED: 2, Outcome.REFUSED: 1}
     assert summary.refusals == {"FAMILY_LIMIT": 1}
@@ -107,7 +83,7 @@ async def test_rows_that_find_the_queue_full_are_sent_again(settings: Settings, 
     )
     pairs: list[Pair] = [(f"e{n}@example.com", None) for n in range(500)]
 
-    summary = await _load(crowded, _write(tmp_path / "rows.csv", pairs))
+    summary = await _load(crowded, write(tmp_path / "rows.csv", pairs))
 
     assert summary.complete
     assert summary.outcomes == {Outcome.CREATED: 500}
@@ -155,7 +131,7 @@ async def test_a_record_that_stays_away_stops_the_load_at_a_line_to_go_on_from(
 
 async def test_the_rate_is_kept(settings: Settings, tmp_path: Path) -> None:
     pairs: list[Pair] = [(f"e{n}@example.com", None) for n in range(80)]
-    file = _write(tmp_path / "rows.csv", pairs)
+    file = write(tmp_path / "rows.csv", pairs)
     started = monotonic()
 
     summary = await _load(settings, file, rate=200)
@@ -177,7 +153,7 @@ async def test_the_command_counts_what_is_wrong_and_never_quotes_it(settings: Se
         encoding="utf-8",
     )
 
-    code, answer, errors = await _command(settings, "load", str(file), "--json")
+    code, answer, errors = await command(settings, "load", str(file), "--json")
 
     summary = json.loads(answer)
     assert code == 1
@@ -195,9 +171,9 @@ async def test_the_command_counts_what_is_wrong_and_never_quotes_it(settings: Se
 
 
 async def test_the_command_prints_a_summary_for_people(settings: Settings, tmp_path: Path) -> None:
-    file = _write(tmp_path / "rows.csv", [("a@example.com", None), ("a@example.com", "123456")])
+    file = write(tmp_path / "rows.csv", [("a@example.com", None), ("a@example.com", "123456")])
 
-    code, answer, errors = await _command(settings, "load", str(file))
+    code, answer, errors = await command(settings, "load", str(file))
 
     assert (code, errors) == (0, "")
     words = answer.split()
@@ -211,7 +187,7 @@ async def test_the_command_loads_what_stands_before_an_unreadable_line(
     file = tmp_path / "rows.csv"
     file.write_bytes(b"email\na@example.com\n\xff@example.com\nb@example.com\n")
 
-    code, answer, errors = await _command(settings, "load", str(file), "--json")
+    code, answer, errors = await command(settings, "load", str(file), "--json")
 
     assert code == 2
     assert "line 3 is not UTF-8" in errors
@@ -220,10 +196,10 @@ async def test_the_command_loads_what_stands_before_an_unreadable_line(
 
 
 async def test_the_command_says_when_the_record_is_away(settings: Settings, tmp_path: Path) -> None:
-    file = _write(tmp_path / "rows.csv", [("a@example.com", None)])
+    file = write(tmp_path / "rows.csv", [("a@example.com", None)])
     away = settings.model_copy(update={"database_url": type(settings.database_url)("postgresql://x@127.0.0.1:1/x")})
 
-    code, answer, errors = await _command(away, "load", str(file))
+    code, answer, errors = await command(away, "load", str(file))
 
     assert (code, answer) == (1, "")
     assert errors.startswith("PostgreSQL does not answer")
@@ -231,8 +207,8 @@ async def test_the_command_says_when_the_record_is_away(settings: Settings, tmp_
 
 
 async def test_interrupted_the_command_says_where_to_go_on(settings: Settings, pool: Pool, tmp_path: Path) -> None:
-    file = _write(tmp_path / "rows.csv", [(f"e{line}@example.com", None) for line in range(2, 10_002)])
-    process = await _start(settings, "load", str(file), "--rate", "200", NEXUS_LOAD_REPORT_SECONDS="0.2")
+    file = write(tmp_path / "rows.csv", [(f"e{line}@example.com", None) for line in range(2, 10_002)])
+    process = await start(settings, "load", str(file), "--rate", "200", NEXUS_LOAD_REPORT_SECONDS="0.2")
     assert process.stderr is not None
     assert b"rows/s" in await process.stderr.readline()
 
@@ -247,33 +223,6 @@ async def test_interrupted_the_command_says_where_to_go_on(settings: Settings, p
     assert emails >= {f"e{number}@example.com" for number in range(2, line)}
     assert len(emails) <= line - 1
     assert b"CREATED" in answer
-
-
-async def _command(settings: Settings, *arguments: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of the nexus-graph command."""
-    process = await _start(settings, *arguments)
-    answer, errors = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, answer.decode(), errors.decode()
-
-
-async def _start(settings: Settings, *arguments: str, **environment: str) -> asyncio.subprocess.Process:
-    servers = {
-        "DATABASE_URL": settings.database_url.get_secret_value(),
-        "REDIS_URL": settings.redis_url.get_secret_value(),
-        "NEO4J_URI": settings.neo4j_uri,
-        "NEO4J_USER": settings.neo4j_user,
-        "NEO4J_PASSWORD": settings.neo4j_password.get_secret_value(),
-    }
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "nexus_graph", *arguments),
-        env={**os.environ, **servers, **environment},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        # A shell that runs the tests in the background makes all its children deaf to Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
 
 
 @pytest.fixture

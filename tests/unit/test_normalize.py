@@ -4,6 +4,7 @@ from contextlib import suppress
 from timeit import timeit
 from uuid import UUID
 
+import phonenumbers
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -237,3 +238,25 @@ def test_refusals_never_repeat_the_value(email: object, phone: object) -> None:
 def test_a_typical_email_costs_next_to_nothing() -> None:
     seconds = min(timeit(lambda: normalize.email("Ada.Lovelace+news@example.com"), number=10_000) for _ in range(5))
     assert seconds / 10_000 < 2e-6
+
+
+@settings(max_examples=5_000, deadline=None)  # the first number of a country reads its tables
+@given(
+    code=st.sampled_from(sorted(phonenumbers.COUNTRY_CODE_TO_REGION_CODE)), national=st.text("0123456789", max_size=16)
+)
+@example(code=39, national="0612345678")  # Italy keeps its zero
+@example(code=44, national="07700900123")
+@example(code=52, national="15512345678")
+@example(code=54, national="91112345678")
+@example(code=1, national="12025550123")
+def test_the_short_way_ends_where_the_long_way_does(code: int, national: str) -> None:
+    number = f"+{code}{national}"
+    if normalize._is_plainly_e164(number):
+        assert normalize._e164(number, None) == number
+
+
+@settings(deadline=None)
+@given(digits=st.text("0123456789", max_size=20))
+def test_the_short_way_takes_any_digits(digits: str) -> None:
+    if normalize._is_plainly_e164(f"+{digits}"):
+        assert normalize._e164(f"+{digits}", None) == f"+{digits}"

@@ -1,0 +1,217 @@
+"""What identify does with rows one after another, decided in memory: the same rules as `identify_one`, and no other.
+
+Everything is in numbers. An identifier is its place among those of the chunk. A family or contact is its id, or below
+zero where it is made here: -1 is the first contact made, -2 the second. 0 is none. Moments are microseconds after the
+chunk's beginning, each change at one of its own. A family that lost a union points to the survivor.
+
+identify_one is schema/migrations/0002_identify.sql; tests/property/test_import.py holds the two against each other.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from nexus_graph.identity.model import EventKind, Outcome
+
+FAMILY_LIMIT: Final = "FAMILY_LIMIT"
+_PAST_ALL_IDS: Final = 2**63
+
+
+class Seniority(NamedTuple):
+    """The least is the most senior."""
+
+    created_at: int
+    """Microseconds after the chunk's beginning; below zero for contacts that were there before."""
+    incomplete: bool
+    id: int
+
+
+@dataclass(slots=True)
+class Standing:
+    """What decides a union: how senior a family is, and how large, counted to the limit at least."""
+
+    seniority: Seniority
+    contacts: int
+
+
+class NewContact(NamedTuple):
+    """A contact to be made; `home` is the family it joined, itself for one that founded a family."""
+
+    email: int | None
+    phone: int | None
+    home: int
+    moment: int
+
+
+class Change(NamedTuple):
+    """Something that happened to a family. `kind` None: the family is no more, and only the graph has to hear of it."""
+
+    kind: EventKind | None
+    family: int
+    contact: int | None
+    other_family: int | None
+    moment: int
+
+
+class Evidence(NamedTuple):
+    """A pairing to be kept."""
+
+    email: int
+    phone: int
+    family: int
+    moment: int
+
+
+class Loss(NamedTuple):
+    """A family that lost a union."""
+
+    loser: int
+    survivor: int
+    moment: int
+
+
+@dataclass(slots=True)
+class Known:
+    """What the record said before the first row; the lists go by identifier."""
+
+    families: list[int]
+    live: list[bool]
+    """Whether a live contact carries it. One that only evidence ties has a family and is not live."""
+    pairings: set[tuple[int, int]]
+    """Those among the rows that a live contact or evidence holds."""
+    standings: dict[int, Standing]
+    """By id, of each family that a row with something new for it names."""
+
+
+@dataclass(slots=True)
+class Decisions:
+    """What the record has to take over: in the order in which it was decided."""
+
+    contacts: list[NewContact] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    losses: list[Loss] = field(default_factory=list)
+
+    def last_homes(self) -> dict[int, tuple[int, int]]:
+        """Of each family that lost a union: where its contacts are in the end, and when they came there."""
+        last: dict[int, tuple[int, int]] = {}
+        for loser, survivor, moment in reversed(self.losses):
+            last[loser] = last.get(survivor, (survivor, moment))
+        return last
+
+    def refusals(self) -> Iterator[Change]:
+        """The unions that were not made."""
+        return (change for change in self.changes if change.kind is EventKind.UNION_REFUSED)
+
+
+class Decider:
+    """Takes row after row, each seeing the last."""
+
+    def __init__(self, known: Known, *, family_limit: int) -> None:
+        self.decisions = Decisions()
+        self._family_limit = family_limit
+        self._families = known.families
+        self._live = known.live
+        self._pairings = known.pairings
+        self._standings = known.standings
+        self._survivors: dict[int, int] = {}
+        self._refused: set[tuple[int, int]] = set()
+        self._moment = -1
+
+    def take(self, email: int | None, phone: int | None) -> Outcome:
+        """One row, at least one identifier given."""
+        by_email, by_phone = self._family_of(email), self._family_of(phone)
+        all_live = (email is None or self._live[email]) and (phone is None or self._live[phone])
+        home, outcome = by_email or by_phone, Outcome.MATCHED
+        if by_email and by_phone and by_email != by_phone:
+            home, other = self._senior_first(by_email, by_phone)
+            if self._size(home) + self._size(other) + (not all_live) > self._family_limit:
+                self._refuse(home, other)
+                return Outcome.REFUSED
+            self._unite(home, other)
+            outcome = Outcome.MERGED
+        if all_live:
+            self._keep_pairing(email, phone, home, tell=outcome is Outcome.MATCHED)
+        elif not home:
+            self._add_contact(email, phone, home=0)
+            outcome = Outcome.CREATED
+        elif self._size(home) >= self._family_limit:
+            self._stand_apart(None if by_email else email, None if by_phone else phone, home)
+            outcome = Outcome.REFUSED
+        else:
+            self._add_contact(email, phone, home=home)
+            outcome = Outcome.LINKED if outcome is Outcome.MATCHED else outcome
+        return outcome
+
+    def _family_of(self, identifier: int | None) -> int:
+        if identifier is None:
+            return 0
+        family = self._families[identifier]
+        if family in self._survivors:
+            while family in self._survivors:
+                family = self._survivors[family]
+            self._families[identifier] = family  # the next who asks has a shorter way
+        return family
+
+    def _senior_first(self, one: int, other: int) -> tuple[int, int]:
+        if self._standings[one].seniority < self._standings[other].seniority:
+            return one, other
+        return other, one
+
+    def _size(self, family: int) -> int:
+        return self._standings[family].contacts
+
+    def _unite(self, survivor: int, loser: int) -> None:
+        moment = self._next_moment()
+        self._standings[survivor].contacts += self._standings[loser].contacts
+        self._survivors[loser] = survivor
+        self.decisions.losses.append(Loss(loser, survivor, moment))
+        self.decisions.changes += (
+            Change(EventKind.FAMILIES_MERGED, survivor, loser, loser, moment),
+            Change(None, loser, None, None, moment),
+        )
+
+    def _add_contact(self, email: int | None, phone: int | None, *, home: int) -> int:
+        moment = self._next_moment()
+        contact = -1 - len(self.decisions.contacts)
+        kind = EventKind.CONTACT_LINKED
+        if home:
+            self._standings[home].contacts += 1
+        else:
+            home, kind = contact, EventKind.CONTACT_CREATED
+            seniority = Seniority(moment, email is None or phone is None, _PAST_ALL_IDS - contact)
+            self._standings[home] = Standing(seniority, contacts=1)
+        for identifier in (email, phone):
+            if identifier is not None:
+                self._families[identifier] = home
+                self._live[identifier] = True
+        if email is not None and phone is not None:
+            self._pairings.add((email, phone))
+        self.decisions.contacts.append(NewContact(email, phone, home, moment))
+        self.decisions.changes.append(Change(kind, home, contact, None, moment))
+        return contact
+
+    def _stand_apart(self, email: int | None, phone: int | None, full_family: int) -> None:
+        """What a full family cannot take and nobody knows is a family of its own."""
+        if email is not None or phone is not None:
+            self._refuse(self._add_contact(email, phone, home=0), full_family)
+
+    def _keep_pairing(self, email: int | None, phone: int | None, home: int, *, tell: bool) -> None:
+        if email is None or phone is None or (email, phone) in self._pairings:
+            return
+        moment = self._next_moment()
+        self._pairings.add((email, phone))
+        self.decisions.evidence.append(Evidence(email, phone, home, moment))
+        if tell:
+            self.decisions.changes.append(Change(EventKind.EVIDENCE_ADDED, home, None, None, moment))
+
+    def _refuse(self, home: int, other: int) -> None:
+        pair = (min(home, other), max(home, other))
+        if pair not in self._refused:
+            self._refused.add(pair)
+            moment = self._next_moment()
+            self.decisions.changes.append(Change(EventKind.UNION_REFUSED, home, None, other, moment))
+
+    def _next_moment(self) -> int:
+        self._moment += 1
+        return self._moment

@@ -1,0 +1,168 @@
+"""import: the rows of a file into the record, as `load` would bring them in, many times as fast.
+
+Each chunk is one transaction under the write lock (import_write), so that the record is at every moment what identify
+would have made of the rows up to some line; calls of others may come between chunks. A killed import leaves such a
+record, and the same file imported again ends as if it had never been stopped: what is in already changes nothing. While
+one chunk is written the next is read: no more than these two are in memory.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from pathlib import Path
+from time import monotonic
+from typing import Final
+from uuid import uuid4
+
+from rich.console import Console
+
+from nexus_graph import telemetry
+from nexus_graph.config import Settings
+from nexus_graph.errors import RowRejected, Unavailable
+from nexus_graph.identity import load_summary
+from nexus_graph.identity.identify import Identify
+from nexus_graph.identity.import_chunk import Chunk, chunks
+from nexus_graph.identity.import_decide import FAMILY_LIMIT
+from nexus_graph.identity.import_write import import_chunk
+from nexus_graph.identity.load import EXIT_INCOMPLETE, EXIT_UNREADABLE
+from nexus_graph.identity.load_rows import Rows, UnreadableFile, open_rows
+from nexus_graph.identity.load_summary import Fault, Summary
+from nexus_graph.identity.model import Outcome
+from nexus_graph.store.database import Pool, connect_pool, is_datas_fault, is_servers_trouble
+
+_AGAIN: Final = "Import the file again: what is in already changes nothing."
+
+_LOG = telemetry.log("import")
+
+
+def run(settings: Settings, file: Path, *, as_json: bool) -> int:
+    """The command. Returns 0; 1 if a row was invalid or is not in; 2 if the file cannot be read."""
+    telemetry.configure_logging(settings.log_level)
+    summary = Summary()
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    code = EXIT_INCOMPLETE
+    try:
+        with open_rows(file, line_max_bytes=settings.load_line_max_bytes) as rows:
+            asyncio.run(_import_showing(settings, rows, summary, console))
+    except UnreadableFile as error:
+        summary.stopped = f"{file}: {error}"
+        if summary.rows:
+            summary.stopped += f". The rows before it are in. {_AGAIN}"
+        code = EXIT_UNREADABLE
+    except Unavailable as error:
+        summary.stopped = summary.stopped or error.message
+    except KeyboardInterrupt:
+        summary.stopped = summary.stopped or "interrupted"
+    if summary.stopped:
+        console.print(summary.stopped, style="red", markup=False)
+    if as_json:
+        print(load_summary.as_json(summary))  # noqa: T201 - the answer of the command
+    elif summary.rows:
+        load_summary.print_table(Console(), summary)
+    return 0 if summary.complete else code
+
+
+async def import_rows(pool: Pool, rows: Rows, settings: Settings, summary: Summary) -> None:
+    """Bring the rows in, in order, and count into `summary` what is in.
+
+    `pool` must act as nexus_import. Raises UnreadableFile, once the rows before it are in, and Unavailable if the
+    record stays away; then, or if the caller cancels, `summary.stopped` says from which line on rows may not be in.
+    """
+    importing = _Importing(pool, settings, summary)
+    try:
+        async with aclosing(_read_ahead(chunks(rows, settings))) as coming:
+            async for chunk in coming:
+                await importing.take(chunk)
+    finally:
+        summary.ended = monotonic()
+
+
+class _Importing:
+    """One run over a file."""
+
+    def __init__(self, pool: Pool, settings: Settings, summary: Summary) -> None:
+        self._pool = pool
+        self._settings = settings
+        self._summary = summary
+        self._request_id = uuid4()
+        """One for all: the events of an import are those that carry it."""
+
+    async def take(self, chunk: Chunk) -> None:
+        """Bring a chunk in, trying again for a while if the record is away."""
+        try:
+            outcomes = await self._outcomes(chunk)
+        except Unavailable:
+            self._summary.stopped = f"PostgreSQL did not answer for too long: {_go_on_at(chunk.first_line)}"
+            raise
+        except asyncio.CancelledError:
+            self._summary.stopped = f"interrupted: {_go_on_at(chunk.first_line)}"
+            raise
+        self._summary.rows += chunk.size
+        self._summary.outcomes.update(outcomes)
+        refused = outcomes[Outcome.REFUSED]
+        if refused:
+            self._summary.refusals[FAMILY_LIMIT] += refused
+        for line, reason in chunk.invalid:
+            self._note(self._summary.invalid, line, reason)
+
+    async def _outcomes(self, chunk: Chunk) -> "Counter[Outcome]":
+        settings = self._settings
+        for attempt in range(settings.load_tries_max):
+            if attempt:
+                delay_seconds = settings.load_retry_base_seconds * 2.0 ** (attempt - 1)
+                await asyncio.sleep(min(delay_seconds, settings.load_retry_max_seconds))
+            try:
+                return await import_chunk(
+                    self._pool, chunk, self._request_id, family_limit=settings.family_limit_contacts
+                )
+            except Exception as error:
+                _LOG.warning("chunk_failed", line=chunk.first_line, error=telemetry.error_name(error))
+                if is_datas_fault(error):
+                    return await self._one_by_one(chunk)
+                if not is_servers_trouble(error):
+                    raise
+        raise Unavailable("the record does not answer")
+
+    async def _one_by_one(self, chunk: Chunk) -> "Counter[Outcome]":
+        """The slow way, where the record refused somebody's data: identify finds out whose, and takes all others."""
+        identify = Identify(resolve_pool=self._pool, write_pool=self._pool, settings=self._settings)
+        outcomes: Counter[Outcome] = Counter()
+        try:
+            for line, request in chunk.requests(self._request_id):
+                try:
+                    outcomes[(await identify(request)).outcome] += 1
+                except RowRejected as error:
+                    self._note(self._summary.failed, line, error.message)
+        finally:
+            await identify.close()
+        return outcomes
+
+    def _note(self, faults: dict[str, Fault], line: int, reason: str) -> None:
+        faults.setdefault(reason, Fault()).add(line, lines_shown=self._settings.load_lines_shown)
+
+
+async def _import_showing(settings: Settings, rows: Rows, summary: Summary, console: Console) -> None:
+    patient = settings.model_copy(update={"statement_timeout_seconds": settings.import_statement_timeout_seconds})
+    pool = await connect_pool(patient, role="nexus_import", size=1)
+    try:
+        async with load_summary.progress(console, rows, summary, report_seconds=settings.load_report_seconds):
+            await import_rows(pool, rows, settings, summary)
+    finally:
+        await pool.close()
+
+
+async def _read_ahead(source: Iterator[Chunk]) -> AsyncGenerator[Chunk, None]:
+    """Each chunk; while the caller has one, a thread reads the next."""
+    reading = asyncio.create_task(asyncio.to_thread(next, source, None))
+    try:
+        while (chunk := await reading) is not None:
+            reading = asyncio.create_task(asyncio.to_thread(next, source, None))
+            yield chunk
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+
+def _go_on_at(line: int) -> str:
+    return f"stopped at line {line}. The rows before it are in. {_AGAIN}"

@@ -1,0 +1,206 @@
+"""One chunk into the record, in one transaction under the write lock: the record ends as if identify had been called
+for each row, one after another, with nothing else between.
+
+What the rows name is looked up at once, decided in memory (import_decide) and written by COPY. Only this differs from
+what identify leaves: the changes of a chunk count up from one moment, a microsecond each; all carry the request id of
+the import; and a family that changed several times asks the relay for one look, by its newest version.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple, cast
+from uuid import UUID
+
+from nexus_graph.identity.import_chunk import Chunk
+from nexus_graph.identity.import_decide import (
+    FAMILY_LIMIT,
+    Decider,
+    Decisions,
+    Known,
+    Seniority,
+    Standing,
+)
+from nexus_graph.identity.model import EventKind, Outcome
+from nexus_graph.statements import sql
+from nexus_graph.store.database import Connection, Pool
+
+_MICROSECOND: Final = timedelta(microseconds=1)
+_CONTACTS: Final = ("id", "email", "phone_number", "linked_id", "link_precedence", "created_at", "updated_at")
+_EVIDENCE: Final = ("email", "phone_number", "family_id", "request_id", "seen_at")
+_EVENTS: Final = ("seq", "at", "kind", "family_id", "contact_id", "other_family_id", "cause", "request_id")
+_OUTBOX: Final = ("seq", "family_id", "queued_at")
+
+
+async def import_chunk(pool: Pool, chunk: Chunk, request_id: UUID, *, family_limit: int) -> "Counter[Outcome]":
+    """Take the rows in, all or none; what each would have been told, counted. Raises what asyncpg raises.
+
+    Taking them in again changes nothing: what a connection that broke during the commit left open may be sent again.
+    """
+    async with pool.acquire() as held, held.transaction():
+        connection = cast("Connection", held)  # a proxy that does all a connection does
+        await connection.execute(sql("write_lock"))
+        began = await connection.fetchval(sql("import_begin"))
+        known = await _look_up(connection, chunk, began, family_limit)
+        decider = Decider(known, family_limit=family_limit)
+        outcomes = Counter([decider.take(email, phone) for email, phone in chunk.rows])
+        decisions = decider.decisions
+        await _forget_told_refusals(connection, decisions)
+        if decisions.changes or decisions.evidence:
+            await _write(connection, chunk, decisions, began, request_id)
+    return outcomes
+
+
+async def _look_up(connection: Connection, chunk: Chunk, began: datetime, family_limit: int) -> Known:
+    known = Known([0] * len(chunk.identifiers), [False] * len(chunk.identifiers), set(), {})
+    for kind, is_email in (("emails", True), ("phones", False)):
+        places = [place for place, value in enumerate(chunk.identifiers) if ("@" in value) is is_email]
+        rows = await connection.fetch(sql(f"import_known_{kind}"), [chunk.identifiers[place] for place in places])
+        for place, family, live in rows:
+            known.families[places[place - 1]] = family
+            known.live[places[place - 1]] = live
+    known.pairings = await _known_pairings(connection, chunk, known)
+    touched = _touched(chunk, known)
+    for family, created_at, incomplete, contacts in await connection.fetch(
+        sql("import_families"), sorted(touched), family_limit
+    ):
+        seniority = Seniority((created_at - began) // _MICROSECOND, incomplete, family)
+        known.standings[family] = Standing(seniority, contacts)
+    return known
+
+
+async def _known_pairings(connection: Connection, chunk: Chunk, known: Known) -> set[tuple[int, int]]:
+    """Of the pairings among the rows, those the record has. A pairing it has is one of two identifiers that it has."""
+    families, values = known.families, chunk.identifiers
+    pairings = [
+        (email, phone)
+        for email, phone in dict.fromkeys(chunk.rows)
+        if email is not None and phone is not None and families[email] and families[phone]
+    ]
+    places = await connection.fetchval(
+        sql("import_known_pairings"), [values[email] for email, _ in pairings], [values[phone] for _, phone in pairings]
+    )
+    return {pairings[place - 1] for place in places}
+
+
+def _touched(chunk: Chunk, known: Known) -> set[int]:
+    """The families that a row with something new names: they may grow, unite or be full."""
+    touched: set[int] = set()
+    for row in chunk.rows:
+        named = [place for place in row if place is not None]
+        families = {known.families[place] for place in named}
+        if len(families) > 1 or not all(known.live[place] for place in named):
+            touched |= families
+    return touched - {0}
+
+
+async def _forget_told_refusals(connection: Connection, decisions: Decisions) -> None:
+    """A union that was not made is told once, whoever asks again."""
+    # Only families that were there before can have been told.
+    asked = [change for change in decisions.refusals() if change.family > 0 and (change.other_family or 0) > 0]
+    if asked:
+        ones, others = [change.family for change in asked], [change.other_family for change in asked]
+        told = {asked[place - 1] for place in await connection.fetchval(sql("import_refused"), ones, others)}
+        decisions.changes = [change for change in decisions.changes if change not in told]
+
+
+async def _write(connection: Connection, chunk: Chunk, decisions: Decisions, began: datetime, request_id: UUID) -> None:
+    row = await connection.fetchrow(sql("import_numbers"), len(decisions.contacts), len(decisions.changes))
+    assert row is not None
+    records = _Records(chunk, decisions, began, request_id, ids=row[0], sequences=row[1])
+    for table, columns, rows in (
+        ("contacts", _CONTACTS, records.contacts()),
+        ("evidence", _EVIDENCE, records.evidence()),
+        ("identity_events", _EVENTS, records.events()),
+        ("outbox", _OUTBOX, records.outbox()),
+    ):
+        await connection.copy_records_to_table(table, records=rows, columns=columns)
+    if decisions.losses:
+        await connection.execute(sql("import_unite"), *zip(*records.losses(), strict=True))
+    await connection.execute(sql("outbox_notice"))
+
+
+class _Lost(NamedTuple):
+    """A parameter row of import_unite."""
+
+    loser: int
+    survivor: int
+    moment: datetime
+    version: int
+
+
+class _Records:
+    """The rows of the tables: numbers become ids and moments times."""
+
+    def __init__(
+        self,
+        chunk: Chunk,
+        decisions: Decisions,
+        began: datetime,
+        request_id: UUID,
+        *,
+        ids: list[int],
+        sequences: list[int],
+    ) -> None:
+        self._values = chunk.identifiers
+        self._decisions = decisions
+        self._began = began
+        self._request_id = request_id
+        self._ids = ids
+        self._changes = list(zip(sequences, decisions.changes, strict=True))
+        self._last_homes = decisions.last_homes()
+
+    def contacts(self) -> Iterable[tuple[object, ...]]:
+        for place, (email, phone, home, moment) in enumerate(self._decisions.contacts):
+            last_home, moved = self._last_homes.get(home, (home, moment))
+            leads = last_home == -1 - place
+            yield (
+                self._ids[place],
+                None if email is None else self._values[email],
+                None if phone is None else self._values[phone],
+                None if leads else self._id(last_home),
+                "primary" if leads else "secondary",
+                self._at(moment),
+                self._at(max(moment, moved)),
+            )
+
+    def evidence(self) -> Iterable[tuple[object, ...]]:
+        for email, phone, home, moment in self._decisions.evidence:
+            last_home, _ = self._last_homes.get(home, (home, moment))
+            yield (
+                self._values[email],
+                self._values[phone],
+                self._id(last_home),
+                self._request_id,
+                self._at(moment),
+            )
+
+    def events(self) -> Iterable[tuple[object, ...]]:
+        for sequence, (kind, family, contact, other_family, moment) in self._changes:
+            if kind is not None:
+                yield (
+                    sequence,
+                    self._at(moment),
+                    kind.value,
+                    self._id(family),
+                    None if contact is None else self._id(contact),
+                    None if other_family is None else self._id(other_family),
+                    FAMILY_LIMIT if kind is EventKind.UNION_REFUSED else None,
+                    self._request_id,
+                )
+
+    def outbox(self) -> Iterable[tuple[object, ...]]:
+        newest = {change.family: (sequence, change.moment) for sequence, change in self._changes}
+        for family, (sequence, moment) in newest.items():
+            yield sequence, self._id(family), self._at(moment)
+
+    def losses(self) -> Iterable[_Lost]:
+        versions = {change.family: sequence for sequence, change in self._changes if change.kind is None}
+        for loser, (survivor, moment) in self._last_homes.items():
+            yield _Lost(self._id(loser), self._id(survivor), self._at(moment), versions[loser])
+
+    def _id(self, number: int) -> int:
+        return number if number > 0 else self._ids[-1 - number]
+
+    def _at(self, moment: int) -> datetime:
+        return self._began + moment * _MICROSECOND

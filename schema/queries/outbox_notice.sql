@@ -1,0 +1,2 @@
+-- A hint to the relay that there is work, once this transaction commits.
+NOTIFY outbox
