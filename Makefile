@@ -47,7 +47,7 @@ format: setup  ## format the code
 bench: setup  ## measure, beside the limits of the machine, and append to docs/benchmarks.md (5 minutes)
 	$(BIN)/python -m nexus_graph.bench $(BENCH_OPTIONS)
 
-bench-full: setup  ## every arm for longer, dense families, five minutes without a pause, starts (16 minutes)
+bench-full: setup  ## every arm for longer, dense families, five minutes without a pause, growth, bulk (25 minutes)
 	$(BIN)/python -m nexus_graph.bench --full $(BENCH_OPTIONS)
 
 schema: setup  ## write schema/schema.graphql from the code

@@ -41,8 +41,12 @@ def bench(
     people: Annotated[int | None, typer.Option(min=100, max=200_000, help="People loaded before.")] = None,
     open_rate: Annotated[float | None, typer.Option(min=1, max=50_000, help="Requests a second of `open`.")] = None,
     arms: Annotated[str | None, typer.Option(help="Which arms, separated by commas; see docs/benchmarks.md.")] = None,
-    parts: Annotated[str | None, typer.Option(help="What runs after the rounds: dense, sustain, start.")] = None,
+    parts: Annotated[
+        str | None, typer.Option(help="What runs after the rounds: dense, sustain, start, growth, bulk.")
+    ] = None,
     sustain_seconds: Annotated[float | None, typer.Option(min=1, help="How long `sustain` lasts.")] = None,
+    growth_people: Annotated[int | None, typer.Option(min=20_000, help="How many `growth` grows to.")] = None,
+    bulk_contacts: Annotated[int | None, typer.Option(min=1_000, help="How many `bulk` imports.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the load.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="A new folder to keep; else a temporary one.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
@@ -61,6 +65,8 @@ def bench(
         "arms": _names(arms),
         "parts": _names(parts),
         "sustain_seconds": sustain_seconds,
+        "growth_people": growth_people,
+        "bulk_contacts": bulk_contacts,
         "seed": seed,
         "data_dir": data_dir,
     }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final, Protocol, TypeVar
 
 from nexus_graph.bench.client import request_bytes, request_head
-from nexus_graph.bench.workload import OUTCOMES, Pairing, Request, Workload
+from nexus_graph.bench.workload import OUTCOMES, Crowd, Pairing, Request, Workload
 
 Asked = TypeVar("Asked")
 OK: Final = 200
@@ -49,7 +49,7 @@ class Arm(Protocol[Asked]):
 class Rest:
     """POST /identify."""
 
-    def __init__(self, workload: Workload, *, host: str, path: str = "/identify") -> None:
+    def __init__(self, workload: "Workload | Crowd", *, host: str, path: str = "/identify") -> None:
         self._workload = workload
         self._head = request_head("POST", path, host=host)
 

@@ -24,7 +24,7 @@ ARMS: Final = (
 """Every arm; docs/benchmarks.md says what each is."""
 SHORT_ARMS: Final = tuple(arm for arm in ARMS if arm not in {"express_plain", "family_alone", "driver"})
 """Those of a run of about five minutes."""
-PARTS: Final = ("dense", "sustain", "start")
+PARTS: Final = ("dense", "sustain", "start", "growth", "bulk")
 """What runs after the rounds, each by itself."""
 WRITING_ARMS: Final = frozenset({"rest", "graphql", "pgbench", "open"})
 """Those that write into the record."""
@@ -50,6 +50,8 @@ class Plan:
     """Empty: no rounds, only the parts."""
     parts: Sequence[str] = ()
     sustain_seconds: float = 300.0
+    growth_people: int = 5_000_000
+    bulk_contacts: int = 1_000_000
     data_dir: Path | None = None
     """An empty or new folder, kept afterwards; None: a temporary one."""
 

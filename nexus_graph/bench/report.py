@@ -99,13 +99,20 @@ def verdict_rows(result: Result) -> list[tuple[str, ...]]:
     ]
 
 
-PART_HEADINGS: Final = ("what", "measured")
+PART_HEADINGS: Final = ("what", "measured", "target", "met")
 MOMENT_HEADINGS: Final = ("after s", "req/s", "p50 ms", "p99 ms", "graph lag p99 s", "API MB", "others' processors")
 
 
 def part_rows(part: Part) -> list[tuple[str, ...]]:
     """What a part measured."""
-    return [(figure.what, f"{figure.value:,.10g} {figure.unit}") for figure in part.figures]
+    return [
+        (figure.what, f"{figure.value:,.10g} {figure.unit}", *_target(figure.value, figure.at_most))
+        for figure in part.figures
+    ]
+
+
+def _target(value: float, at_most: float | None) -> tuple[str, str]:
+    return ("", "") if at_most is None else (f"at most {at_most:g}", "yes" if value <= at_most else "no")
 
 
 def moment_rows(part: Part) -> list[tuple[str, ...]]:

@@ -86,6 +86,8 @@ class Figure:
     what: str
     value: float
     unit: str
+    at_most: float | None = None
+    """The target, if there is one."""
 
 
 @dataclass(frozen=True)

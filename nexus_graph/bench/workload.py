@@ -27,6 +27,7 @@ PROBES: Final = 18_000_000_000
 EXTRA_MAX: Final = 8
 JOINED_PEOPLE: Final = 3
 FAMILY_MAX_CONTACTS: Final = JOINED_PEOPLE * (1 + EXTRA_MAX)
+CROWD_FRESH_MAX: Final = 50_000_000
 _PICKS_MAX: Final = 20
 
 
@@ -165,6 +166,43 @@ class Workload:
     def _fresh_number(self) -> int:
         self._fresh += 1
         return self._fresh
+
+
+class Crowd:
+    """The same mix over more people than are worth remembering: they are told by number, and of each the first pairing
+    alone is asked for again. `run` tells several measurements on one record apart.
+    """
+
+    def __init__(self, *, people: int, run: int, runs: int, seed: int) -> None:
+        """`people` were loaded before (`preloaded`). Each run may unite its share of them, two and two."""
+        self._random = random.Random(seed + run)  # noqa: S311 - it guards nothing
+        self._people = people
+        share = people // 2 // runs
+        self._pairs = iter(range(run * share, (run + 1) * share))
+        self._fresh = FRESH + run * CROWD_FRESH_MAX
+
+    def next(self) -> Request:
+        """A request to send now. When its share is united, new people come instead."""
+        dice = self._random.random()
+        kind = next((kind for kind, bound in _BOUNDS if dice < bound), Kind.UNION)
+        if kind is Kind.REPEAT:
+            return self.repeat()
+        if kind is Kind.UNION and (pair := next(self._pairs, None)) is not None:
+            return Request(kind, Pairing(PRELOADED + 2 * pair, PRELOADED + 2 * pair + 1))
+        self._fresh += 1
+        if kind is Kind.NEW_IDENTIFIER:
+            return Request(kind, Pairing(self._known(), self._fresh))
+        return Request(Kind.NEW_PERSON, Pairing(self._fresh, self._fresh))
+
+    def repeat(self) -> Request:
+        """A pairing that was loaded before."""
+        return Request(Kind.REPEAT, Pairing(*[self._known()] * 2))
+
+    def acknowledge(self, request: Request) -> None:
+        """Nothing is remembered."""
+
+    def _known(self) -> int:
+        return PRELOADED + int(self._random.random() * self._people)
 
 
 def preloaded(people: int) -> Iterator[Pairing]:

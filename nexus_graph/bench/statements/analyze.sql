@@ -1,0 +1,2 @@
+-- Statistics of all tables.
+ANALYZE

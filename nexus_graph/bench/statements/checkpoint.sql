@@ -1,0 +1,2 @@
+-- What was written is on the disk: no checkpoint begins meanwhile.
+CHECKPOINT

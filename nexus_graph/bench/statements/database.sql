@@ -1,0 +1,2 @@
+-- A record beside the stack's own. Its name stands in for {name}.
+CREATE DATABASE {name}
