@@ -23,6 +23,7 @@ from nexus_graph.api.graphql.schema import schema
 from nexus_graph.api.graphql.view import GraphQLRoute
 from nexus_graph.api.graphql.websocket import GraphQLSockets
 from nexus_graph.api.middleware import Envelope
+from nexus_graph.api.one_write import OneWriteProtocol
 from nexus_graph.api.ops import RECORD, Health, HealthRoute, LiveRoute, MetricsRoute, Migrated, ReadyRoute
 from nexus_graph.api.rest import IdentifyRoute
 from nexus_graph.config import Settings, is_loopback
@@ -139,7 +140,7 @@ def server_config(app: Starlette, settings: Settings) -> uvicorn.Config:
     """How uvicorn serves the application. It logs nothing of requests: they hold identifiers."""
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=OneWriteProtocol,
         ws="websockets-sansio",
         ws_max_size=settings.body_max_bytes,
         ws_per_message_deflate=False,  # it would hold a compressor a socket, for messages of a few hundred bytes

@@ -108,12 +108,13 @@ class Gatherer(Generic[Request, Answer]):
 
     def _take(self) -> list[_Waiter[Request, Answer]]:
         now = monotonic()
+        if self._waiting:
+            self._queue_wait.observe(now - self._waiting[0].since)
         batch: list[_Waiter[Request, Answer]] = []
         while self._waiting and len(batch) < self._batch_max:
             waiter = self._waiting.popleft()
             if waiter.answer.done():
                 continue
-            self._queue_wait.observe(now - waiter.since)
             if now - waiter.since > self._timeout_seconds:
                 waiter.answer.set_exception(Overloaded("waited too long for its turn"))
                 continue

@@ -23,7 +23,9 @@ IDENTIFY_ERRORS = Counter("nexus_identify_errors_total", "identify calls that en
 BATCH_SIZE = Histogram(
     "nexus_batch_size", "Requests gathered into one call", ["queue"], buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
 )
-QUEUE_WAIT = Histogram("nexus_queue_wait_seconds", "Wait for a batch", ["queue"], buckets=_LATENCY_SECONDS)
+QUEUE_WAIT = Histogram(
+    "nexus_queue_wait_seconds", "Wait of each batch's first request", ["queue"], buckets=_LATENCY_SECONDS
+)
 FAMILY_READS = Counter("nexus_family_reads_total", "Family reads by the store that answered", ["source", "fallback"])
 CACHE_READS = Counter("nexus_cache_reads_total", "Families looked for in the cache", ["level", "result"])
 GRAPH_READS_IN_DOUBT = Counter("nexus_graph_reads_in_doubt_total", "Walks that the graph cannot vouch for", ["cause"])

@@ -5,7 +5,7 @@ One plain ASGI layer does it all, in place of Starlette's two: it is on the hot 
 
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from time import perf_counter
 from typing import Final
 from uuid import UUID
@@ -69,8 +69,17 @@ def request_id(scope: Scope) -> RequestId:
 
 def header(scope: Scope, wanted: bytes) -> bytes | None:
     """The header of this lower-case name, its lines joined as one list; None if there is none."""
-    found = [value for name, value in scope["headers"] if name == wanted]
-    return b",".join(found) if found else None
+    found: bytes | None = scope["header"].get(wanted)
+    return found
+
+
+def _by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    found = dict(headers)
+    if len(found) < len(headers):
+        found.clear()
+        for name, value in headers:
+            found[name] = found[name] + b"," + value if name in found else value
+    return found
 
 
 class Envelope:
@@ -83,6 +92,8 @@ class Envelope:
         self._durations: dict[tuple[str, int], Histogram] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if "headers" in scope:
+            scope["header"] = _by_name(scope["headers"])
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

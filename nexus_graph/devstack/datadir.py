@@ -22,6 +22,8 @@ PASSWORD_BYTES = 24
 STRAY_STOP_SECONDS = 15.0
 STRAY_KILL_SECONDS = 5.0
 START_TIME_TOLERANCE_SECONDS = 2.0  # the clock may have been set since
+COMMAND_LINE_SECONDS = 1.0
+COMMAND_LINE_STEP_SECONDS = 0.001
 OWNER_ONLY = 0o600
 
 
@@ -64,9 +66,15 @@ class ProcessRecord:
 
         try:
             process = psutil.Process(pid)
-            program = process.cmdline()[0]
-            return cls(name, pid, started=process.create_time(), program=program, stop_signal=int(stop_signal))
-        except (psutil.Error, IndexError):
+            deadline = time.monotonic() + COMMAND_LINE_SECONDS
+            # For a moment after its start a process has no command line yet; a zombie has none any more.
+            while not (command_line := process.cmdline()):
+                if time.monotonic() > deadline or process.status() == psutil.STATUS_ZOMBIE:
+                    return None
+                time.sleep(COMMAND_LINE_STEP_SECONDS)
+            started, program = process.create_time(), command_line[0]
+            return cls(name, pid, started=started, program=program, stop_signal=int(stop_signal))
+        except psutil.Error:
             return None
 
 

@@ -5,6 +5,7 @@ answers. Every family says which source it came from.
 """
 
 import asyncio
+from functools import cache
 from time import monotonic
 from typing import cast
 
@@ -19,6 +20,7 @@ from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool, is_servers_trouble
 
 _LOG = telemetry.log("families")
+_reads = cache(telemetry.FAMILY_READS.labels)
 
 
 class Families:
@@ -119,5 +121,5 @@ class Families:
     @staticmethod
     def _counted(family: Family | None, *, fallback: str) -> Family | None:
         source = "none" if family is None else family.source.value
-        telemetry.FAMILY_READS.labels(source, fallback).inc()
+        _reads(source, fallback).inc()
         return family

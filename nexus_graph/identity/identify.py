@@ -32,6 +32,10 @@ class Identify:
         self._cache = cache
         self._resolve_pool = resolve_pool
         self._write_pool = write_pool
+        self._known_count = telemetry.IDENTIFY_OUTCOMES.labels(Outcome.MATCHED.value, "fast")
+        self._written_counts = {
+            outcome: telemetry.IDENTIFY_OUTCOMES.labels(outcome.value, "write") for outcome in Outcome
+        }
         self._family_limit = settings.family_limit_contacts
         self._known: Gatherer[IdentifyRequest, Family | None] = Gatherer(
             "resolve",
@@ -60,7 +64,7 @@ class Identify:
         try:
             family = await self._known.ask(request)
             if family is not None:
-                telemetry.IDENTIFY_OUTCOMES.labels("MATCHED", "fast").inc()
+                self._known_count.inc()
                 return Identification(Outcome.MATCHED, family)
             answer = await self._unknown.ask(request)
             if self._cache is not None and answer.outcome is not Outcome.MATCHED:
@@ -68,7 +72,7 @@ class Identify:
         except NexusError as error:
             telemetry.IDENTIFY_ERRORS.labels(error.code).inc()
             raise
-        telemetry.IDENTIFY_OUTCOMES.labels(answer.outcome.value, "write").inc()
+        self._written_counts[answer.outcome].inc()
         return answer
 
     async def close(self) -> None:
