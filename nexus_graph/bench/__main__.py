@@ -41,9 +41,7 @@ def bench(
     people: Annotated[int | None, typer.Option(min=100, max=200_000, help="People loaded before.")] = None,
     open_rate: Annotated[float | None, typer.Option(min=1, max=50_000, help="Requests a second of `open`.")] = None,
     arms: Annotated[str | None, typer.Option(help="Which arms, separated by commas; see docs/benchmarks.md.")] = None,
-    parts: Annotated[
-        str | None, typer.Option(help="What runs after the rounds: dense, sustain, start, growth, bulk.")
-    ] = None,
+    parts: Annotated[str | None, typer.Option(help="What runs after the rounds; see docs/benchmarks.md.")] = None,
     sustain_seconds: Annotated[float | None, typer.Option(min=1, help="How long `sustain` lasts.")] = None,
     growth_people: Annotated[int | None, typer.Option(min=20_000, help="How many `growth` grows to.")] = None,
     bulk_contacts: Annotated[int | None, typer.Option(min=1_000, help="How many `bulk` imports.")] = None,

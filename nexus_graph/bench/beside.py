@@ -59,12 +59,12 @@ async def serving(
 
 
 @asynccontextmanager
-async def another_api(stack: Stack, name: str, settings: Mapping[str, str]) -> AsyncIterator[Server]:
+async def another_api(stack: Stack, name: str, settings: Mapping[str, str], *options: str) -> AsyncIterator[Server]:
     """The API once more on the stack's servers, with other settings (NEXUS_…) and metrics of its own."""
     metrics = stack.options.data_dir / f"metrics-{name}"
     metrics.mkdir()
     env = {**stack.urls.environment(), "PROMETHEUS_MULTIPROC_DIR": str(metrics), **settings}
-    async with serving(logs(stack), name, serve_command, env=env) as server:
+    async with serving(logs(stack), name, lambda port: [*serve_command(port), *options], env=env) as server:
         yield server
 
 

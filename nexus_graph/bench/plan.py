@@ -24,7 +24,7 @@ ARMS: Final = (
 """Every arm; docs/benchmarks.md says what each is."""
 SHORT_ARMS: Final = tuple(arm for arm in ARMS if arm not in {"express_plain", "family_alone", "driver"})
 """Those of a run of about five minutes."""
-PARTS: Final = ("dense", "sustain", "start", "growth", "bulk")
+PARTS: Final = ("dense", "sustain", "start", "scale", "growth", "bulk")
 """What runs after the rounds, each by itself."""
 WRITING_ARMS: Final = frozenset({"rest", "graphql", "pgbench", "open"})
 """Those that write into the record."""

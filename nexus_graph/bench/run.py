@@ -12,7 +12,7 @@ from typing import Final
 
 from neo4j import AsyncDriver
 
-from nexus_graph.bench import bulk, dense, growth, record, starting, sustain
+from nexus_graph.bench import bulk, dense, growth, record, scale, starting, sustain
 from nexus_graph.bench.machine import Machine, commit
 from nexus_graph.bench.plan import Plan
 from nexus_graph.bench.report import DURABILITY
@@ -28,6 +28,7 @@ _PARTS: Final[Mapping[str, Callable[[Running], Awaitable[Part]]]] = {
     "dense": dense.measured,
     "sustain": sustain.measured,
     "start": starting.measured,
+    "scale": scale.measured,
     "growth": growth.measured,
     "bulk": bulk.measured,
 }
