@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import httpx2
 import pytest
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 
 from nexus_graph.config import Settings
 from nexus_graph.devstack.stack import StackUrls
@@ -154,12 +154,3 @@ async def test_settings_that_differ_from_the_logins_are_refused(pooled: Settings
 async def test_migrations_go_past_it(pooled: Settings, pool: Pool) -> None:
     nobody = pooled.model_copy(update={"database_url": SecretStr("postgresql://nobody@127.0.0.1:9/nowhere")})
     assert await migrate_database(nobody) == []
-
-
-def test_there_must_be_a_way_past_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NEXUS_PGBOUNCER", "true")
-    monkeypatch.setenv("DATABASE_DIRECT_URL", "")
-    with pytest.raises(ValidationError, match="DATABASE_DIRECT_URL"):
-        Settings()
-    monkeypatch.setenv("DATABASE_DIRECT_URL", "postgresql://postgres@127.0.0.1/nexus")
-    assert Settings().pgbouncer
