@@ -24,7 +24,7 @@ from nexus_graph.api.graphql.view import GraphQLRoute
 from nexus_graph.api.graphql.websocket import GraphQLSockets
 from nexus_graph.api.middleware import Envelope
 from nexus_graph.api.one_write import OneWriteProtocol
-from nexus_graph.api.ops import RECORD, Health, HealthRoute, LiveRoute, MetricsRoute, Migrated, ReadyRoute
+from nexus_graph.api.ops import RECORD, Check, Health, HealthRoute, LiveRoute, MetricsRoute, Migrated, ReadyRoute
 from nexus_graph.api.rest import IdentifyRoute
 from nexus_graph.config import Settings, is_loopback
 from nexus_graph.errors import NexusError
@@ -188,7 +188,10 @@ async def _opened(settings: Settings) -> AsyncIterator[dict[str, Any]]:
         async def redis_up() -> bool:
             return bool(await redis.ping())
 
-        health = Health({RECORD: identity.record_up, "neo4j": identity.graph_up, "redis": redis_up}, settings)
+        checks: dict[str, Check] = {RECORD: identity.record_up, "neo4j": identity.graph_up, "redis": redis_up}
+        if identity.replica is not None:
+            checks["replica"] = identity.replica.up
+        health = Health(checks, settings)
         closing.push_async_callback(health.close)
         migrated = Migrated(identity.pool, settings)
         yield {"identity": identity, "health": health, "migrated": migrated, "redis": redis}

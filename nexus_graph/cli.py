@@ -198,4 +198,6 @@ def _servers_of(data_dir: Path) -> dict[str, Any]:
     if status is None:
         typer.echo(f"no stack runs in {data_dir}: start one with `nexus-graph up`, or set DATABASE_URL", err=True)
         raise typer.Exit(2)
-    return {name: status[name] for name in ("database_url", "redis_url", "neo4j_uri", "neo4j_user", "neo4j_password")}
+    named = ("database_url", "redis_url", "neo4j_uri", "neo4j_user", "neo4j_password")
+    absent = {"database_replica_url": None, "database_direct_url": None, "pgbouncer": False}
+    return {name: status[name] for name in named} | absent

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
@@ -40,6 +40,10 @@ class Settings(BaseSettings):
     database_url: SecretStr = Field(
         SecretStr("postgresql://postgres@127.0.0.1:5432/nexus"), validation_alias=AliasChoices("DATABASE_URL")
     )
+    database_replica_url: SecretStr | None = Field(None, validation_alias=AliasChoices("DATABASE_REPLICA_URL"))
+    """A streaming replica of that server, for reads that may be a little behind; none when unset."""
+    database_direct_url: SecretStr | None = Field(None, validation_alias=AliasChoices("DATABASE_DIRECT_URL"))
+    """The same database with no pooler between; DATABASE_URL when unset. Migrations, relay and notices need that."""
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), validation_alias=AliasChoices("REDIS_URL"))
     neo4j_uri: str = Field("bolt://127.0.0.1:7687", validation_alias=AliasChoices("NEO4J_URI"))
     neo4j_user: str = Field("neo4j", validation_alias=AliasChoices("NEO4J_USER"))
@@ -73,6 +77,13 @@ class Settings(BaseSettings):
     connect_timeout_seconds: float = Field(5.0, gt=0)
     lock_timeout_seconds: float = Field(5.0, gt=0)
     statement_timeout_seconds: float = Field(8.0, gt=0)
+    pgbouncer: bool = False
+    """DATABASE_URL and DATABASE_REPLICA_URL lead to pgbouncer in transaction mode: statements are not prepared ahead,
+    and the session's settings are the login's own (deploy/pgbouncer/login.sql)."""
+    replica_timeout_seconds: float = Field(1.0, gt=0)
+    """A replica that takes longer over one read is left alone, and the primary answers."""
+    replica_away_seconds: float = Field(1.0, gt=0)
+    """How long it is left alone before it is looked for again; no reader waits for that."""
 
     # HTTP
     body_max_bytes: int = Field(64 * 1024, ge=1_024)
@@ -245,6 +256,18 @@ class Settings(BaseSettings):
 
     # Operation
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("database_replica_url", "database_direct_url")
+    @classmethod
+    def _empty_is_unset(cls, url: SecretStr | None) -> SecretStr | None:
+        return url if url is not None and url.get_secret_value() else None
+
+    @field_validator("pgbouncer")
+    @classmethod
+    def _pgbouncer_has_a_way_past(cls, pgbouncer: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - as pydantic calls
+        if pgbouncer and info.data.get("database_direct_url") is None:
+            raise ValueError("NEXUS_PGBOUNCER needs DATABASE_DIRECT_URL: notices and session locks go past pgbouncer")
+        return pgbouncer
 
     @field_validator("phone_region")
     @classmethod

@@ -247,7 +247,7 @@ async def _work_until_signalled(settings: Settings) -> None:
 @asynccontextmanager
 async def _pool(settings: Settings) -> AsyncIterator[Pool]:
     """One connection to work with, one to look for drift. Closed within a bound, even if the server hangs."""
-    pool = await database.connect_pool(settings, role="nexus_relay", size=2)
+    pool = await database.connect_pool(settings, role="nexus_relay", size=2, server="direct")
     try:
         yield pool
     finally:

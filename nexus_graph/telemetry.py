@@ -27,6 +27,11 @@ QUEUE_WAIT = Histogram(
     "nexus_queue_wait_seconds", "Wait of each batch's first request", ["queue"], buckets=_LATENCY_SECONDS
 )
 FAMILY_READS = Counter("nexus_family_reads_total", "Family reads by the store that answered", ["source", "fallback"])
+RECORD_READS = Counter(
+    "nexus_record_reads_total",
+    "Families and lists read from the record: by the primary or the replica, and why the replica did not answer",
+    ["server", "fallback"],
+)
 CACHE_READS = Counter("nexus_cache_reads_total", "Families looked for in the cache", ["level", "result"])
 GRAPH_READS_IN_DOUBT = Counter("nexus_graph_reads_in_doubt_total", "Walks that the graph cannot vouch for", ["cause"])
 

@@ -66,7 +66,7 @@ class Health:
 
 
 class HealthRoute:
-    """GET /health: ok; degraded while Neo4j or Redis is away; 503 and down without PostgreSQL."""
+    """GET /health: ok; degraded while Neo4j, Redis or the replica is away; 503 and down without PostgreSQL."""
 
     def __init__(self) -> None:
         self._started = monotonic()

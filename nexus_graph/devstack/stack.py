@@ -70,6 +70,10 @@ class StackUrls:
             "NEO4J_URI": self.neo4j_uri,
             "NEO4J_USER": self.neo4j_user,
             "NEO4J_PASSWORD": self.neo4j_password,
+            # Of none of these is one here, whatever the shell says of servers elsewhere.
+            "DATABASE_REPLICA_URL": "",
+            "DATABASE_DIRECT_URL": "",
+            "NEXUS_PGBOUNCER": "false",
         }
 
 

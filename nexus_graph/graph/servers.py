@@ -16,7 +16,7 @@ from nexus_graph.store.database import Pool, connect_pool, is_servers_trouble
 @asynccontextmanager
 async def opened(settings: Settings, *, connections: int) -> AsyncIterator[tuple[Pool, AsyncDriver]]:
     """A pool that reads the record, and a driver. Raises Unavailable if the record is away."""
-    pool = await connect_pool(settings, role="nexus_relay", size=connections)
+    pool = await connect_pool(settings, role="nexus_relay", size=connections, server="direct")
     try:
         async with open_driver(settings) as driver:
             yield pool, driver

@@ -2,47 +2,60 @@
 
 A reader may demand `at_least` a version it was given by a write. The graph gets a moment to catch up; then the record
 answers. Every family says which source it came from.
+
+Where there is a replica, the record's part falls to it. It shows a prefix of what was committed, in the order of the
+versions, so whoever sees a version there sees all before it. What it does not know, or not as fresh as is demanded, the
+primary is asked for.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from time import monotonic
-from typing import cast
+from typing import TypeAlias, cast
+
+import asyncpg
 
 from nexus_graph import telemetry
 from nexus_graph.cache.families import FamilyCache
 from nexus_graph.config import Settings
-from nexus_graph.errors import NexusError, Overloaded, Unavailable
+from nexus_graph.errors import Overloaded, Unavailable
 from nexus_graph.gather import Gatherer
 from nexus_graph.graph.reads import GraphFamilies
 from nexus_graph.identity.model import Family, FamilyKey, Source
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool, is_servers_trouble
+from nexus_graph.store.replica import Replica
+
+_Fetch: TypeAlias = Callable[..., Awaitable[list[asyncpg.Record]]]
+_Send: TypeAlias = Callable[[list[FamilyKey]], Awaitable[Sequence[Family | None]]]
+_ReadRecord: TypeAlias = Callable[[FamilyKey, int | None], Awaitable[Family | None]]
 
 _LOG = telemetry.log("families")
 _reads = cache(telemetry.FAMILY_READS.labels)
+_record_reads = cache(telemetry.RECORD_READS.labels)
 
 
 class Families:
-    """Family reads. `graph` answers by walking identifiers; `pool` reads the record with a recursive query."""
+    """Family reads. `graph` answers by walking identifiers; `replica` and `pool` by a recursive query of the record."""
 
     def __init__(
-        self, *, pool: Pool, graph: GraphFamilies, settings: Settings, cache: FamilyCache | None = None
+        self,
+        *,
+        pool: Pool,
+        graph: GraphFamilies,
+        settings: Settings,
+        cache: FamilyCache | None = None,
+        replica: Replica | None = None,
     ) -> None:
         self._cache = cache
+        self._replica = replica
         self._pool = pool
         self._graph = graph
         self._settings = settings
         self._graph_away_until = 0.0
-        self._record: Gatherer[FamilyKey, Family | None] = Gatherer(
-            "record",
-            self._read_record,
-            batch_max=settings.graph_batch_max_reads,
-            batches_max=settings.read_connections,
-            queue_max=settings.graph_queue_max_reads,
-            wait_max_seconds=settings.identify_wait_max_seconds,
-            timeout_seconds=settings.identify_timeout_seconds,
-        )
+        self._record = _gatherer("record", self._read_record, settings)
+        self._replayed = _gatherer("replica", self._read_replica, settings)
 
     async def family(
         self, key: FamilyKey, *, at_least: int | None = None, source: Source | None = None
@@ -53,21 +66,48 @@ class Families:
         the cache before it. Raises Unavailable when the store that must answer does not.
         """
         if self._cache is not None and source is None:
-            return await self._cache.family(key, at_least, lambda: self._read(key, at_least, None))
-        return await self._read(key, at_least, source)
+            # Not from the replica: what is kept would be older than the cache may be by whatever the replica is behind.
+            return await self._cache.family(key, at_least, lambda: self._read(key, at_least, None, self._from_primary))
+        return await self._read(key, at_least, source, self._from_record)
 
-    async def _read(self, key: FamilyKey, at_least: int | None, source: Source | None) -> Family | None:
-        if source is Source.RECORD:
-            return self._counted(await self._record.ask(key), fallback="asked")
-        family = await self._from_graph(key, at_least=at_least, insist=source is Source.GRAPH)
-        if family is not None or source is Source.GRAPH:
-            return self._counted(family, fallback="none")
-        return self._counted(await self._record.ask(key), fallback="graph")
+    async def current(self, key: FamilyKey) -> Family | None:
+        """The family as the primary has it now; None if there is none. Raises Unavailable."""
+        return self._counted(await self._from_primary(key, None), fallback="asked")
 
     async def close(self) -> None:
         """Answer what was asked, then stop."""
         await self._graph.close()
+        await self._replayed.close()
         await self._record.close()
+
+    async def _read(
+        self, key: FamilyKey, at_least: int | None, source: Source | None, from_record: _ReadRecord
+    ) -> Family | None:
+        if source is Source.RECORD:
+            return self._counted(await from_record(key, at_least), fallback="asked")
+        family = await self._from_graph(key, at_least=at_least, insist=source is Source.GRAPH)
+        if family is not None or source is Source.GRAPH:
+            return self._counted(family, fallback="none")
+        return self._counted(await from_record(key, at_least), fallback="graph")
+
+    async def _from_record(self, key: FamilyKey, at_least: int | None) -> Family | None:
+        """The record's family: the replica's if that will do, else the primary's."""
+        if self._replica is None:
+            return await self._from_primary(key, at_least)
+        try:
+            family = await self._replayed.ask(key)
+        except Unavailable:
+            return await self._from_primary(key, at_least, fallback="away")
+        # That there is no family is for the primary to say: the replica may not have heard of it yet.
+        if family is None or (at_least is not None and family.version < at_least):
+            return await self._from_primary(key, at_least, fallback="behind")
+        _record_reads("replica", "none").inc()
+        return family
+
+    async def _from_primary(self, key: FamilyKey, _at_least: int | None, *, fallback: str = "none") -> Family | None:
+        family = await self._record.ask(key)
+        _record_reads("primary", fallback).inc()
+        return family
 
     async def _from_graph(self, key: FamilyKey, *, at_least: int | None, insist: bool) -> Family | None:
         """The graph's family, once it is fresh enough; None if it cannot say in time."""
@@ -97,29 +137,49 @@ class Families:
 
     async def _read_record(self, keys: list[FamilyKey]) -> list[Family | None]:
         try:
-            contact_ids = await self._contact_ids(keys)
-            rows = await self._pool.fetch(sql("family_of_contact"), [i for i in contact_ids if i is not None])
-        except NexusError:
-            raise
+            return await _families(self._pool.fetch, keys)
         except Exception as error:
             if not is_servers_trouble(error):
                 raise
             _LOG.warning("record_unavailable", error=telemetry.error_name(error))
             raise Unavailable("the record does not answer; the same request may be sent again") from error
-        families = {row[0]: Family.of_columns(*row[1:]) for row in rows}
-        return [families.get(i) if i is not None else None for i in contact_ids]
 
-    async def _contact_ids(self, keys: list[FamilyKey]) -> list[int | None]:
-        emails = [key.value for key in keys if key.kind == "email"]
-        phones = [key.value for key in keys if key.kind == "phone"]
-        found: dict[tuple[str, int | str], int] = {}
-        if emails or phones:
-            for kind, value, contact_id in await self._pool.fetch(sql("contacts_by_identifier"), emails, phones):
-                found[kind, value] = contact_id
-        return [cast("int", key.value) if key.kind == "contact" else found.get((key.kind, key.value)) for key in keys]
+    async def _read_replica(self, keys: list[FamilyKey]) -> list[Family | None]:
+        assert self._replica is not None
+        return await _families(self._replica.fetch, keys)
 
     @staticmethod
     def _counted(family: Family | None, *, fallback: str) -> Family | None:
         source = "none" if family is None else family.source.value
         _reads(source, fallback).inc()
         return family
+
+
+def _gatherer(name: str, send: _Send, settings: Settings) -> Gatherer[FamilyKey, Family | None]:
+    return Gatherer(
+        name,
+        send,
+        batch_max=settings.graph_batch_max_reads,
+        batches_max=settings.read_connections,
+        queue_max=settings.graph_queue_max_reads,
+        wait_max_seconds=settings.identify_wait_max_seconds,
+        timeout_seconds=settings.identify_timeout_seconds,
+    )
+
+
+async def _families(fetch: _Fetch, keys: list[FamilyKey]) -> list[Family | None]:
+    """The families of the keys, in their order, as the server behind `fetch` has them. Raises what that raises."""
+    contact_ids = await _contact_ids(fetch, keys)
+    rows = await fetch(sql("family_of_contact"), [i for i in contact_ids if i is not None])
+    families = {row[0]: Family.of_columns(*row[1:]) for row in rows}
+    return [families.get(i) if i is not None else None for i in contact_ids]
+
+
+async def _contact_ids(fetch: _Fetch, keys: list[FamilyKey]) -> list[int | None]:
+    emails = [key.value for key in keys if key.kind == "email"]
+    phones = [key.value for key in keys if key.kind == "phone"]
+    found: dict[tuple[str, int | str], int] = {}
+    if emails or phones:
+        for kind, value, contact_id in await fetch(sql("contacts_by_identifier"), emails, phones):
+            found[kind, value] = contact_id
+    return [cast("int", key.value) if key.kind == "contact" else found.get((key.kind, key.value)) for key in keys]

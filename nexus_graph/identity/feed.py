@@ -20,7 +20,7 @@ from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.identity.families import Families
 from nexus_graph.identity.listing import Listing
-from nexus_graph.identity.model import Family, FamilyKey, IdentityEvent, Source
+from nexus_graph.identity.model import Family, FamilyKey, IdentityEvent
 from nexus_graph.store import database
 from nexus_graph.store.database import Connection
 
@@ -30,7 +30,7 @@ _LOG = telemetry.log("feed")
 
 
 class Feed:
-    """Events for followers. It reads nothing while nobody follows."""
+    """Events for followers. It reads nothing while nobody follows. `listing` is the primary's, as its notices are."""
 
     def __init__(self, listing: Listing, families: Families, settings: Settings) -> None:
         self._listing = listing
@@ -80,7 +80,7 @@ class Feed:
             await asyncio.gather(self._reading, return_exceptions=True)
 
     async def _family(self, contact_id: int) -> Family | None:
-        return await self._families.family(FamilyKey("contact", contact_id), source=Source.RECORD)
+        return await self._families.current(FamilyKey("contact", contact_id))
 
     async def _next(self, place: int) -> list[IdentityEvent]:
         page = self._settings.feed_page_events
@@ -148,7 +148,7 @@ class Feed:
         def heard(*_: object) -> None:
             notice.set()
 
-        pool = await database.connect_pool(self._settings, role="nexus_api", size=1)
+        pool = await database.connect_pool(self._settings, role="nexus_api", size=1, server="direct")
         try:
             async with pool.acquire() as held:
                 connection = cast("Connection", held)

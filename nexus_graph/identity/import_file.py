@@ -144,7 +144,7 @@ class _Importing:
 
 async def _import_showing(settings: Settings, rows: Rows, summary: Summary, console: Console) -> None:
     patient = settings.model_copy(update={"statement_timeout_seconds": settings.import_statement_timeout_seconds})
-    pool = await connect_pool(patient, role="nexus_import", size=1)
+    pool = await connect_pool(patient, role="nexus_import", size=1, server="direct")
     try:
         async with load_summary.progress(console, rows, summary, report_seconds=settings.load_report_seconds):
             await import_rows(pool, rows, settings, summary)

@@ -1,4 +1,8 @@
-"""Lists of the record, page by page: each page begins after a place, so that no page costs more than another."""
+"""Lists of the record, page by page: each page begins after a place, so that no page costs more than another.
+
+A replica's lists may be older, never torn: it shows a prefix of what was committed. So a page of events lacks none
+between its first and its last, whichever server gave the page before.
+"""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -11,16 +15,21 @@ from nexus_graph.errors import Unavailable
 from nexus_graph.identity.model import Contact, ContactFilter, ContactPlace, IdentityEvent, ListedContact, Precedence
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool, is_servers_trouble
+from nexus_graph.store.replica import Replica
 
 _LOG = telemetry.log("listing")
 _EVER: Final = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 
 
 class Listing:
-    """Reads of the record that list rather than look up. They raise Unavailable when it does not answer."""
+    """Reads of the record that list rather than look up: by the replica where there is one, else by the primary.
 
-    def __init__(self, pool: Pool) -> None:
+    They raise Unavailable when the record does not answer.
+    """
+
+    def __init__(self, pool: Pool, *, replica: Replica | None = None) -> None:
         self._pool = pool
+        self._replica = replica
 
     async def contacts(self, wanted: ContactFilter, *, after: ContactPlace | None, limit: int) -> list[ListedContact]:
         """The next live contacts: by email if that is asked for, else by phone if that is, else by time."""
@@ -73,13 +82,25 @@ class Listing:
         return None if found > LISTED_COUNT_MAX else int(found)
 
     async def _fetch(self, statement: str, *parameters: object) -> list[asyncpg.Record]:
+        if self._replica is None:
+            return await self._fetch_primary(statement, *parameters, fallback="none")
         try:
-            return await self._pool.fetch(sql(statement), *parameters)
+            rows = await self._replica.fetch(sql(statement), *parameters)
+        except Unavailable:
+            return await self._fetch_primary(statement, *parameters, fallback="away")
+        telemetry.RECORD_READS.labels("replica", "none").inc()
+        return rows
+
+    async def _fetch_primary(self, statement: str, *parameters: object, fallback: str) -> list[asyncpg.Record]:
+        try:
+            rows = await self._pool.fetch(sql(statement), *parameters)
         except Exception as error:
             if not is_servers_trouble(error):
                 raise
             _LOG.warning("record_unavailable", error=telemetry.error_name(error))
             raise Unavailable("the record does not answer; the same request may be sent again") from error
+        telemetry.RECORD_READS.labels("primary", fallback).inc()
+        return rows
 
 
 def _created(wanted: ContactFilter) -> tuple[datetime, datetime]:

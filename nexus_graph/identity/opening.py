@@ -17,6 +17,7 @@ from nexus_graph.identity.identify import Identify
 from nexus_graph.identity.listing import Listing
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool, connect_pool
+from nexus_graph.store.replica import Replica
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Identity:
     feed: Feed
     pool: Pool
     driver: AsyncDriver
+    replica: Replica | None
 
     async def record_up(self) -> bool:
         """Does PostgreSQL answer? Raises what the driver raises if it does not."""
@@ -61,13 +63,15 @@ async def open_identity(settings: Settings) -> AsyncIterator[Identity]:
         identify = Identify(resolve_pool=resolve_pool, write_pool=write_pool, settings=settings, cache=cache)
         closing.push_async_callback(identify.close)
         graph = GraphFamilies(driver, settings)
-        families = Families(pool=read_pool, graph=graph, settings=settings, cache=cache)
+        replica = None if settings.database_replica_url is None else Replica(settings)
+        if replica is not None:
+            closing.push_async_callback(replica.close)
+        families = Families(pool=read_pool, graph=graph, settings=settings, cache=cache, replica=replica)
         closing.push_async_callback(families.close)
         closing.push_async_callback(_ended, asyncio.create_task(graph.warm()))
-        listing = Listing(read_pool)
-        feed = Feed(listing, families, settings)
+        feed = Feed(Listing(read_pool), families, settings)
         closing.push_async_callback(feed.close)
-        yield Identity(identify, families, listing, feed, read_pool, driver)
+        yield Identity(identify, families, Listing(read_pool, replica=replica), feed, read_pool, driver, replica)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

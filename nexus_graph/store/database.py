@@ -7,10 +7,16 @@ import asyncpg
 
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
+from nexus_graph.statements import sql
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Role = Literal["nexus_api", "nexus_relay", "nexus_import"]
+Server = Literal["primary", "direct", "replica"]
+"""`direct`: the primary with no pooler between, for whatever lives as long as a session: notices, session locks."""
+
+_STATEMENTS_PREPARED: Final = 100
+"""Statements that one connection keeps prepared."""
 
 # asyncpg raises these when a connection breaks, and InternalClientError is neither a PostgresError nor an OSError.
 CONNECTION_LOST: Final = (
@@ -30,6 +36,10 @@ _SERVER_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
 _DATA_CLASSES: Final = frozenset({"0A", "22", "23", "54", "P0"})
 
 
+class UnfitLogin(Unavailable):
+    """The login that a pooler uses does not bring the settings that our sessions must have."""
+
+
 def is_servers_trouble(error: BaseException) -> bool:
     """True if the same statement may succeed later; False if its data is at fault."""
     if isinstance(error, (*CONNECTION_LOST, TimeoutError, asyncio.IncompleteReadError)):
@@ -46,38 +56,75 @@ def is_datas_fault(error: BaseException) -> bool:
     )
 
 
-async def connect_pool(settings: Settings, *, role: Role | None, size: int) -> Pool:
-    """A pool of `size` connections that act as `role` (None: as the login itself). Raises Unavailable.
+async def connect_pool(settings: Settings, *, role: Role | None, size: int, server: Server = "primary") -> Pool:
+    """A pool of `size` connections that act as `role` (None: as the login itself). Raises Unavailable, and UnfitLogin
+    where a pooler keeps us from giving the session its settings and the login does not bring them.
 
     Every statement is bounded: lock_timeout < statement_timeout < the client's own timeout.
     """
-    statement_ms = int(settings.statement_timeout_seconds * 1000)
-    server_settings = {
-        "application_name": role or "nexus",
+    session = _session(settings, role)
+    pooled = settings.pgbouncer and server != "direct"
+    try:
+        pool = await asyncpg.create_pool(
+            url_of(settings, server),
+            min_size=size,
+            max_size=size,
+            timeout=settings.connect_timeout_seconds,
+            command_timeout=settings.statement_timeout_seconds + 1,
+            server_settings={"application_name": role or "nexus"} | ({} if pooled else session),
+            # In transaction mode the next statement may run in another session, which knows none of the last's names.
+            statement_cache_size=0 if pooled else _STATEMENTS_PREPARED,
+            max_inactive_connection_lifetime=0,
+            reset=_nothing_to_reset,
+        )
+    except (*CONNECTION_LOST, TimeoutError, asyncpg.PostgresError) as error:
+        raise Unavailable(f"PostgreSQL does not answer ({type(error).__name__})") from error
+    if pooled:
+        await _check_login(pool, session)
+    return pool
+
+
+def url_of(settings: Settings, server: Server) -> str:
+    """Where the server is. There must be one: a replica is optional."""
+    url = settings.database_url
+    if server == "replica":
+        assert settings.database_replica_url is not None
+        url = settings.database_replica_url
+    elif server == "direct" and settings.database_direct_url is not None:
+        url = settings.database_direct_url
+    return url.get_secret_value()
+
+
+def _session(settings: Settings, role: Role | None) -> dict[str, str]:
+    """What each session is given, by the names that pg_settings has, in its units."""
+    statement_ms = str(int(settings.statement_timeout_seconds * 1000))
+    session = {
         "lock_timeout": str(int(settings.lock_timeout_seconds * 1000)),
-        "statement_timeout": str(statement_ms),
-        "idle_in_transaction_session_timeout": str(statement_ms),
+        "statement_timeout": statement_ms,
+        "idle_in_transaction_session_timeout": statement_ms,
         "default_transaction_isolation": "read committed",
         # Each statement of ours is served by an index it names. On fresh tables the statistics would say otherwise.
         "enable_seqscan": "off",
         "plan_cache_mode": "force_generic_plan",
         "jit": "off",
     }
-    if role is not None:
-        server_settings["role"] = role
+    return session if role is None else {**session, "role": role}
+
+
+async def _check_login(pool: Pool, session: dict[str, str]) -> None:
+    """Raises UnfitLogin unless a session behind the pooler has these settings of itself; the pool is closed then."""
     try:
-        return await asyncpg.create_pool(
-            settings.database_url.get_secret_value(),
-            min_size=size,
-            max_size=size,
-            timeout=settings.connect_timeout_seconds,
-            command_timeout=settings.statement_timeout_seconds + 1,
-            server_settings=server_settings,
-            max_inactive_connection_lifetime=0,
-            reset=_nothing_to_reset,
-        )
+        found: dict[str, str] = {row[0]: row[1] for row in await pool.fetch(sql("session_settings"), list(session))}
     except (*CONNECTION_LOST, TimeoutError, asyncpg.PostgresError) as error:
+        pool.terminate()
         raise Unavailable(f"PostgreSQL does not answer ({type(error).__name__})") from error
+    unfit = [f"{name} is {found.get(name)}, not {value}" for name, value in session.items() if found.get(name) != value]
+    if unfit:
+        await pool.close()
+        raise UnfitLogin(
+            "behind pgbouncer the login brings the settings of its sessions (deploy/pgbouncer/login.sql), and this one "
+            f"does not: {', '.join(unfit)}"
+        )
 
 
 async def _nothing_to_reset(_connection: Connection) -> None:

@@ -13,7 +13,7 @@ from nexus_graph import statements
 from nexus_graph.config import Settings
 from nexus_graph.errors import NexusError, Unavailable
 from nexus_graph.statements import sql
-from nexus_graph.store.database import CONNECTION_LOST, Connection
+from nexus_graph.store.database import CONNECTION_LOST, Connection, url_of
 from nexus_graph.telemetry import log
 
 _NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
@@ -90,9 +90,7 @@ async def pending(connection: Connection) -> list[str]:
 async def migrate_database(settings: Settings) -> list[str]:
     """`migrate` on a connection of its own, as the login that owns the schema. Raises Unavailable, MigrationError."""
     try:
-        connection = await asyncpg.connect(
-            settings.database_url.get_secret_value(), timeout=settings.connect_timeout_seconds
-        )
+        connection = await asyncpg.connect(url_of(settings, "direct"), timeout=settings.connect_timeout_seconds)
     except (*CONNECTION_LOST, TimeoutError, asyncpg.PostgresError) as error:
         raise Unavailable(f"PostgreSQL does not answer ({type(error).__name__})") from error
     try:

@@ -3,32 +3,18 @@
 The same judgement is passed on a planted bug, which it must convict: a checker that acquits everyone proves nothing.
 """
 
-import asyncio
-import json
 import os
 import random
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from time import monotonic
-from typing import Any
 
 import pytest
 
-from nexus_graph.bench.client import HttpClient
 from nexus_graph.config import Settings
 from nexus_graph.store.database import Pool
+from tests.property.fleet import CALLS, fleet, record_history
 from tests.property.history import Answered, final_state_violations, violations
-from tests.running import ApiServer, running_api
 
-CLIENTS = 32
-CALLS = 3_000
 SERVERS = 4
-PAGE = 1_000
-
-_IDENTIFY = """mutation ($input: IdentifyInput!) { identify(input: $input) { __typename ... on IdentifySuccess {
-  outcome version family { emails phoneNumbers primaryContact { databaseId }
-  secondaryContacts(first: 1000) { nodes { databaseId } pageInfo { hasNextPage } } } } } }"""
 
 
 @pytest.fixture
@@ -40,8 +26,8 @@ def seed() -> int:
 @pytest.mark.parametrize("keys", [20, 200, 3_000])
 async def test_identify_is_linearizable(settings: Settings, pool: Pool, keys: int, seed: int) -> None:
     print(f"NEXUS_TEST_SEED={seed} keys={keys}")
-    async with _fleet(settings, SERVERS) as servers:
-        history = await _record_history(servers, keys=keys, seed=seed)
+    async with fleet(settings, SERVERS) as servers:
+        history = await record_history(servers, keys=keys, seed=seed)
     assert len(history) == CALLS
     assert violations(history) == []
     assert await final_state_violations(pool, history) == []
@@ -51,8 +37,8 @@ async def test_identify_is_linearizable(settings: Settings, pool: Pool, keys: in
 async def test_versions_order_all_changes(settings: Settings, pool: Pool, keys: int, seed: int) -> None:
     """Over GraphQL every answer tells its version, so the whole history is replayed through the oracle in one order."""
     print(f"NEXUS_TEST_SEED={seed} keys={keys}")
-    async with _fleet(settings, SERVERS) as servers:
-        history = await _record_history(servers, keys=keys, seed=seed, graphql=True)
+    async with fleet(settings, SERVERS) as servers:
+        history = await record_history(servers, keys=keys, seed=seed, graphql=True)
     assert len(history) == CALLS
     assert violations(history) == []
     assert await final_state_violations(pool, history) == []
@@ -69,10 +55,10 @@ async def test_locks_on_the_two_identifiers_are_caught(
     )
     history: list[Answered] = []
     found: list[str] = []
-    async with _fleet(settings.model_copy(update={"batch_max_requests": 1}), 8) as servers:
+    async with fleet(settings.model_copy(update={"batch_max_requests": 1}), 8) as servers:
         # More of the same until the bug shows: on a slow machine its window is hit less often.
         for attempt in range(5):
-            history += await _record_history(servers, keys=1000, seed=seed + attempt)
+            history += await record_history(servers, keys=1000, seed=seed + attempt)
             found = [*violations(history), *await final_state_violations(pool, history)]
             if _convicts(found):
                 break
@@ -82,82 +68,3 @@ async def test_locks_on_the_two_identifiers_are_caught(
 def _convicts(found: list[str]) -> bool:
     """Families split, chained or torn: not merely two rows stamped in the wrong order."""
     return any("created_at" not in violation for violation in found)
-
-
-@asynccontextmanager
-async def _fleet(settings: Settings, servers: int) -> AsyncIterator[list[ApiServer]]:
-    # Families grow large here: neither the limit of a family nor that of a page is the subject.
-    roomy = settings.model_copy(update={"family_limit_contacts": 100_000, "page_max": PAGE})
-    async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(running_api(roomy)) for _ in range(servers)]
-
-
-async def _record_history(servers: list[ApiServer], *, keys: int, seed: int, graphql: bool = False) -> list[Answered]:
-    """CALLS identify calls by CLIENTS clients, each picking among `keys` emails and `keys` phones.
-
-    Calls whose outcome stays unknown (5xx) are left out: they may or may not have happened. A correct build has none.
-    """
-    random_source = random.Random(seed)
-    calls = iter([_random_call(random_source, keys) for _ in range(CALLS)])
-    history: list[Answered] = []
-
-    async def client(server: ApiServer) -> None:
-        async with HttpClient(server.host, server.port) as http:
-            for email, phone in calls:
-                answered = await _call(http, email, phone, graphql=graphql)
-                if answered is not None:
-                    history.append(answered)
-
-    async with asyncio.TaskGroup() as clients:
-        for number in range(CLIENTS):
-            clients.create_task(client(servers[number % len(servers)]))
-    return history
-
-
-def _random_call(random_source: random.Random, keys: int) -> tuple[str | None, str | None]:
-    email = f"e{random_source.randrange(keys)}@example.com" if random_source.random() < 0.9 else None
-    phone = f"555{random_source.randrange(keys):06}" if email is None or random_source.random() < 0.9 else None
-    return email, phone
-
-
-async def _call(http: HttpClient, email: str | None, phone: str | None, *, graphql: bool) -> Answered | None:
-    named = {"email": email, "phoneNumber": phone}
-    sent = monotonic()
-    if graphql:
-        body = json.dumps({"query": _IDENTIFY, "variables": {"input": named}}).encode()
-        status, _, answer = await http.post("/graphql", body)
-    else:
-        status, _, answer = await http.post("/identify", json.dumps(named).encode())
-    answered = monotonic()
-    if status != 200:
-        return None
-    told = json.loads(answer)
-    if graphql:
-        told = told["data"]["identify"]
-        return _answered_by_graphql(sent, answered, email, phone, told)
-    contact = told["contact"]
-    contacts = (contact["primaryContactId"], *contact["secondaryContactIds"])
-    return Answered(sent, answered, email, phone, contacts, tuple(contact["emails"]), tuple(contact["phoneNumbers"]))
-
-
-def _answered_by_graphql(
-    sent: float, answered: float, email: str | None, phone: str | None, told: dict[str, Any]
-) -> Answered | None:
-    if told["__typename"] != "IdentifySuccess":
-        return None
-    family = told["family"]
-    secondaries = family["secondaryContacts"]
-    # The replay needs families whole.
-    assert not secondaries["pageInfo"]["hasNextPage"]
-    contacts = (family["primaryContact"]["databaseId"], *(node["databaseId"] for node in secondaries["nodes"]))
-    return Answered(
-        sent,
-        answered,
-        email,
-        phone,
-        contacts,
-        tuple(family["emails"]),
-        tuple(family["phoneNumbers"]),
-        told["outcome"],
-        told["version"],
-    )

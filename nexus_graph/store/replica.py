@@ -1,0 +1,105 @@
+"""A read replica: a server that follows the record, and may be a little behind it.
+
+Its trouble is never a reader's: a read that it does not answer in time is the primary's, and from then on it is left
+alone until a task of its own has connected anew. So at most the reads under way wait for a replica that goes away, and
+each no longer than `replica_timeout_seconds`.
+"""
+
+import asyncio
+
+import asyncpg
+
+from nexus_graph import telemetry
+from nexus_graph.config import Settings
+from nexus_graph.errors import NexusError, Unavailable
+from nexus_graph.statements import sql
+from nexus_graph.store.database import CONNECTION_LOST, Pool, connect_pool
+
+_LOG = telemetry.log("replica")
+_GONE = (*CONNECTION_LOST, TimeoutError)
+
+
+class Replica:
+    """Reads of the replica. Whatever it cannot answer raises Unavailable, and the primary is to be asked."""
+
+    def __init__(self, settings: Settings) -> None:
+        """It is away until it has been connected; that begins at once. Call it inside an event loop."""
+        self._settings = settings
+        self._timeout_seconds = settings.replica_timeout_seconds
+        self._pool: Pool | None = None
+        self._left: set[Pool] = set()
+        self._reads: set[asyncio.Task[list[asyncpg.Record]]] = set()
+        self.joined = asyncio.Event()
+        """Set while it is asked."""
+        self._joining = asyncio.create_task(self._join())
+
+    async def fetch(self, statement: str, *parameters: object) -> list[asyncpg.Record]:
+        """The statement's rows, from what it has replayed. Raises Unavailable, whatever the matter is."""
+        pool = self._pool
+        if pool is None:
+            raise Unavailable("the replica is away")
+        # A task that can be left behind: a cancelled statement waits until the server confirms it, and this may not.
+        reading = asyncio.create_task(pool.fetch(statement, *parameters))
+        self._reads.add(reading)
+        reading.add_done_callback(self._ended)
+        try:
+            if not (await asyncio.wait({reading}, timeout=self._timeout_seconds))[0]:
+                raise TimeoutError
+            return reading.result()
+        except Exception as error:
+            if isinstance(error, _GONE):
+                self._leave(pool, error)
+            else:  # the statement's own trouble, such as a conflict with what it replays
+                _LOG.warning("replica_refused", error=telemetry.error_name(error))
+            raise Unavailable("the replica does not answer") from error
+        finally:
+            reading.cancel()
+
+    async def up(self) -> bool:
+        """Does it answer? Raises Unavailable if it does not."""
+        return bool(await self.fetch(sql("ping")))
+
+    async def close(self) -> None:
+        """Let go of it, whatever is under way."""
+        self._joining.cancel()
+        for pool in (self._pool, *self._left):
+            if pool is not None:
+                pool.terminate()
+        await asyncio.gather(self._joining, *self._reads, return_exceptions=True)
+
+    def _ended(self, reading: "asyncio.Task[list[asyncpg.Record]]") -> None:
+        self._reads.discard(reading)
+        if not reading.cancelled():
+            reading.exception()  # known, also where nobody waits for it any more
+
+    def _leave(self, pool: Pool, error: Exception) -> None:
+        """Ask it no more until it has been connected anew."""
+        if pool is not self._pool:
+            return
+        _LOG.warning("replica_away", error=telemetry.error_name(error))
+        self._pool = None
+        self.joined.clear()
+        self._left.add(pool)
+        # Reads that are under way on its other connections have their own time yet.
+        asyncio.get_running_loop().call_later(self._timeout_seconds, self._drop, pool)
+        self._joining = asyncio.create_task(self._join(after_seconds=self._settings.replica_away_seconds))
+
+    def _drop(self, pool: Pool) -> None:
+        self._left.discard(pool)
+        pool.terminate()
+
+    async def _join(self, *, after_seconds: float = 0.0) -> None:
+        told = False
+        await asyncio.sleep(after_seconds)
+        while self._pool is None:
+            try:
+                size = self._settings.read_connections
+                self._pool = await connect_pool(self._settings, role="nexus_api", size=size, server="replica")
+            except Exception as error:  # noqa: BLE001 - whatever keeps it away, it is looked for again
+                if not told:
+                    reason = error.message if isinstance(error, NexusError) else telemetry.error_name(error)
+                    _LOG.warning("replica_not_joined", reason=reason)
+                told = True
+                await asyncio.sleep(self._settings.replica_away_seconds)
+        self.joined.set()
+        _LOG.info("replica_joined")

@@ -1,0 +1,38 @@
+"""Settings of servers: what is set where, and what an embedded stack leaves unset."""
+
+import pytest
+from pydantic import ValidationError
+
+from nexus_graph.config import Settings
+from nexus_graph.devstack.stack import StackUrls
+
+ELSEWHERE = "postgresql://postgres:secret@elsewhere/nexus"
+
+
+def test_an_empty_variable_names_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_REPLICA_URL", "")
+    monkeypatch.setenv("DATABASE_DIRECT_URL", "")
+    assert Settings().database_replica_url is None
+    assert Settings().database_direct_url is None
+
+
+def test_pgbouncer_needs_a_way_past_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEXUS_PGBOUNCER", "true")
+    monkeypatch.setenv("DATABASE_URL", ELSEWHERE)
+    with pytest.raises(ValidationError, match="DATABASE_DIRECT_URL") as refused:
+        Settings()
+    assert "secret" not in str(refused.value)
+    monkeypatch.setenv("DATABASE_DIRECT_URL", ELSEWHERE)
+    assert Settings().pgbouncer
+
+
+def test_a_stack_here_asks_nobody_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DATABASE_REPLICA_URL", "DATABASE_DIRECT_URL"):
+        monkeypatch.setenv(name, ELSEWHERE)
+    monkeypatch.setenv("NEXUS_PGBOUNCER", "true")
+    here = Settings(database_replica_url=None, database_direct_url=None, pgbouncer=False)
+    assert (here.database_replica_url, here.database_direct_url, here.pgbouncer) == (None, None, False)
+    for name, value in StackUrls("", "postgresql://here/nexus", "", "", "", "", "").environment().items():
+        monkeypatch.setenv(name, value)
+    here = Settings()
+    assert (here.database_replica_url, here.database_direct_url, here.pgbouncer) == (None, None, False)
