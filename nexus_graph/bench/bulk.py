@@ -26,6 +26,7 @@ async def measured(bench: Running) -> Part:
     rebuilding = await records.ran(env, "rebuild-graph")
     figures = [
         Figure(f"import of {contacts:,} contacts", round(took, 1), "s", at_most=60),
+        Figure("size of that record", await records.size_mb(url), "MB"),
         Figure(f"rebuild-graph of {contacts:,} contacts", round(rebuilding, 1), "s", at_most=240),
     ]
     return Part(NAME, figures)

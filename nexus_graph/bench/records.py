@@ -67,6 +67,16 @@ async def settled(url: str) -> None:
         await connection.close()
 
 
+async def size_mb(url: str) -> int:
+    """What the record takes on the disk, indexes and all."""
+    connection = await asyncpg.connect(url)
+    try:
+        octets: int = await connection.fetchval(statement("size.sql"))
+        return round(octets / 1e6)
+    finally:
+        await connection.close()
+
+
 def _write(file: Path, rows: Iterator[Pairing]) -> None:
     with file.open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out)
