@@ -166,6 +166,8 @@ class Settings(BaseSettings):
     cache_process_seconds: float = Field(1.0, gt=0)
     """How long a process keeps a family: the bound on staleness once Redis has heard of a change."""
     cache_process_families: int = Field(2_000, ge=1)
+    cache_process_keys: int = Field(20_000, ge=1)
+    """Contacts, emails and phones that a process finds its families by: a family is asked for by any of them."""
     cache_family_max_contacts: int = Field(200, ge=1)
     """Larger families are not kept."""
     cache_timeout_seconds: float = Field(0.1, gt=0)

@@ -21,6 +21,7 @@ class MemoryFamilies:
     def __init__(self, settings: Settings) -> None:
         self._seconds = settings.cache_process_seconds
         self._most = settings.cache_process_families
+        self._most_keys = settings.cache_process_keys
         self._kept: OrderedDict[int, _Kept] = OrderedDict()
         self._pointers: OrderedDict[FamilyKey, int] = OrderedDict()
 
@@ -41,7 +42,7 @@ class MemoryFamilies:
             self._put(family.id, _Kept(family.version, family, monotonic() + self._seconds))
         self._pointers[key] = family.id
         self._pointers.move_to_end(key)
-        if len(self._pointers) > self._most:
+        if len(self._pointers) > self._most_keys:
             self._pointers.popitem(last=False)
 
     def forget(self, family_id: int, version: int) -> None:

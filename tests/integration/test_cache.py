@@ -237,12 +237,13 @@ async def test_a_large_family_is_not_kept(cached: Settings) -> None:
 
 
 async def test_the_memory_is_bounded(cached: Settings) -> None:
-    cache = FamilyCache(cached.model_copy(update={"cache": "process", "cache_process_families": 5}))
+    small = {"cache": "process", "cache_process_families": 5, "cache_process_keys": 7}
+    cache = FamilyCache(cached.model_copy(update=small))
     for number in range(20):
         contact = Contact(number, f"{number}@x.example", None, START)
         one = Family(1, (contact,), Source.GRAPH)
         await cache.family(FamilyKey("contact", number), None, lambda one=one: _given(one))  # type: ignore[misc]
-    assert len(cache._memory._kept) == len(cache._memory._pointers) == 5
+    assert (len(cache._memory._kept), len(cache._memory._pointers)) == (5, 7)
     await cache.close()
 
 
