@@ -2,8 +2,10 @@
 // VarLengthExpand(Pruning,BFS) keeps the walk linear in the family; naming its path, or asking for more than the distinct
 // contacts at its end, would lose that plan.
 // Parameters: $given.contacts ids, $given.emails, $given.phones. An identifier starts at a contact that carries it, as in the record.
-// Returns one list of [kind, key, version before the walk, families [[id, version, size]], members [[id, email, phone,
-// micros since 1970]]]; more than one family, or a version that changed under the walk, is a torn read.
+// Keys whose contacts are said to be of one family share a walk. What is said only spares walks: a key is answered if the
+// walk met its contact.
+// Returns one list of [keys [[kind, key, contact id]], version before the walk, families [[id, version, size]], members
+// [[id, email, phone, micros since 1970]]]; more than one family, or a version that changed under the walk, is a torn read.
 // Relies on constraints contact_id, email_value, phone_value.
 CALL () {
   UNWIND $given.contacts AS key
@@ -27,18 +29,18 @@ CALL () {
   }
   RETURN 'phone' AS kind, key, start
 }
+MATCH (start)-[:IN_FAMILY]->(said:Family)
+WITH said, collect([kind, key, start.id]) AS keys, head(collect(start)) AS start
+WITH keys, start, said.version AS version
 CALL (start) {
-  MATCH (start)-[:IN_FAMILY]->(before:Family)
-  WITH start, before.version AS version
   // The label is asked for after the walk: in its pattern it could make a planner that knows an empty graph scan contacts
   // and look for a path to each, a plan that never ends once the graph has filled.
   MATCH (start)-[:HAS_EMAIL|HAS_PHONE|SEEN_WITH*0..]-(member)
-  WITH DISTINCT version, member
+  WITH DISTINCT member
   WHERE member:Contact
   OPTIONAL MATCH (member)-[:IN_FAMILY]->(family:Family)
-  RETURN version,
-         collect(DISTINCT [family.id, family.version, family.size]) AS families,
+  RETURN collect(DISTINCT [family.id, family.version, family.size]) AS families,
          collect([member.id, member.email, member.phoneNumber,
                   member.createdAt.epochMillis * 1000 + member.createdAt.microsecond % 1000]) AS members
 }
-RETURN collect([kind, key, version, families, members])
+RETURN collect([keys, version, families, members])

@@ -205,6 +205,9 @@ class Settings(BaseSettings):
     # Relay
     relay_poll_seconds: float = Field(0.2, gt=0)
     relay_batch_rows: int = Field(150, ge=1, le=10_000)
+    """Rows of the outbox in one batch while the relay is in step."""
+    relay_batch_rows_max: int = Field(1_200, ge=1, le=10_000)
+    """A relay that is behind doubles its batches up to this."""
     relay_tries_max: int = Field(5, ge=1)
     relay_retry_base_seconds: float = Field(0.5, gt=0)
     relay_retry_max_seconds: float = Field(30.0, gt=0)

@@ -61,6 +61,7 @@ class Relay:
         self._stopping = asyncio.Event()
         self._wake = asyncio.Event()
         self._failures_in_a_row = 0
+        self._batch_rows = settings.relay_batch_rows
         self._gauged_at = float("-inf")
         self._looks = 0
         self._cached: SharedFamilies | None = None
@@ -125,14 +126,18 @@ class Relay:
         began = monotonic()
         self._wake.clear()
         self._looks += 1
-        batch = await outbox.read_due(connection, self._settings)
+        batch = await outbox.read_due(connection, self._settings, rows_max=self._batch_rows)
         if began - self._gauged_at >= self._settings.relay_gauge_seconds:
             await outbox.outbox_gauges(connection)
             self._gauged_at = began
         if batch:
             await self._work_off(connection, driver, batch)
-            if sum(len(family.due) for family in batch) < self._settings.relay_batch_rows:
-                await _wait(self._stopping, began + self._settings.relay_pace_seconds - monotonic())
+            if sum(len(family.due) for family in batch) >= self._batch_rows:
+                # There is more. A batch of any size takes the same round trips: the further behind, the more in one.
+                self._batch_rows = min(2 * self._batch_rows, self._settings.relay_batch_rows_max)
+                return
+            self._batch_rows = self._settings.relay_batch_rows
+            await _wait(self._stopping, began + self._settings.relay_pace_seconds - monotonic())
             return
         async with self._found_empty:
             self._empty_look = self._looks
@@ -140,24 +145,23 @@ class Relay:
         await _wait(self._wake, self._settings.relay_poll_seconds)
 
     async def _work_off(self, connection: Connection, driver: AsyncDriver, batch: list[outbox.Due]) -> None:
+        """Project the families; what the graph refuses for its data is halved until it is found, and set back."""
         try:
             await self._project(connection, driver, batch)
         except Exception as error:
             if not _is_datas_fault(error):
                 raise
             telemetry.RELAY_FAILURES.labels("data").inc()
+            if len(batch) == 1:
+                await self._set_back(connection, batch[0], error)
+                return
             _LOG.warning("batch_rejected", families=len(batch), error=telemetry.error_name(error))
         else:
             return
-        for family in batch:
-            try:
-                await self._project(connection, driver, [family])
-            except Exception as error:
-                if not _is_datas_fault(error):
-                    raise
-                await self._set_back(connection, family, error)
-            if self._stopping.is_set():
-                return
+        half = len(batch) // 2
+        await self._work_off(connection, driver, batch[:half])
+        if not self._stopping.is_set():
+            await self._work_off(connection, driver, batch[half:])
 
     async def _project(self, connection: Connection, driver: AsyncDriver, batch: list[outbox.Due]) -> None:
         states = await read_states(connection, [family.family_id for family in batch])

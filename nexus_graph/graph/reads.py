@@ -1,7 +1,7 @@
 """Families by traversal: what the graph finds when it walks identifiers and evidence."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
@@ -72,9 +72,18 @@ class GraphFamilies:
                 raise
             _LOG.warning("graph_unavailable", error=telemetry.error_name(error))
             raise Unavailable("the graph does not answer") from error
-        found = {(kind, value): _family(version, heads, members) for kind, value, version, heads, members in rows}
+        found = dict(_found(rows))
         telemetry.GRAPH_READS_IN_DOUBT.labels("unknown").inc(sum(map(len, wanted.values())) - len(found))
         return [found.get((key.kind, key.value)) for key in keys]
+
+
+def _found(rows: list[tuple[Any, ...]]) -> Iterator[tuple[tuple[str, int | str], Family | None]]:
+    """Each key of a walk with the family, if the walk met the key's contact."""
+    for keys, version, heads, members in rows:
+        family = _family(version, heads, members)
+        ids = {contact.id for contact in family.contacts} if family is not None and len(keys) > 1 else None
+        for kind, value, contact_id in keys:
+            yield (kind, value), family if ids is None or contact_id in ids else None
 
 
 def _can_be_sent(value: int | str) -> bool:

@@ -39,8 +39,7 @@ async def rebuild(
     """Wipe the graph and project every family. Raises what the drivers raise; starting again is safe."""
     began = monotonic()
     rebuilt = Rebuilt()
-    async with driver.session() as session:
-        await (await session.run(cypher("wipe"))).consume()
+    await _run_alone(driver, "wipe")
     await ensure_constraints(driver)
 
     async def write(ids: list[int]) -> None:
@@ -53,8 +52,16 @@ async def rebuild(
 
     page = pages(pool, settings, families_max=settings.rebuild_batch_families)
     await work_through(page, write, lanes=settings.rebuild_lanes)
+    for step in ("drop_homeless", "drop_untied"):
+        await _run_alone(driver, step)
     rebuilt.seconds = monotonic() - began
     return rebuilt
+
+
+async def _run_alone(driver: AsyncDriver, name: str) -> None:
+    """A statement that divides itself into transactions."""
+    async with driver.session() as session:
+        await (await session.run(cypher(name))).consume()
 
 
 def run(settings: Settings, *, as_json: bool = False) -> int:

@@ -22,9 +22,9 @@ class Due(NamedTuple):
     """Those, and its rows that had failed before: one look at the family answers all of them."""
 
 
-async def read_due(connection: Connection, settings: Settings) -> list[Due]:
-    """The next families, the longest waiting first; empty if none is due."""
-    rows = await connection.fetch(sql("outbox_due"), settings.relay_batch_rows, settings.graph_batch_contacts)
+async def read_due(connection: Connection, settings: Settings, *, rows_max: int) -> list[Due]:
+    """The next families, the longest waiting first, for at most so many rows; empty if none is due."""
+    rows = await connection.fetch(sql("outbox_due"), rows_max, settings.graph_batch_contacts)
     return [Due(*row) for row in rows]
 
 

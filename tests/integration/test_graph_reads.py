@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -45,6 +46,10 @@ async def _catch_up(pool: Pool, driver: AsyncDriver, settings: Settings) -> None
 async def _record(pool: Pool, contact_id: int) -> Family:
     (row,) = await pool.fetch(sql("family_of_contact"), [contact_id])
     return Family.of_columns(*row[1:])
+
+
+async def _record_in_graph(pool: Pool, contact_id: int) -> Family:
+    return replace(await _record(pool, contact_id), source=Source.GRAPH)
 
 
 def _contact(contact_id: int) -> FamilyKey:
@@ -169,6 +174,33 @@ async def test_keys_that_nothing_has_are_none_and_harm_nobody(
     assert answers[-1] is not None
 
 
+async def test_keys_of_one_family_share_a_walk(
+    pool: Pool, driver: AsyncDriver, settings: Settings, graph: GraphFamilies
+) -> None:
+    await identify(pool, *PEOPLE)
+    await _catch_up(pool, driver, settings)
+    one = [_contact(1), _contact(2), _contact(3), FamilyKey("email", "b@x.example"), FamilyKey("phone", "+15550000001")]
+    other = [_contact(4), FamilyKey("phone", "+15550000004")]
+    families = await asyncio.gather(*(graph.family(key) for key in (*one, *other)))
+    assert families[0] == await _record_in_graph(pool, 1)
+    assert families[-1] == await _record_in_graph(pool, 4)
+    assert {id(family) for family in families[: len(one)]} == {id(families[0])}
+    assert {id(family) for family in families[len(one) :]} == {id(families[-1])}
+
+
+async def test_a_key_that_the_shared_walk_did_not_meet_is_not_answered(
+    pool: Pool, driver: AsyncDriver, settings: Settings, graph: GraphFamilies
+) -> None:
+    """Said to be of the family, and tied to nobody of it: what is said only spares walks."""
+    await identify(pool, *PEOPLE)
+    await _catch_up(pool, driver, settings)
+    await driver.execute_query("MATCH (f:Family {id: 1}) CREATE (:Contact {id: 99})-[:IN_FAMILY]->(f)")
+    for keys in ([1, 2, 99], [99, 2, 1]):
+        found = await asyncio.gather(*(graph.family(_contact(key)) for key in keys))
+        assert found[keys.index(99)] is None
+        assert found[0] is None or found[0] == await _record_in_graph(pool, 1)
+
+
 async def test_concurrent_readers_share_a_statement_and_equal_keys_a_walk(
     pool: Pool, driver: AsyncDriver, settings: Settings, graph: GraphFamilies
 ) -> None:
@@ -178,7 +210,8 @@ async def test_concurrent_readers_share_a_statement_and_equal_keys_a_walk(
     batches = REGISTRY.get_sample_value("nexus_batch_size_count", labels) or 0
     requests = REGISTRY.get_sample_value("nexus_batch_size_sum", labels) or 0
     families = await asyncio.gather(*(graph.family(_contact(1 + n % 2)) for n in range(40)))
-    assert len({id(family) for family in families}) == 2
+    assert families[0] is not None
+    assert len({id(family) for family in families}) == 1
     assert REGISTRY.get_sample_value("nexus_batch_size_sum", labels) == requests + 40
     assert REGISTRY.get_sample_value("nexus_batch_size_count", labels) == batches + 1
 

@@ -10,6 +10,7 @@ from neo4j import AsyncDriver
 from nexus_graph.config import Settings
 from nexus_graph.graph import rebuild as rebuilding
 from nexus_graph.graph import verify as verifying
+from nexus_graph.graph.driver import ensure_constraints
 from nexus_graph.graph.rebuild import rebuild
 from nexus_graph.store.database import Pool
 from tests.graphing import findings, identify, outbox_rows, picture, relaying, soft_delete
@@ -66,6 +67,23 @@ async def test_what_does_not_belong_is_wiped(populated: Pool, driver: AsyncDrive
     assert await findings(populated, driver, settings) == []
     kept = await driver.execute_query("MATCH (a:Analyst) RETURN count(a) AS analysts")
     assert kept.records[0]["analysts"] == 1
+
+
+async def test_contacts_of_a_family_that_the_wipe_took_do_not_stay(
+    populated: Pool, driver: AsyncDriver, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a relay leaves that was writing a family while the wipe took its node, and the record has lost meanwhile."""
+
+    async def once_it_is_wiped(driver: AsyncDriver) -> None:
+        await ensure_constraints(driver)
+        await driver.execute_query(
+            "CREATE (:Contact {id: 777777, version: 1, email: 'gone@x.example'})-[:HAS_EMAIL]->"
+            "(:Email {value: 'gone@x.example'})"
+        )
+
+    monkeypatch.setattr("nexus_graph.graph.rebuild.ensure_constraints", once_it_is_wiped)
+    await rebuild(populated, driver, settings)
+    assert await findings(populated, driver, settings) == []
 
 
 async def test_rebuild_beside_relay_and_traffic(
