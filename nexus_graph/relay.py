@@ -26,6 +26,7 @@ from prometheus_client import start_http_server
 
 from nexus_graph import telemetry
 from nexus_graph.cache.shared import SharedFamilies
+from nexus_graph.cancelling import heed_cancellation
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.graph import driver as graph
@@ -209,6 +210,7 @@ class Relay:
     async def _watch_drift(self, pool: Pool, driver: AsyncDriver) -> None:
         wait_seconds = self._settings.drift_first_check_seconds
         while True:
+            heed_cancellation()
             await asyncio.sleep(wait_seconds)
             wait_seconds = self._settings.drift_check_seconds
             try:
@@ -256,7 +258,8 @@ async def _pool(settings: Settings) -> AsyncIterator[Pool]:
         yield pool
     finally:
         try:
-            await asyncio.wait_for(pool.close(), settings.connect_timeout_seconds)
+            async with asyncio.timeout(settings.connect_timeout_seconds):
+                await pool.close()
         except (*database.CONNECTION_LOST, TimeoutError):
             pool.terminate()
 
@@ -265,7 +268,8 @@ async def _wait(event: asyncio.Event, seconds: float) -> bool:
     """Wait for the event, at most so long; True if it came."""
     if seconds > 0:
         with suppress(TimeoutError):
-            await asyncio.wait_for(event.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await event.wait()
     return event.is_set()
 
 

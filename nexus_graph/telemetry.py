@@ -75,8 +75,9 @@ def configure_logging(level: str) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        # Whatever stderr is by then: whoever replaced it meanwhile may have closed the old one.
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        # Whatever stderr is by then: whoever replaced it meanwhile may have closed the old one. Each line is one
+        # write, as the processes of `serve --workers` share it.
+        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
     )
 
 

@@ -1,5 +1,7 @@
 """Real servers for every test: PostgreSQL, Valkey, Neo4j once a session; a fresh database and empty graph each test."""
 
+import os
+import random
 from collections.abc import AsyncIterator
 from itertools import count
 from pathlib import Path
@@ -28,6 +30,14 @@ _numbers = count(1)
 def logging() -> None:
     """The log as a server keeps it, whatever the test before wanted to hear."""
     configure_logging("INFO")
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    """Chance that a failed test prints the seed of: NEXUS_TEST_SEED brings it back."""
+    seed = int(os.environ.get("NEXUS_TEST_SEED") or random.SystemRandom().randrange(2**32))
+    print(f"NEXUS_TEST_SEED={seed}")
+    return random.Random(seed)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from operator import attrgetter
 from typing import cast
 
 from nexus_graph import telemetry
+from nexus_graph.cancelling import heed_cancellation
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.identity.families import Families
@@ -108,8 +109,9 @@ class Feed:
         finally:
             self._followers -= 1
             if self._followers == 0 and self._reading is not None:
-                self._reading.cancel()
-                self._reading = None
+                reading, self._reading = self._reading, None
+                reading.cancel()
+                await asyncio.wait({reading})
 
     async def _read(self) -> None:
         """Read on for ever; while the record is away, ask again now and then."""
@@ -117,6 +119,7 @@ class Feed:
             try:
                 async with self._noticed() as notice:
                     while True:
+                        heed_cancellation()
                         notice.clear()
                         found = await self._listing.events(
                             None, after=self._newest, limit=self._settings.feed_page_events
@@ -124,8 +127,10 @@ class Feed:
                         self._take(found)
                         if len(found) < self._settings.feed_page_events:
                             with suppress(TimeoutError):
-                                await asyncio.wait_for(notice.wait(), self._settings.feed_poll_seconds)
+                                async with asyncio.timeout(self._settings.feed_poll_seconds):
+                                    await notice.wait()
             except Exception as error:  # noqa: BLE001 - followers wait for what it reads
+                heed_cancellation()
                 _LOG.warning("feed_interrupted", error=telemetry.error_name(error))
                 await asyncio.sleep(self._settings.feed_retry_seconds)
 

@@ -10,6 +10,7 @@ import asyncio
 import asyncpg
 
 from nexus_graph import telemetry
+from nexus_graph.cancelling import heed_cancellation
 from nexus_graph.config import Settings
 from nexus_graph.errors import NexusError, Unavailable
 from nexus_graph.statements import sql
@@ -62,10 +63,11 @@ class Replica:
     async def close(self) -> None:
         """Let go of it, whatever is under way."""
         self._joining.cancel()
+        await asyncio.wait({self._joining})
         for pool in (self._pool, *self._left):
             if pool is not None:
                 pool.terminate()
-        await asyncio.gather(self._joining, *self._reads, return_exceptions=True)
+        await asyncio.gather(*self._reads, return_exceptions=True)
 
     def _ended(self, reading: "asyncio.Task[list[asyncpg.Record]]") -> None:
         self._reads.discard(reading)
@@ -96,6 +98,7 @@ class Replica:
                 size = self._settings.read_connections
                 self._pool = await connect_pool(self._settings, role="nexus_api", size=size, server="replica")
             except Exception as error:  # noqa: BLE001 - whatever keeps it away, it is looked for again
+                heed_cancellation()
                 if not told:
                     reason = error.message if isinstance(error, NexusError) else telemetry.error_name(error)
                     _LOG.warning("replica_not_joined", reason=reason)

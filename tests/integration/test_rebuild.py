@@ -21,13 +21,6 @@ def _pairs(rng: random.Random, keys: int, count: int) -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def rng() -> random.Random:
-    seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")
-    return random.Random(seed)
-
-
-@pytest.fixture
 async def populated(pool: Pool, rng: random.Random) -> Pool:
     """Families of all kinds: small and merged, some gone, some revived."""
     for _ in range(10):

@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
 import httpx2
@@ -17,6 +17,7 @@ from websockets.typing import Subprotocol
 from nexus_graph.api.graphql.cursors import FAMILY, encode_id
 from nexus_graph.config import Settings
 from nexus_graph.identity.feed import Feed
+from nexus_graph.identity.opening import Identity
 from nexus_graph.store.database import Pool
 from tests.graphing import PATIENCE_SECONDS, identify, soft_delete
 from tests.running import ApiServer, running_api
@@ -260,8 +261,32 @@ async def test_a_server_that_stops_says_so(settings: Settings, pool: Pool) -> No
         await tell(client, type="ping")
         await hear(client)
     assert (await until_closed(client))[0] in (1001, 1012)
-    left = [task.get_name() for task in asyncio.all_tasks() if "Feed" in repr(task.get_coro())]
-    assert left == []
+    assert _reading_on() == []
+
+
+async def test_nobody_reads_on_for_those_who_left(identity: Identity, pool: Pool, rng: random.Random) -> None:
+    """Whoever leaves does so at any moment: while the feed connects, is told of a change, or lets go of its connection.
+
+    A feed that lost one of these races read on for ever, and found the record away once its server had stopped.
+    """
+
+    async def follow() -> None:
+        async with aclosing(identity.feed.events(None)) as batches:
+            async for _ in batches:
+                pass
+
+    for turn in range(150):
+        following = asyncio.create_task(follow())
+        await asyncio.sleep(rng.random() * 0.03)
+        writing = asyncio.create_task(identify(pool, (f"user{turn}@x.example", None)))
+        await asyncio.sleep(rng.random() * 0.004)
+        following.cancel()
+        await asyncio.wait({following, writing})
+        assert _reading_on() == []
+
+
+def _reading_on() -> list[str]:
+    return [task.get_name() for task in asyncio.all_tasks() if "Feed" in repr(task.get_coro())]
 
 
 async def test_events_as_a_stream(settings: Settings, pool: Pool) -> None:
