@@ -39,7 +39,7 @@ def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
 async def _explain(pool: Pool, statement: str, *arguments: object) -> list[dict[str, Any]]:
     """The nodes of the plan that ran, as the API would run it."""
     async with pool.acquire() as connection, connection.transaction():
-        await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off")
         plan = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *arguments)
     return _nodes(json.loads(plan)[0]["Plan"])
 
@@ -71,3 +71,21 @@ async def test_the_fast_path_probes_the_partial_indexes(populated: Pool, *, anal
     assert {"idx_contacts_email", "idx_contacts_phone", "contacts_pairing"} <= _indexes(nodes)
     assert not [node for node in nodes if node["Node Type"] == "Seq Scan"]
     assert sum(node.get("Rows Removed by Filter", 0) * node["Actual Loops"] for node in nodes) < 100
+
+
+@pytest.mark.parametrize("rows", [0, 1, 10, 1_000])
+async def test_the_fast_path_probes_tables_that_looked_small(populated: Pool, rows: int) -> None:
+    """Statistics may be of a time when there was hardly any evidence. A plan that hashed all of it, as EXISTS in a
+    filter allows, was cheap then, and cost as much a call as all other work once there was more.
+    """
+    await populated.execute(
+        """
+        INSERT INTO evidence (email, phone_number, family_id, seen_at)
+        SELECT 'e' || n || '@x.example', 'q' || n, n, now() FROM generate_series(1, $1::int) AS n
+        """,
+        rows,
+    )
+    await populated.execute("ANALYZE contacts, evidence, identity_events")
+    nodes = await _explain(populated, sql("resolve_identities"), ["e777@x.example", "e778@x.example"], ["p777", "q778"])
+    assert "evidence" in {node.get("Relation Name") for node in nodes}
+    assert [node for node in nodes if "Relation Name" in node and "Index Cond" not in node] == []
