@@ -26,6 +26,7 @@ from nexus_graph.api.middleware import Envelope
 from nexus_graph.api.one_write import OneWriteProtocol
 from nexus_graph.api.ops import RECORD, Check, Health, HealthRoute, LiveRoute, MetricsRoute, Migrated, ReadyRoute
 from nexus_graph.api.rest import IdentifyRoute
+from nexus_graph.collecting import spare_collector
 from nexus_graph.config import Settings, is_loopback
 from nexus_graph.errors import NexusError
 from nexus_graph.identity.opening import open_identity
@@ -119,6 +120,7 @@ def serve_on(settings: Settings, listener: socket.socket) -> int:
         app = create_app(settings)
     except UnusableManifest as error:
         return _cannot(CANNOT_BE_USED_SO, str(error))
+    spare_collector()
     try:
         Server(server_config(app, settings)).run(sockets=[listener])
     except SystemExit:  # uvicorn's, when the application could not open what it needs; it has said why

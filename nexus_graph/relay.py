@@ -27,6 +27,7 @@ from prometheus_client import start_http_server
 from nexus_graph import telemetry
 from nexus_graph.cache.shared import SharedFamilies
 from nexus_graph.cancelling import heed_cancellation
+from nexus_graph.collecting import spare_collector
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.graph import driver as graph
@@ -233,6 +234,7 @@ def run(settings: Settings) -> int:
             where = f"{settings.relay_metrics_host} port {settings.relay_metrics_port}"
             sys.stderr.write(f"nexus-graph: cannot show metrics on {where}: {error.strerror}\n")
             return 1
+    spare_collector()
     if sys.platform == "win32":
         asyncio.run(_work_until_signalled(settings))
     else:

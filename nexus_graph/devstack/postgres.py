@@ -34,7 +34,7 @@ DEFAULT_SETTINGS: Mapping[str, str] = {
     "shared_buffers": "256MB",
     "max_connections": "100",
     "max_wal_size": "2GB",
-    # Of the ways to compress whole pages for the log the wheel has pglz alone, which took a quarter of PostgreSQL's time.
+    # The wheel has pglz alone to compress whole pages in the log, and that took a quarter of PostgreSQL's time.
     "wal_compression": "off",
     "jit": "off",
     "log_line_prefix": "%m [%p] ",
