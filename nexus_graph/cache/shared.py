@@ -7,7 +7,6 @@ name is a hash with a secret of this installation.
 import asyncio
 import random
 from collections.abc import Sequence
-from datetime import datetime
 from hashlib import blake2b
 from time import monotonic
 from typing import Final, cast
@@ -32,7 +31,7 @@ _TROUBLE: Final = (RedisError, OSError, TimeoutError)
 
 class _Encoded(msgspec.Struct, array_like=True):
     source: Source
-    contacts: list[tuple[int, str | None, str | None, datetime]]
+    contacts: tuple[Contact, ...]
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -82,8 +81,7 @@ class SharedFamilies:
 
     def keep(self, keys: Sequence[FamilyKey], family: Family) -> None:
         """Remember the family under these keys, soon, unless a newer one is known."""
-        contacts = [(contact.id, contact.email, contact.phone, contact.created_at) for contact in family.contacts]
-        value = _version(family.version) + _encode(_Encoded(family.source, contacts))
+        value = _version(family.version) + _encode(_Encoded(family.source, family.contacts))
         if self._values.get(family.id, b"")[:_DIGITS] <= value[:_DIGITS]:
             self._values[family.id] = value
         for key in keys:
@@ -179,6 +177,6 @@ def _family(value: bytes | None) -> Family | None:
         return None
     try:
         encoded = _decode(value[_DIGITS:])
-        return Family(int(value[:_DIGITS]), tuple(Contact(*contact) for contact in encoded.contacts), encoded.source)
+        return Family(int(value[:_DIGITS]), encoded.contacts, encoded.source)
     except (msgspec.MsgspecError, ValueError):
         return None

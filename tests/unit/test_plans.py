@@ -1,16 +1,21 @@
 """Plans answer as graphql-core does: for any document, any family, and whatever goes wrong."""
 
 import asyncio
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from inspect import iscoroutinefunction
 from typing import Any, cast
 from uuid import UUID
 
+import pytest
 from graphql import (
     ExecutionResult,
+    GraphQLError,
     GraphQLObjectType,
+    get_argument_values,
     get_named_type,
+    get_variable_values,
     is_abstract_type,
     is_leaf_type,
 )
@@ -183,3 +188,35 @@ async def test_plans_answer_as_graphql_core_does(document: str, answer: object) 
     except RequestError:
         assume(False)
     assert await executed(document, answer, planned=True) == await executed(document, answer, planned=False)
+
+
+ASKED = [
+    ("query ($id: ID!) { contactFamily(by: {contactId: $id}) { version } }", {"id": "Q29udGFjdDox"}),
+    ("query ($id: ID!) { contactFamily(by: {contactId: $id}) { version } }", {"id": 7}),
+    ("query ($e: EmailAddress!) { contactFamily(by: {email: $e}) { version } }", {"e": "Ada@X.example"}),
+    ("query ($p: PhoneNumber!) { contactFamily(by: {phoneNumber: $p}) { version } }", {"p": "+1 (415) 555-0132"}),
+    ('query ($id: ID! = "2") { contactFamily(by: {contactId: $id}) { version } }', {}),
+    (
+        "query ($id: ID!, $v: BigInt) { contactFamily(by: {contactId: $id}, atLeast: $v) { version } }",
+        {"id": "1", "v": 3},
+    ),
+    ("query ($id: ID!) { contactFamily(by: {contactId: $id}, source: RECORD) { version } }", {"id": "1"}),
+    ("query ($by: FamilyLookup!) { contactFamily(by: $by) { version } }", {"by": {"contactId": "1"}}),
+    ('{ contactFamily(by: {contactId: "1"}) { version } }', {}),
+]
+
+
+@pytest.mark.parametrize(("document", "variables"), ASKED)
+def test_arguments_are_those_of_graphql_core(document: str, variables: dict[str, Any]) -> None:
+    operation = DOCUMENTS.prepare(document).operation(None)
+    assert operation.plan is not None
+    (field,) = operation.plan.fields
+    coerced = get_variable_values(schema(), operation.node.variable_definitions or (), variables)
+    assert not isinstance(coerced, list)
+    try:
+        expected = get_argument_values(field.definition, field.node, coerced)
+    except GraphQLError as error:
+        with pytest.raises(GraphQLError, match=re.escape(error.message)):
+            field.arguments(coerced)
+        return
+    assert field.arguments(coerced) == expected

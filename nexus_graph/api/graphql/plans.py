@@ -15,6 +15,7 @@ from graphql import (
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
+    GraphQLArgument,
     GraphQLBoolean,
     GraphQLField,
     GraphQLID,
@@ -28,14 +29,18 @@ from graphql import (
     OperationDefinitionNode,
     OperationType,
     SelectionSetNode,
+    Undefined,
     ValueNode,
     VariableNode,
     get_argument_values,
+    get_nullable_type,
     is_abstract_type,
+    is_input_object_type,
     is_leaf_type,
     is_list_type,
     is_non_null_type,
     is_object_type,
+    is_required_argument,
 )
 from graphql.execution.values import VariableValues
 
@@ -62,9 +67,14 @@ class RootField(NamedTuple):
     node: FieldNode
     resolve: Callable[..., Any]
     complete: Complete
+    choice: "_Choice | None"
 
     def arguments(self, variables: VariableValues) -> dict[str, Any]:
         """Coerced. Raises GraphQLError."""
+        if self.choice is not None:
+            value = variables.coerced.get(self.choice.variable)
+            if value is not None:
+                return {self.choice.argument: self.choice.made({self.choice.field: value})}
         return get_argument_values(self.definition, self.node, variables, hide_suggestions=True)
 
 
@@ -107,7 +117,7 @@ class _Compiling:
             if definition is None or definition.resolve is None:  # introspection
                 raise _NotPlannable
             complete = self._completer(definition.type, nodes)
-            yield RootField(name, definition, nodes[0], definition.resolve, complete)
+            yield RootField(name, definition, nodes[0], definition.resolve, complete, _choice(definition, nodes[0]))
 
     def _collected(
         self, type_: GraphQLObjectType, selections: Sequence[SelectionSetNode]
@@ -189,6 +199,39 @@ class _Step(NamedTuple):
     name: str
     resolve: Callable[[Any, Run], Any]
     complete: Complete | None
+
+
+class _Choice(NamedTuple):
+    """The frequent way to ask: the one argument given is a @oneOf input, and a variable the one field of it."""
+
+    argument: str
+    field: str
+    made: Callable[[dict[str, Any]], Any]
+    variable: str
+
+
+def _choice(definition: GraphQLField, node: FieldNode) -> _Choice | None:
+    """What needs no more than the variable's value, coerced as it is, if the field is asked for in that way."""
+    if node.arguments is None or len(node.arguments) != 1:
+        return None
+    name, value = node.arguments[0].name.value, node.arguments[0].value
+    if any(not _may_be_left_out(argument) for other, argument in definition.args.items() if other != name):
+        return None
+    argument = definition.args[name]
+    type_ = get_nullable_type(argument.type)
+    if not (is_input_object_type(type_) and type_.is_one_of) or not isinstance(value, ObjectValueNode):
+        return None
+    if len(value.fields) != 1 or not isinstance(value.fields[0].value, VariableNode):
+        return None
+    field = type_.fields[value.fields[0].name.value]
+    if not is_leaf_type(get_nullable_type(field.type)):
+        return None
+    field_name = field.out_name or value.fields[0].name.value
+    return _Choice(argument.out_name or name, field_name, type_.out_type, value.fields[0].value.name.value)
+
+
+def _may_be_left_out(argument: GraphQLArgument) -> bool:
+    return not is_required_argument(argument) and argument.default is None and argument.default_value is Undefined
 
 
 def _resolver(definition: GraphQLField, node: FieldNode) -> Callable[[Any, Run], Any]:
