@@ -1,7 +1,10 @@
 """Natural batching: what arrives while the last batch is in flight goes out together in the next.
 
-There is no timer. A lone caller pays nothing; under load the batch grows to what one round trip can carry. identify,
-its fast path and the graph's family reads are all gathered by this one engine.
+Nobody waits for company. A lone caller pays nothing; under load the batch grows to what one round trip can carry.
+identify, its fast path and the graph's family reads are all gathered by this one engine.
+
+Batches go one after another, as fewer and larger ones cost every server less. One beside it goes out only when a full
+one waits, or when the last has been in flight for longer than is usual.
 
 Its promises:
 - a caller that goes away takes nothing with it: its batch is never cancelled, and the other callers get their answers;
@@ -11,7 +14,8 @@ Its promises:
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import Context
 from time import monotonic
 from typing import Generic, NamedTuple, TypeVar
@@ -36,7 +40,8 @@ class Gatherer(Generic[Request, Answer]):
     """Gathers single requests into batches for `send`.
 
     `send` takes up to `batch_max` requests and returns an answer, or the exception to raise, for each in order. If it
-    raises, every caller of that batch gets the exception. At most `batches_max` calls of it run at once.
+    raises, every caller of that batch gets the exception. At most `batches_max` calls of it run at once. One that takes
+    longer than `patience_seconds` keeps nobody else waiting, as long as there may be another.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class Gatherer(Generic[Request, Answer]):
         queue_max: int,
         wait_max_seconds: float,
         timeout_seconds: float,
+        patience_seconds: float,
     ) -> None:
         self._send = send
         self._batch_max = batch_max
@@ -57,7 +63,9 @@ class Gatherer(Generic[Request, Answer]):
         self._wait_max_seconds = wait_max_seconds
         self._timeout_seconds = timeout_seconds
         self._waiting: deque[_Waiter[Request, Answer]] = deque()
+        self._patience_seconds = patience_seconds
         self._lanes = 0
+        self._slow_lanes = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._seconds_per_batch = 0.0
         self._closed = False
@@ -72,7 +80,7 @@ class Gatherer(Generic[Request, Answer]):
             raise Overloaded("too many requests are waiting")
         waiter: _Waiter[Request, Answer] = _Waiter(request, asyncio.get_running_loop().create_future(), monotonic())
         self._waiting.append(waiter)
-        if self._lanes < self._batches_max:
+        if self._lanes == self._slow_lanes or len(self._waiting) >= self._batch_max:
             self._start_lane()
         return await waiter.answer
 
@@ -92,6 +100,8 @@ class Gatherer(Generic[Request, Answer]):
         return len(self._waiting) // self._batch_max * self._seconds_per_batch / self._batches_max
 
     def _start_lane(self) -> None:
+        if self._lanes == self._batches_max:
+            return
         self._lanes += 1
         # A context of its own: what a lane logs is not the doing of the caller who happened to start it.
         task = asyncio.get_running_loop().create_task(self._drain(), context=Context())
@@ -125,7 +135,8 @@ class Gatherer(Generic[Request, Answer]):
         self._batch_size.observe(len(batch))
         started = monotonic()
         try:
-            answers = await self._send([waiter.request for waiter in batch])
+            with self._patience():
+                answers = await self._send([waiter.request for waiter in batch])
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to the callers of this batch
             answers = [error] * len(batch)
         self._seconds_per_batch += _SMOOTHING * (monotonic() - started - self._seconds_per_batch)
@@ -136,3 +147,22 @@ class Gatherer(Generic[Request, Answer]):
                 waiter.answer.set_exception(answer)
             else:
                 waiter.answer.set_result(answer)
+
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        """Once the batch in flight has taken too long, those who wait get a lane beside it."""
+        slow = False
+
+        def lost() -> None:
+            nonlocal slow
+            slow = True
+            self._slow_lanes += 1
+            if self._waiting:
+                self._start_lane()
+
+        timer = asyncio.get_running_loop().call_later(self._patience_seconds, lost)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            self._slow_lanes -= slow

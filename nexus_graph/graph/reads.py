@@ -37,6 +37,7 @@ class GraphFamilies:
             queue_max=settings.graph_queue_max_reads,
             wait_max_seconds=settings.graph_timeout_seconds,
             timeout_seconds=settings.graph_timeout_seconds,
+            patience_seconds=settings.batch_patience_seconds,
         )
 
     async def family(self, key: FamilyKey) -> Family | None:

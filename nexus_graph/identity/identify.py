@@ -45,6 +45,7 @@ class Identify:
             queue_max=settings.identify_queue_max_requests,
             wait_max_seconds=settings.identify_wait_max_seconds,
             timeout_seconds=settings.identify_timeout_seconds,
+            patience_seconds=settings.batch_patience_seconds,
         )
         self._unknown: Gatherer[IdentifyRequest, Identification] = Gatherer(
             "identify",
@@ -54,6 +55,7 @@ class Identify:
             queue_max=settings.identify_queue_max_requests,
             wait_max_seconds=settings.identify_wait_max_seconds,
             timeout_seconds=settings.identify_timeout_seconds,
+            patience_seconds=settings.batch_patience_seconds,
         )
 
     async def __call__(self, request: IdentifyRequest) -> Identification:

@@ -25,7 +25,8 @@ class Gate:
 
 
 def _gatherer(gate: Gate, **bounds: float) -> Gatherer[int, int]:
-    usual = {"batch_max": 4, "batches_max": 1, "queue_max": 100, "wait_max_seconds": 60, "timeout_seconds": 60}
+    usual = {"batch_max": 4, "batches_max": 1, "queue_max": 100}
+    usual |= dict.fromkeys(("wait_max_seconds", "timeout_seconds", "patience_seconds"), 60)
     return Gatherer("unit", gate.send, **{**usual, **bounds})  # type: ignore[arg-type]
 
 
@@ -133,3 +134,43 @@ async def test_closing_answers_what_waits_and_takes_no_more() -> None:
     gate.open.set()
     await closing
     assert [task.result() for task in asked] == [2, 4, 6, 8, 10]
+
+
+async def test_the_next_batch_waits_for_the_last_until_it_is_full() -> None:
+    gate = Gate()
+    gatherer = _gatherer(gate, batches_max=2)
+    asked = await _asked(gatherer, [1])
+    await gate.called.wait()
+    asked += await _asked(gatherer, [2, 3, 4])
+    assert gate.batches == [[1]]
+    gate.called.clear()
+    asked += await _asked(gatherer, [5, 6])
+    await gate.called.wait()
+    assert gate.batches == [[1], [2, 3, 4, 5]]
+    gate.open.set()
+    assert await asyncio.gather(*asked) == [2, 4, 6, 8, 10, 12]
+
+
+async def test_a_slow_batch_keeps_nobody_waiting() -> None:
+    """Neither who waited when it became slow, nor who comes later; up to as many batches as there may be."""
+    gate = Gate()
+    gatherer = _gatherer(gate, batches_max=3, patience_seconds=0.001)
+    asked: list[asyncio.Task[int]] = []
+    async with asyncio.timeout(5):
+        for request in (1, 2):
+            asked += await _asked(gatherer, [request])
+            await gate.called.wait()
+            gate.called.clear()
+        # Both are slow, and nobody waits, once a later timer than theirs has come.
+        later = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.002, later.set)
+        await later.wait()
+        asked += await _asked(gatherer, [3])
+        await gate.called.wait()
+        asked += await _asked(gatherer, [4])
+        asyncio.get_running_loop().call_later(0.002, later.set)
+        await later.wait()
+        assert gate.batches == [[1], [2], [3]]
+        assert gatherer.depth == 1
+        gate.open.set()
+        assert await asyncio.gather(*asked) == [2, 4, 6, 8]
