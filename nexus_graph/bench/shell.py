@@ -157,7 +157,7 @@ def _unplanned() -> Iterator[None]:
 
 @contextmanager
 def _encoded_by_json() -> Iterator[None]:
-    with patch.object(view, "encode", lambda answer: json.dumps(answer).encode()):
+    with patch.object(view, "encode", lambda answer: json.dumps(answer, default=datetime.isoformat).encode()):
         yield
 
 

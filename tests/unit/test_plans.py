@@ -21,11 +21,13 @@ from graphql import (
 )
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from msgspec.json import decode
 
 from nexus_graph.api.graphql.context import Context
 from nexus_graph.api.graphql.documents import Documents, RequestError
 from nexus_graph.api.graphql.execution import Executing
 from nexus_graph.api.graphql.schema import schema
+from nexus_graph.api.responses import encode
 from nexus_graph.config import Settings
 from nexus_graph.errors import Overloaded, RowRejected, Unavailable
 from nexus_graph.identity.model import Contact, Family, Identification, Outcome, Source
@@ -83,8 +85,7 @@ async def executed(document: str, answer: object, *, planned: bool) -> tuple[obj
     prepared = DOCUMENTS.prepare(document)
     operation = prepared.operation(None)
     assert operation.plan is not None
-    if not planned:
-        operation = operation._replace(plan=None)
+    operation.came_before = planned
     verbs = Canned(answer)
     told_to = cast("Any", verbs)
     context = Context(told_to, told_to, told_to, told_to, SETTINGS, UUID(int=0))
@@ -94,7 +95,7 @@ async def executed(document: str, answer: object, *, planned: bool) -> tuple[obj
 
 def told(result: ExecutionResult) -> object:
     """Fields of a query are answered in any order, and so are their errors."""
-    return result.data, sorted(str(error.formatted) for error in result.errors or ())
+    return decode(encode(result.data)), sorted(str(error.formatted) for error in result.errors or ())
 
 
 DOCUMENTS = Documents(schema(), SETTINGS)

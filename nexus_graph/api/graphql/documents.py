@@ -1,8 +1,9 @@
 """From the text of a document to what can be executed: tokens, gate, validation, plans; remembered by its text."""
 
 import re
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 from typing import Any, Final, NamedTuple
 
 from graphql import (
@@ -56,13 +57,21 @@ class RequestError(Exception):
         self.of_document = of_document
 
 
-class Operation(NamedTuple):
-    """An operation of a document, its plan if it has one, and its cost; None: variables say how long its lists are."""
+@dataclass(eq=False)
+class Operation:
+    """An operation of a document, and its cost; None: variables say how long its lists are."""
 
     name: str | None
     node: OperationDefinitionNode
-    plan: Plan | None
     cost: int | None
+    compiled: Callable[[], Plan | None]
+    came_before: bool = False
+    """It was executed. What comes once seldom comes again, and a plan pays from the tenth time on."""
+
+    @cached_property
+    def plan(self) -> Plan | None:
+        """How to execute it; None: as graphql-core does."""
+        return self.compiled()
 
 
 class Document(NamedTuple):
@@ -124,9 +133,13 @@ class Documents:
         fragments = {node.name.value: node for node in ast.definitions if isinstance(node, FragmentDefinitionNode)}
         operations = [node for node in ast.definitions if isinstance(node, OperationDefinitionNode)]
         for node, measure in zip(operations, measures, strict=True):
-            plan = None if measure.directives else compile_operation(self._schema, node, fragments)
+            compiled = _nothing if measure.directives else partial(compile_operation, self._schema, node, fragments)
             cost = None if measure.cost_varies else measure.cost
-            yield Operation(node.name.value if node.name else None, node, plan, cost)
+            yield Operation(node.name.value if node.name else None, node, cost, compiled)
+
+
+def _nothing() -> None:
+    return None
 
 
 def _fields_that_page(schema: GraphQLSchema) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""Executing an operation: by its plan, or by graphql-core where there is none or something went wrong."""
+"""Executing an operation: by its plan, or by graphql-core the first time, without one, or if something goes wrong."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -26,7 +26,9 @@ class Executing:
         self, document: Document, operation: Operation, variables: dict[str, Any] | None, context: Context
     ) -> ExecutionResult:
         """Data, and the errors that fields met. Raises RequestError if the variables do not fit the operation."""
-        if operation.plan is None:
+        plan = operation.plan if operation.came_before else None
+        operation.came_before = True
+        if plan is None:
             return await self._by_graphql_core(document, operation, variables, context)
         coerced = get_variable_values(
             self._schema,
@@ -39,7 +41,7 @@ class Executing:
             raise unexecutable([located(error, BAD_USER_INPUT) for error in coerced])
         answers: dict[str, Any] = {}
         try:
-            return ExecutionResult(await _planned(operation.plan, Run(context, coerced), answers), None)
+            return ExecutionResult(await _planned(plan, Run(context, coerced), answers), None)
         except Exception:  # noqa: BLE001 - graphql-core finds it again, and the words for it
             return await self._by_graphql_core(document, operation, variables, context, answers)
 

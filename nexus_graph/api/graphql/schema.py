@@ -6,8 +6,9 @@ takes a fifth off a typical request; what is declared, and what clients see, is 
 """
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, wraps
 from inspect import isasyncgenfunction, iscoroutinefunction
+from operator import attrgetter
 from typing import Any, Final, cast
 
 import strawberry
@@ -103,13 +104,13 @@ def _itself(event: object, _info: object, **_arguments: object) -> object:
 
 
 def _attribute(name: str) -> Callable[..., Any]:
-    def resolve(source: object, _info: object) -> object:
-        return getattr(source, name)
-
-    return resolve
+    return _method(attrgetter(name))
 
 
 def _method(method: Callable[..., Any]) -> Callable[..., Any]:
+    """As a resolver, for graphql-core; plans call the method itself, which it names as what it wraps."""
+
+    @wraps(method)
     def resolve(source: object, _info: object, **arguments: object) -> object:
         return method(source, **arguments)
 
