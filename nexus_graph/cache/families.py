@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextvars import Context
 
 from nexus_graph.cache.memory import MemoryFamilies
+from nexus_graph.cache.renewal import Renewal
 from nexus_graph.cache.shared import SharedFamilies
 from nexus_graph.config import Settings
 from nexus_graph.identity.model import Family, FamilyKey, Identification, Outcome
@@ -20,6 +21,7 @@ class FamilyCache:
         self._most_contacts = settings.cache_family_max_contacts
         self._memory = MemoryFamilies(settings)
         self._shared = SharedFamilies(settings) if settings.cache == "both" else None
+        self._renewal = Renewal(self._memory, self._shared, settings) if self._shared is not None else None
         self._under_way: dict[tuple[FamilyKey, int | None], asyncio.Task[Family | None]] = {}
         self._counts = {
             (level, result): CACHE_READS.labels(level, result)
@@ -32,6 +34,8 @@ class FamilyCache:
         family = self._memory.find(key)
         if _serves(family, key, at_least):
             self._counts["process", "hit"].inc()
+            if self._memory.old and self._renewal is not None:
+                self._renewal.soon()
             return family
         self._counts["process", "miss"].inc()
         asked = (key, at_least)
@@ -78,6 +82,8 @@ class FamilyCache:
         """Finish what is under way, then stop."""
         while self._under_way:
             await asyncio.wait(list(self._under_way.values()))
+        if self._renewal is not None:
+            await self._renewal.close()
         if self._shared is not None:
             await self._shared.close()
 
@@ -108,4 +114,4 @@ def _serves(family: Family | None, key: FamilyKey, at_least: int | None) -> bool
         return key.value in family.emails
     if key.kind == "phone":
         return key.value in family.phones
-    return any(contact.id == key.value for contact in family.contacts)
+    return key.value in family.ids

@@ -6,7 +6,7 @@ name is a hash with a secret of this installation.
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from hashlib import blake2b
 from time import monotonic
 from typing import Final, cast
@@ -80,6 +80,15 @@ class SharedFamilies:
         except Unavailable:
             return None
 
+    async def again(self, ids: Collection[int]) -> dict[int, Family | None]:
+        """The families of these ids, None where none is kept any more; empty if Redis is in trouble."""
+        if self.is_away:
+            return {}
+        try:
+            return await self._families(ids)
+        except Unavailable:
+            return {}
+
     def keep(self, keys: Sequence[FamilyKey], family: Family) -> None:
         """Remember the family under these keys, soon, unless a newer one is known."""
         value = _version(family.version) + _encode(_Encoded(family.source, family.contacts))
@@ -108,19 +117,25 @@ class SharedFamilies:
         await self._redis.aclose()
 
     async def _fetch(self, keys: list[FamilyKey]) -> list[Family | None]:
+        found = await self._read([self._pointer(key) for key in keys])
+        ids = [None if family_id is None else int(family_id) for family_id in found]
+        families = await self._families([family_id for family_id in ids if family_id is not None])
+        return [None if family_id is None else families[family_id] for family_id in ids]
+
+    async def _families(self, ids: Iterable[int]) -> dict[int, Family | None]:
+        wanted = list(dict.fromkeys(ids))
+        return dict(zip(wanted, map(_family, await self._read([_key(one) for one in wanted])), strict=True))
+
+    async def _read(self, names: list[str]) -> list[bytes | None]:
+        """What is kept by these names. Raises Unavailable."""
+        if not names:
+            return []
         try:
             async with asyncio.timeout(self._settings.cache_timeout_seconds):
-                found = await self._redis.mget([self._pointer(key) for key in keys])
-                ids = [None if family_id is None else int(family_id) for family_id in found]
-                wanted = list({family_id: None for family_id in ids if family_id is not None})
-                values = await self._redis.mget([_key(family_id) for family_id in wanted]) if wanted else []
+                return cast("list[bytes | None]", await self._redis.mget(names))
         except _TROUBLE as error:
             self._left_alone("cache_not_read", error)
             raise Unavailable("the cache does not answer") from error
-        families = {
-            family_id: _family(cast("bytes | None", value)) for family_id, value in zip(wanted, values, strict=True)
-        }
-        return [None if family_id is None else families[family_id] for family_id in ids]
 
     def _write_soon(self) -> None:
         if len(self._values) > self._settings.cache_pending_max:

@@ -82,9 +82,10 @@ def _found(rows: list[tuple[Any, ...]]) -> Iterator[tuple[tuple[str, int | str],
     """Each key of a walk with the family, if the walk met the key's contact."""
     for keys, version, heads, members in rows:
         family = _family(version, heads, members)
-        ids = {contact.id for contact in family.contacts} if family is not None and len(keys) > 1 else None
         for kind, value, contact_id in keys:
-            yield (kind, value), family if ids is None or contact_id in ids else None
+            # The only key of a walk is where it began.
+            met = family is not None and (len(keys) == 1 or contact_id in family.ids)
+            yield (kind, value), family if met else None
 
 
 def _can_be_sent(value: int | str) -> bool:

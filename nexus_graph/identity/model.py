@@ -87,6 +87,11 @@ class Family:
         return self.contacts[1:]
 
     @cached_property
+    def ids(self) -> frozenset[int]:
+        """Those of its contacts."""
+        return frozenset(contact.id for contact in self.contacts)
+
+    @cached_property
     def emails(self) -> tuple[str, ...]:
         """Distinct emails, the primary's first, then in the contacts' order."""
         return tuple(dict.fromkeys(contact.email for contact in self.contacts if contact.email is not None))

@@ -227,6 +227,32 @@ async def test_one_read_for_all_who_wait(cached: Settings) -> None:
     await cache.close()
 
 
+async def test_what_is_asked_for_again_and_again_is_renewed_behind_its_readers(
+    cached: Settings, shared: SharedFamilies
+) -> None:
+    cache = FamilyCache(cached.model_copy(update={"cache_process_seconds": 2.0}))
+    memory = cache._memory
+    await cache.family(BY_EMAIL, None, lambda: _given(family(3)))
+    await cache.written()
+    until = memory._kept[7].until
+    misses = CACHE_READS.labels("process", "miss")._value.get()
+    while memory._kept[7].until == until:
+        assert await cache.family(BY_EMAIL, None, nobody) == family(3)
+        await asyncio.sleep(0)
+    assert memory._kept[7].until > until
+    assert CACHE_READS.labels("process", "miss")._value.get() == misses
+    until = memory._kept[7].until
+    shared.forget(7, 4)
+    await shared.written()
+    told: Family | None = family(3)
+    while told == family(3):
+        told = await cache.family(BY_EMAIL, None, lambda: _given(family(4)))
+        await asyncio.sleep(0)
+    assert told == family(4)
+    assert monotonic() < until, "what Redis called stale was told to its end"
+    await cache.close()
+
+
 async def test_a_large_family_is_not_kept(cached: Settings) -> None:
     cache = FamilyCache(cached.model_copy(update={"cache_family_max_contacts": 2}))
     for _ in range(2):

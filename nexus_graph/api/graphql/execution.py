@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 from types import CoroutineType
 from typing import Any, TypeGuard, cast
 
-from graphql import ExecutionResult, Executor, GraphQLSchema, get_variable_values
+from graphql import ExecutionResult, Executor, GraphQLError, GraphQLSchema, get_variable_values
+from graphql.execution.values import VariableValues
 
 from nexus_graph.api.graphql.context import Context
 from nexus_graph.api.graphql.documents import BAD_USER_INPUT, Document, Operation, located, unexecutable
@@ -30,20 +31,26 @@ class Executing:
         operation.came_before = True
         if plan is None:
             return await self._by_graphql_core(document, operation, variables, context)
-        coerced = get_variable_values(
-            self._schema,
-            operation.node.variable_definitions or (),
-            variables or {},
-            max_errors=self._errors_max,
-            hide_suggestions=True,
-        )
-        if isinstance(coerced, list):
-            raise unexecutable([located(error, BAD_USER_INPUT) for error in coerced])
+        coerced = self._variables(plan, operation, variables or {})
         answers: dict[str, Any] = {}
         try:
             return ExecutionResult(await _planned(plan, Run(context, coerced), answers), None)
         except Exception:  # noqa: BLE001 - graphql-core finds it again, and the words for it
             return await self._by_graphql_core(document, operation, variables, context, answers)
+
+    def _variables(self, plan: Plan, operation: Operation, given: dict[str, Any]) -> VariableValues:
+        coerced: VariableValues | list[GraphQLError] | None = plan.coerced(given)
+        if coerced is None:
+            coerced = get_variable_values(
+                self._schema,
+                operation.node.variable_definitions or (),
+                given,
+                max_errors=self._errors_max,
+                hide_suggestions=True,
+            )
+        if isinstance(coerced, list):
+            raise unexecutable([located(error, BAD_USER_INPUT) for error in coerced])
+        return coerced
 
     async def _by_graphql_core(
         self,

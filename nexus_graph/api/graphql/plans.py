@@ -6,7 +6,7 @@ executed by graphql-core. So is an operation that meets any error, from the answ
 error nulls, and how it is told, is decided there and only there. tests/unit/test_plans.py holds both to one answer.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from graphql import (
@@ -19,13 +19,15 @@ from graphql import (
     OperationType,
     Undefined,
     VariableNode,
+    coerce_input_value,
     get_argument_values,
     get_nullable_type,
     is_input_object_type,
     is_leaf_type,
     is_required_argument,
 )
-from graphql.execution.values import VariableValues
+from graphql.execution.get_variable_signature import GraphQLVariableSignature, get_variable_signature
+from graphql.execution.values import VariableValues, VariableValueSource
 
 from nexus_graph.api.graphql.completion import Completion, NotCompilable
 from nexus_graph.api.graphql.selections import Fragments, Selections
@@ -60,14 +62,29 @@ class RootField(NamedTuple):
 class Plan(NamedTuple):
     """An operation, compiled. `serial`: each root field waits for the one before."""
 
+    variables: tuple[GraphQLVariableSignature, ...]
     fields: tuple[RootField, ...]
     serial: bool
+
+    def coerced(self, given: Mapping[str, Any]) -> VariableValues | None:
+        """The variables, if all are given and each is of its type; None: graphql-core is to judge them."""
+        sources: dict[str, VariableValueSource] = {}
+        values: dict[str, Any] = {}
+        for signature in self.variables:
+            name, value = signature.name, given.get(signature.name, Undefined)
+            sources[name] = VariableValueSource(signature, value)
+            values[name] = Undefined if value is Undefined else coerce_input_value(value, signature.type)
+            if values[name] is Undefined:
+                return None
+        return VariableValues(sources, values)
 
 
 def compile_operation(schema: GraphQLSchema, operation: OperationDefinitionNode, fragments: Fragments) -> Plan | None:
     """The plan of a validated operation that has no directives; None if graphql-core must execute it."""
     root = schema.get_root_type(operation.operation)
-    if root is None:
+    signatures = [get_variable_signature(schema, node) for node in operation.variable_definitions or ()]
+    variables = tuple(one for one in signatures if isinstance(one, GraphQLVariableSignature))
+    if root is None or len(variables) < len(signatures):
         return None
     selections = Selections(schema, fragments)
     completion = Completion(selections)
@@ -82,7 +99,7 @@ def compile_operation(schema: GraphQLSchema, operation: OperationDefinitionNode,
             return None
         choice = _choice(definition, nodes[0])
         fields.append(RootField(name, definition, nodes[0], definition.resolve, complete, choice))
-    return Plan(tuple(fields), serial=operation.operation is OperationType.MUTATION)
+    return Plan(variables, tuple(fields), serial=operation.operation is OperationType.MUTATION)
 
 
 class _Choice(NamedTuple):
