@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from types import FrameType
 from typing import Any, Final, cast
 
@@ -16,6 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
 
+from nexus_graph.api.direct import DirectProtocol, DirectRoutes
 from nexus_graph.api.graphql.answering import Answering
 from nexus_graph.api.graphql.page import AssetRoute
 from nexus_graph.api.graphql.persisted import UnusableManifest
@@ -39,10 +41,11 @@ CANNOT_START: Final = 1
 CANNOT_BE_USED_SO: Final = 2
 
 
-class _App(Starlette):
+class App(Starlette):
     """Starlette's router and lifespan, with our own envelope in place of its two middlewares."""
 
     settings: Settings
+    direct: DirectRoutes
     stopping: asyncio.Event
     """Set when it is to stop: whoever would go on for ever ends by it."""
 
@@ -64,7 +67,7 @@ class Server(uvicorn.Server):
     """Says when it serves, and where; and returns when it was told to stop, where uvicorn's would die of the signal."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        cast("_App", self.config.app).stopping.set()
+        cast("App", self.config.app).stopping.set()
         await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -78,7 +81,7 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def create_app(settings: Settings) -> Starlette:
+def create_app(settings: Settings) -> App:
     """The application. Its lifespan opens the servers that the settings name, and closes them in order."""
 
     @asynccontextmanager
@@ -86,8 +89,10 @@ def create_app(settings: Settings) -> Starlette:
         async with _opened(settings) as state:
             yield {**state, "stopping": app.stopping}
 
-    app = _App(routes=_routes(settings), lifespan=lifespan)
+    identify = IdentifyRoute(settings)
+    app = App(routes=_routes(settings, identify), lifespan=lifespan)
     app.settings = settings
+    app.direct = DirectRoutes({"/identify": identify}, settings)
     app.stopping = asyncio.Event()
     return app
 
@@ -140,9 +145,10 @@ def listen(host: str, port: int, *, backlog: int) -> socket.socket:
 
 def server_config(app: Starlette, settings: Settings) -> uvicorn.Config:
     """How uvicorn serves the application. It logs nothing of requests: they hold identifiers."""
+    http = partial(DirectProtocol, app.direct) if isinstance(app, App) else OneWriteProtocol
     return uvicorn.Config(
         app,
-        http=OneWriteProtocol,
+        http=cast("type[asyncio.Protocol]", http),
         ws="websockets-sansio",
         ws_max_size=settings.body_max_bytes,
         ws_per_message_deflate=False,  # it would hold a compressor a socket, for messages of a few hundred bytes
@@ -157,10 +163,10 @@ def server_config(app: Starlette, settings: Settings) -> uvicorn.Config:
     )
 
 
-def _routes(settings: Settings) -> list[BaseRoute]:
+def _routes(settings: Settings, identify: IdentifyRoute) -> list[BaseRoute]:
     answering = Answering(schema(federated=settings.graphql_federation), settings)
     return [
-        Route("/identify", IdentifyRoute(settings), methods=["POST"]),
+        Route("/identify", identify, methods=["POST"]),
         Route("/graphql", GraphQLRoute(answering, settings)),
         WebSocketRoute("/graphql", GraphQLSockets(answering, settings)),
         Route("/graphql/assets/{name}", AssetRoute(), methods=["GET"]),

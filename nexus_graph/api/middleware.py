@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
 from nexus_graph.api.body import ClientGone
-from nexus_graph.api.responses import PROBLEM, Failure, failure_of, problem, respond
+from nexus_graph.api.responses import PROBLEM, Answer, Failure, failure_of, problem, respond
 from nexus_graph.config import Settings
 from nexus_graph.errors import HeadersTooLarge
 from nexus_graph.telemetry import REQUEST_DURATION, log
@@ -26,12 +26,12 @@ _LOG = log("api")
 _is_sane_id = re.compile(rb"[A-Za-z0-9._-]{1,64}").fullmatch
 _is_uuid = re.compile(rb"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
 
-_SAFE_HEADERS: Final = (
+SAFE_HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
 )
-_NO_STORE: Final = (b"cache-control", b"no-store")
+NO_STORE: Final = (b"cache-control", b"no-store")
 _NO_ROUTE: Final = "none"
 _HTTP_CODES: Final = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 
@@ -39,12 +39,13 @@ _HTTP_CODES: Final = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 class RequestId:
     """The id of one request: `text` for headers and logs, `uuid` for the record's events."""
 
-    __slots__ = ("_given", "_uuid")
+    __slots__ = ("_given", "_text", "_uuid")
 
     def __init__(self, given: bytes | None) -> None:
         """`given` is the caller's X-Request-ID. It is used if it is harmless, and as the UUID too if it is one."""
         self._given = given if given is not None and _is_sane_id(given) else None
         self._uuid: UUID | None = None
+        self._text: str | None = None
 
     @property
     def uuid(self) -> UUID:
@@ -58,7 +59,9 @@ class RequestId:
 
     @property
     def text(self) -> str:
-        return str(self.uuid) if self._given is None else self._given.decode()
+        if self._text is None:
+            self._text = str(self.uuid) if self._given is None else self._given.decode()
+        return self._text
 
 
 def request_id(scope: Scope) -> RequestId:
@@ -89,7 +92,7 @@ class Envelope:
         self._app = app
         self._settings = settings
         self._templates = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
-        self._durations: dict[tuple[str, int], Histogram] = {}
+        self._observe = Observing(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if "headers" in scope:
@@ -101,7 +104,7 @@ class Envelope:
         identity = scope["request_id"] = RequestId(header(scope, b"x-request-id"))
         correlation_id = identity.text
         bind_contextvars(correlation_id=correlation_id)
-        envelope = ((b"x-request-id", correlation_id.encode()), *_SAFE_HEADERS)
+        envelope = ((b"x-request-id", correlation_id.encode()), *SAFE_HEADERS)
         status = 0
 
         async def send_enveloped(message: Message) -> None:
@@ -110,7 +113,7 @@ class Envelope:
                 status = message["status"]
                 message["headers"].extend(envelope)
                 if not any(name == b"cache-control" for name, _ in message["headers"]):
-                    message["headers"].append(_NO_STORE)
+                    message["headers"].append(NO_STORE)
             await send(message)
 
         try:
@@ -119,12 +122,12 @@ class Envelope:
         except ClientGone:
             status = 499
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer that tells nothing of it
-            failure, headers = _failure(error)
+            answer = failed(error, correlation_id)
             if status == 0:
-                body = problem(failure, correlation_id)
-                await respond(send_enveloped, failure.status, body, content_type=PROBLEM, headers=headers)
+                await respond(send_enveloped, *answer)
         finally:
-            self._observe(scope, status, perf_counter() - started)
+            template = self._templates.get(scope["endpoint"], _NO_ROUTE) if "endpoint" in scope else _NO_ROUTE
+            self._observe(template, status, perf_counter() - started, identity)
 
     def _check_headers(self, scope: Scope) -> None:
         headers = scope["headers"]
@@ -133,22 +136,37 @@ class Envelope:
         if sum(len(name) + len(value) for name, value in headers) > self._settings.headers_max_bytes:
             raise HeadersTooLarge(f"the headers are too large: at most {self._settings.headers_max_bytes} bytes")
 
-    def _observe(self, scope: Scope, status: int, seconds: float) -> None:
-        template = self._templates.get(scope["endpoint"], _NO_ROUTE) if "endpoint" in scope else _NO_ROUTE
+
+class Observing:
+    """What is counted, and logged, of every request that was answered."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._slow_seconds = settings.slow_request_seconds
+        self._durations: dict[tuple[str, int], Histogram] = {}
+
+    def __call__(self, template: str, status: int, seconds: float, identified: RequestId) -> None:
+        """`template` is the route's path; `status` 0 means that there was no answer."""
         answered = template, (status or 500) // 100
         if answered not in self._durations:
             self._durations[answered] = REQUEST_DURATION.labels(template, f"{answered[1]}xx")
         self._durations[answered].observe(seconds)
-        if status >= 500 or status == 0:
-            _LOG.error("request_failed", route=template, status=status, seconds=round(seconds, 4))
-        elif seconds > self._settings.slow_request_seconds:
-            _LOG.warning("request_slow", route=template, status=status, seconds=round(seconds, 4))
+        failed = status >= 500 or status == 0
+        if not failed and seconds <= self._slow_seconds:
+            return
+        facts = {"route": template, "status": status, "seconds": round(seconds, 4), "correlation_id": identified.text}
+        if failed:
+            _LOG.error("request_failed", **facts)
+        else:
+            _LOG.warning("request_slow", **facts)
 
 
-def _failure(error: Exception) -> tuple[Failure, list[tuple[bytes, bytes]]]:
+def failed(error: Exception, correlation_id: str) -> Answer:
+    """What a caller is answered whose request ended in this error."""
     if isinstance(error, HTTPException):  # Starlette's router: no such path, or not by this method
         code = _HTTP_CODES.get(error.status_code, "BAD_REQUEST")
+        failure = Failure(error.status_code, code, error.detail)
         headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
-        return Failure(error.status_code, code, error.detail), headers
-    failure = failure_of(error)
-    return failure, failure.headers()
+    else:
+        failure = failure_of(error)
+        headers = failure.headers()
+    return Answer(failure.status, problem(failure, correlation_id), PROBLEM, headers)

@@ -1,6 +1,6 @@
 """Errors as answers: the one table for both APIs, and the plain ASGI messages that carry every answer."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from traceback import extract_tb
@@ -76,10 +76,19 @@ def graphql_extensions(failure: Failure, correlation_id: str) -> dict[str, Any]:
     return extensions
 
 
+class Answer(NamedTuple):
+    """A whole answer, whoever carries it."""
+
+    status: int
+    body: bytes
+    content_type: bytes = JSON
+    headers: Sequence[Header] = ()
+
+
 async def respond(
-    send: Send, status: int, body: bytes, *, content_type: bytes = JSON, headers: Iterable[Header] = ()
+    send: Send, status: int, body: bytes, content_type: bytes = JSON, headers: Iterable[Header] = ()
 ) -> None:
-    """Send a whole answer."""
+    """Send a whole answer: an `Answer`, or its parts."""
     await send(
         {
             "type": "http.response.start",

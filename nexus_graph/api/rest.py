@@ -1,16 +1,17 @@
-"""POST /identify: the legacy contract, through the same verb as GraphQL. The hot path: plain ASGI."""
+"""POST /identify: the legacy contract, through the same verb as GraphQL. The hot path: answered directly (`direct`)."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
 from nexus_graph.api.body import decode_object, read_json_body
-from nexus_graph.api.middleware import request_id
-from nexus_graph.api.responses import encode, respond
+from nexus_graph.api.middleware import RequestId, request_id
+from nexus_graph.api.responses import Answer, encode, respond
 from nexus_graph.config import Settings
 from nexus_graph.identity.identify import Identify
-from nexus_graph.identity.model import Family
+from nexus_graph.identity.model import Family, Outcome
 from nexus_graph.identity.normalize import identify_request
 
 
@@ -33,27 +34,30 @@ class _Answer(msgspec.Struct):
     contact: _Contact
 
 
+_OUTCOMES: Final = {outcome: ((b"nexus-outcome", outcome.value.encode()),) for outcome in Outcome}
+
 _decode = msgspec.json.Decoder(_Question).decode
 
 
 class IdentifyRoute:
-    """The ASGI endpoint. Errors pass to `Envelope`, which answers them from the one table."""
+    """The endpoint, direct and by ASGI. Errors pass to whoever called, who answers them from the one table."""
 
     def __init__(self, settings: Settings) -> None:
         self._body_max_bytes = settings.body_max_bytes
         self._json_depth_max = settings.json_depth_max
         self._region = settings.phone_region
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raw = await read_json_body(scope, receive, limit_bytes=self._body_max_bytes, type_required=False)
-        asked = decode_object(raw, _decode, _Question, depth_max=self._json_depth_max)
-        request = identify_request(
-            asked.email, asked.phoneNumber, region=self._region, request_id=request_id(scope).uuid
-        )
-        identify: Identify = scope["state"]["identity"].identify
+    async def answer(self, body: bytes, identified: RequestId, state: Mapping[str, Any]) -> Answer:
+        """The answer to a body of JSON. Raises NexusError."""
+        asked = decode_object(body, _decode, _Question, depth_max=self._json_depth_max)
+        request = identify_request(asked.email, asked.phoneNumber, region=self._region, request_id=identified.uuid)
+        identify: Identify = state["identity"].identify
         found = await identify(request)
-        outcome = found.outcome.value.encode()
-        await respond(send, 200, encode(_answer(found.family)), headers=((b"nexus-outcome", outcome),))
+        return Answer(200, encode(_answer(found.family)), headers=_OUTCOMES[found.outcome])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await read_json_body(scope, receive, limit_bytes=self._body_max_bytes, type_required=False)
+        await respond(send, *await self.answer(body, request_id(scope), scope["state"]))
 
 
 def _answer(family: Family) -> _Answer:

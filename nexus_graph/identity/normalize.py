@@ -34,6 +34,8 @@ _RAW_MAX_CHARACTERS: Final = 1_024
 
 _is_plain_email = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[a-z0-9.-]+").fullmatch
 
+_is_international = re.compile(r"\+[0-9]{4,19}").fullmatch
+
 _SEPARATORS: Final = " \t-.()/[]·"
 _without_separators: Final = str.maketrans("", "", _SEPARATORS)
 _OTHER_SEPARATORS: Final = frozenset(_SEPARATORS + "\u00a0\u2010\u2212\u2215\u30fb\u30fc\uff08\uff09\uff0e\uff0f")
@@ -72,6 +74,8 @@ def phone(value: object, region: str | None) -> str | None:
         return _canonical_phone(str(value), region)
     if not isinstance(value, str):
         raise _bad_phone("must be a string or an integer")
+    if _is_international(value) and _is_plainly_e164(value):
+        return value
     text = value.strip(_BLANKS)
     if len(text) > _RAW_MAX_CHARACTERS:
         raise _bad_phone("is too long")

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from neo4j import AsyncDriver
 from prometheus_client import REGISTRY
@@ -49,7 +49,8 @@ async def _record(pool: Pool, contact_id: int) -> Family:
 
 
 async def _record_in_graph(pool: Pool, contact_id: int) -> Family:
-    return replace(await _record(pool, contact_id), source=Source.GRAPH)
+    family: Family = msgspec.structs.replace(await _record(pool, contact_id), source=Source.GRAPH)
+    return family
 
 
 def _contact(contact_id: int) -> FamilyKey:

@@ -1,0 +1,208 @@
+"""Requests that are answered without ASGI between: the hot path from uvicorn's parser to an endpoint, and back.
+
+What a request costs by ASGI (a scope, an event, three messages, headers checked twice) is several times what parsing it
+and writing its answer cost. An endpoint that takes a whole body and gives a whole answer needs none of it. So a plain
+request for one, a POST of JSON with its length ahead, goes directly from the parser to the endpoint and its answer into
+one write. Anything else takes the usual way to the same endpoint: chunked bodies, other media types, too many headers,
+a page of another origin, a request that was sent before the last was answered. Both ways give the same answer.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from time import perf_counter
+from typing import Any, Final, Protocol, cast
+
+from structlog.contextvars import bound_contextvars
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from nexus_graph.api.middleware import NO_STORE, SAFE_HEADERS, Observing, RequestId, failed
+from nexus_graph.api.one_write import OneWriteProtocol
+from nexus_graph.api.responses import JSON, Answer, Header
+from nexus_graph.config import Settings
+
+_NOT_PLAIN: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"origin"})
+_LENGTH_MAX_DIGITS: Final = 18
+
+
+class Endpoint(Protocol):
+    """What can be answered directly."""
+
+    async def answer(self, body: bytes, identified: RequestId, state: Mapping[str, Any]) -> Answer:
+        """The whole answer to a whole body. An error is answered from the one table."""
+
+
+class DirectRoutes:
+    """The endpoints, by their paths, and which requests for them are plain enough."""
+
+    def __init__(self, endpoints: Mapping[str, Endpoint], settings: Settings) -> None:
+        self._endpoints = {path.encode(): (path, endpoint) for path, endpoint in endpoints.items()}
+        self._body_max_bytes = settings.body_max_bytes
+        self._headers_max_bytes = settings.headers_max_bytes
+        self._headers_max_count = settings.headers_max_count
+        self.observe = Observing(settings)
+
+    def find(self, url: bytes, headers: Sequence[Header]) -> tuple[str, Endpoint, bytes | None] | None:
+        """The path, its endpoint and the caller's X-Request-ID; None if the request is to take the usual way."""
+        found = self._endpoints.get(url)
+        if found is None or len(headers) > self._headers_max_count:
+            return None
+        by_name = dict(headers)
+        if len(by_name) < len(headers) or not _NOT_PLAIN.isdisjoint(by_name) or by_name.get(b"content-type") != JSON:
+            return None
+        length = by_name.get(b"content-length", b"")
+        if not length.isdigit() or len(length) > _LENGTH_MAX_DIGITS or int(length) > self._body_max_bytes:
+            return None
+        if len(b"".join(by_name)) + len(b"".join(by_name.values())) > self._headers_max_bytes:
+            return None
+        return *found, by_name.get(b"x-request-id")
+
+
+class Exchange:
+    """A request under way and its answer. To uvicorn's protocol it is a cycle like its own: what it reads of one and
+    sets there is here.
+    """
+
+    __slots__ = ("body", "disconnected", "endpoint", "given_id", "keep_alive", "path", "response_complete")
+    message_event: Final = asyncio.Event()
+    """Set where the client is gone; nobody waits for it."""
+
+    def __init__(self, path: str, endpoint: Endpoint, given_id: bytes | None, *, keep_alive: bool) -> None:
+        self.path = path
+        self.endpoint = endpoint
+        self.given_id = given_id
+        self.keep_alive = keep_alive
+        self.body = b""
+        self.disconnected = False
+        self.response_complete = False
+
+
+class DirectProtocol(OneWriteProtocol):
+    """uvicorn's HTTP protocol, with a direct way to some endpoints."""
+
+    def __init__(self, routes: DirectRoutes, **given: Any) -> None:
+        """`given`: by uvicorn."""
+        super().__init__(**given)
+        self._routes = routes
+        self._socket: asyncio.Transport
+        self._exchange: Exchange | None = None
+        """The direct request that is being read."""
+        self._idle_since: float | None = None
+        """When the last answer was written; None while a request is under way."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Called by the loop."""
+        self._socket = transport
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the loop."""
+        super().connection_lost(exc)
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+
+    def on_message_begin(self) -> None:
+        """Called by the parser. What uvicorn makes of a new request waits until it is known to need it."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._exchange = None
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser."""
+        last: Any = self.cycle
+        if last is None or last.response_complete:
+            found = self._routes.find(self.url, self.headers)
+            if found is not None and self.parser.get_method() == b"POST" and self.parser.get_http_version() == "1.1":
+                self._exchange = Exchange(*found, keep_alive=self.parser.should_keep_alive())
+                self.cycle = cast("Any", self._exchange)
+                return
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers.extend(headers)  # the scope holds this very list
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser."""
+        if self._exchange is None:
+            super().on_body(body)
+        else:
+            self._exchange.body += body
+
+    def on_message_complete(self) -> None:
+        """Called by the parser."""
+        if self._exchange is None:
+            super().on_message_complete()
+            return
+        task = self.loop.create_task(self._answer(self._exchange))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def on_response_complete(self) -> None:
+        """Called when an answer was written whole, whichever way it took.
+
+        uvicorn sets a timer with each answer and takes it back with the next request. Here one timer a connection sees,
+        when it ends, how long nothing has been asked.
+        """
+        self.server_state.total_requests += 1
+        if self._socket.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+            return
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._look_again(self.timeout_keep_alive)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Called by the timer."""
+        self.timeout_keep_alive_task = None
+        if self._idle_since is None:
+            return  # the next answer sets it anew
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._look_again(left)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _look_again(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
+
+    async def _answer(self, exchange: Exchange) -> None:
+        began = perf_counter()
+        identified = RequestId(exchange.given_id)
+        try:
+            answer = await exchange.endpoint.answer(exchange.body, identified, self.app_state)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer that tells nothing of it
+            with bound_contextvars(correlation_id=identified.text):
+                answer = failed(error, identified.text)
+        if self.flow.write_paused:
+            await self.flow.drain()
+        exchange.response_complete = True
+        if not self._socket.is_closing():
+            self._socket.write(self._wire(answer, exchange, identified))
+            if not exchange.keep_alive:
+                self._socket.close()
+        self.on_response_complete()
+        self._routes.observe(exchange.path, answer.status, perf_counter() - began, identified)
+
+    def _wire(self, answer: Answer, exchange: Exchange, identified: RequestId) -> bytes:
+        """The answer as it leaves."""
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", answer.content_type),
+            (b"content-length", b"%d" % len(answer.body)),
+            *answer.headers,
+            (b"x-request-id", identified.text.encode()),
+            *SAFE_HEADERS,
+            NO_STORE,
+        ]
+        if not exchange.keep_alive:
+            headers.append((b"connection", b"close"))
+        lines = [b"%b: %b\r\n" % header for header in headers]
+        return b"".join((STATUS_LINE[answer.status], *lines, b"\r\n", answer.body))

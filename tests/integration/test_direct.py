@@ -1,0 +1,233 @@
+"""The direct way of a request gives what the usual way gives, and keeps a connection's promises."""
+
+import asyncio
+import json
+import re
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import pytest
+
+from nexus_graph.api.direct import DirectProtocol, DirectRoutes
+from nexus_graph.api.middleware import RequestId
+from nexus_graph.config import Settings
+from nexus_graph.store.database import Pool
+from tests.running import ApiServer, running_api
+
+LOCK = "SELECT pg_advisory_lock(474219276659)"
+UNLOCK = "SELECT pg_advisory_unlock(474219276659)"
+ADA = {"email": "ada@example.com", "phoneNumber": "123456"}
+
+
+def posted(body: bytes | Mapping[str, object], *headers: str, path: str = "/identify") -> bytes:
+    """The bytes of a request."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = [f"POST {path} HTTP/1.1", "Host: test", "Content-Type: application/json", *headers]
+    return "\r\n".join((*lines, f"Content-Length: {len(content)}", "", "")).encode() + content
+
+
+async def answered(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    """The next answer, head and body."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head)
+    assert length is not None
+    return head, await reader.readexactly(int(length[1]))
+
+
+@asynccontextmanager
+async def connected(server: ApiServer) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+@pytest.fixture
+def direct(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The URLs of requests that took the direct way."""
+    taken: list[bytes] = []
+    find = DirectRoutes.find
+
+    def watched(routes: DirectRoutes, url: bytes, headers: list[tuple[bytes, bytes]]) -> object:
+        found = find(routes, url, headers)
+        if found is not None:
+            taken.append(url)
+        return found
+
+    monkeypatch.setattr(DirectRoutes, "find", watched)
+    return taken
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps(ADA).encode(),
+        b'{"email": "nobody"}',
+        b"{}",
+        b"[]",
+        b'{"email": "ada@example.com"',
+        b'{"email": "\xff"}',
+        b"[" * 100,
+        b"",
+        b'{"phoneNumber": 1e400}',
+    ],
+)
+async def test_both_ways_give_the_same_answer(server: ApiServer, direct: list[bytes], body: bytes) -> None:
+    async with connected(server) as (reader, writer):
+        writer.write(posted(ADA))
+        await answered(reader)
+        direct.clear()
+        writer.write(posted(body, "X-Request-ID: trace-1"))
+        there = await answered(reader)
+        assert direct == [b"/identify"]
+        writer.write(posted(body, "X-Request-ID: trace-1", "Origin: https://elsewhere.example"))
+        assert await answered(reader) == there
+        assert direct == [b"/identify"]
+    assert b"x-request-id: trace-1\r\n" in there[0]
+
+
+async def test_an_error_nobody_expected_is_masked_alike(server: ApiServer, pool: Pool) -> None:
+    await pool.execute("ALTER FUNCTION identify_batch_v2 RENAME TO gone")
+    await pool.execute("ALTER FUNCTION identify_batch_v1 RENAME TO gone_too")
+    async with connected(server) as (reader, writer):
+        writer.write(posted(ADA, "X-Request-ID: trace-2"))
+        there = await answered(reader)
+        writer.write(posted(ADA, "X-Request-ID: trace-2", "Origin: https://elsewhere.example"))
+        assert await answered(reader) == there
+    assert there[0].startswith(b"HTTP/1.1 500 ")
+    assert json.loads(there[1])["correlationId"] == "trace-2"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (["Content-Type: application/json"], 200),  # twice
+        (["Expect: 100-continue"], 100),
+        (["Connection: upgrade", "Upgrade: h2c"], 400),  # nothing behind it is a body
+        ([f"X-Filler-{number}: x" for number in range(100)], 431),
+        ([f"X-Filler: {'x' * 17_000}"], 431),
+    ],
+)
+async def test_what_is_not_plain_takes_the_usual_way(
+    server: ApiServer, direct: list[bytes], headers: list[str], status: int
+) -> None:
+    async with connected(server) as (reader, writer):
+        writer.write(posted(ADA, *headers))
+        head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert direct == []
+
+
+async def test_bodies_without_their_length_or_past_the_limit_take_the_usual_way(
+    server: ApiServer, direct: list[bytes]
+) -> None:
+    content = json.dumps(ADA).encode()
+    head = b"POST /identify HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
+    async with connected(server) as (reader, writer):
+        writer.write(head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(content), content))
+        assert (await answered(reader))[0].startswith(b"HTTP/1.1 200 ")
+        writer.write(head + b"Content-Length: 65537\r\n\r\n")
+        assert (await answered(reader))[0].startswith(b"HTTP/1.1 413 ")
+    assert direct == []
+
+
+async def test_requests_sent_before_the_last_was_answered_are_answered_in_order(
+    server: ApiServer, direct: list[bytes]
+) -> None:
+    bodies = [{"email": f"p{number}@example.com"} for number in range(20)]
+    async with connected(server) as (reader, writer):
+        writer.write(b"".join(map(posted, bodies)) + b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n" + posted(ADA))
+        for body in bodies:
+            assert json.loads((await answered(reader))[1])["contact"]["emails"] == [body["email"]]
+        assert json.loads((await answered(reader))[1]) == {"status": "ok"}
+        assert json.loads((await answered(reader))[1])["contact"]["emails"] == [ADA["email"]]
+        assert direct == [b"/identify"], "the first only: the others came too soon"
+        writer.write(posted(ADA))
+        await answered(reader)
+        assert direct == [b"/identify"] * 2
+
+
+async def test_a_request_may_come_byte_by_byte(server: ApiServer, direct: list[bytes]) -> None:
+    async with connected(server) as (reader, writer):
+        for byte in posted(ADA):
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0)
+        assert json.loads((await answered(reader))[1])["contact"]["emails"] == [ADA["email"]]
+    assert direct == [b"/identify"]
+
+
+async def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(server: ApiServer, pool: Pool) -> None:
+    async with connected(server) as (_, writer):
+        writer.write(posted(ADA)[:-5])
+        await writer.drain()
+    async with connected(server) as (reader, writer):
+        writer.write(posted({"email": "after@example.com"}))
+        assert (await answered(reader))[0].startswith(b"HTTP/1.1 200 ")
+    assert await pool.fetchval("SELECT count(*) FROM contacts") == 1
+
+
+async def test_a_connection_ends_where_the_client_asks_for_it(server: ApiServer) -> None:
+    async with connected(server) as (reader, writer):
+        writer.write(posted(ADA, "Connection: close"))
+        head, _ = await answered(reader)
+        assert b"\r\nconnection: close\r\n" in head
+        assert await reader.read() == b""
+
+
+async def test_an_idle_connection_is_closed_and_a_busy_one_is_not(settings: Settings, pool: Pool) -> None:
+    async with (
+        running_api(settings.model_copy(update={"keep_alive_seconds": 1})) as server,
+        pool.acquire() as holder,
+        connected(server) as (reader, writer),
+        connected(server) as (busy_reader, busy),
+    ):
+        busy.write(posted({"email": "first@example.com"}))
+        await answered(busy_reader)
+        await holder.execute(LOCK)
+        busy.write(posted({"email": "busy@example.com"}))
+        writer.write(posted({}))
+        await answered(reader)
+        assert await reader.read() == b"", "the idle one is closed"
+        await holder.execute(UNLOCK)
+        head, _ = await answered(busy_reader)
+        assert head.startswith(b"HTTP/1.1 200 ")
+        busy.write(posted({"email": "busy@example.com"}))
+        await answered(busy_reader)
+        assert await busy_reader.read() == b"", "and so is the other, once it is idle"
+
+
+async def test_who_does_not_read_answers_is_not_read_from(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its answers would pile up in memory."""
+    made = asyncio.Event()
+    piled_up: list[int] = []
+    wire = DirectProtocol._wire
+
+    def watched(protocol: DirectProtocol, *given: object) -> bytes:
+        piled_up.append(protocol._socket.get_write_buffer_size())
+        made.set()
+        return b"x" * 10_000 + wire(protocol, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(DirectProtocol, "_wire", watched)
+    loop = asyncio.get_running_loop()
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setblocking(False)
+        await loop.sock_connect(client, (server.host, server.port))
+        for _ in range(2_000):  # 20 MB: more than the sockets between us hold
+            made.clear()
+            await loop.sock_sendall(client, posted({"email": "nobody"}))
+            try:
+                await asyncio.wait_for(made.wait(), 1)
+            except TimeoutError:
+                break  # not read from any more
+    assert piled_up
+    assert max(piled_up) < 200_000
+
+
+def test_an_id_is_made_once() -> None:
+    identified = RequestId(None)
+    assert identified.text == identified.text == str(identified.uuid)
+    assert RequestId(b"not sane!").text != "not sane!"
