@@ -51,7 +51,9 @@ DECLARE
     home     bigint;
     other    bigint;
     other_ids bigint[];
-    fresh    bigint;
+    newcomer bigint;
+    other_version bigint;
+    kind     text;
     last_at  timestamptz;
     moment   timestamptz;
     touched  bigint[];  -- families that are changed
@@ -133,6 +135,7 @@ BEGIN
                         ORDER BY id <> senior.id, created_at, id
                     ) AS ordered
                 ) AS family
+                ORDER BY asked.place
             LOOP
                 -- An earlier row changed one of these families, or brought who was new.
                 EXIT WHEN by_email = ANY (touched) OR by_phone = ANY (touched)
@@ -163,36 +166,37 @@ BEGIN
                 -- Later than every earlier one, whatever the wall clock does.
                 moment := coalesce(moment, greatest(clock_timestamp(), last_at)) + interval '1 microsecond';
                 version := nextval('change_seq');
+                newcomer := NULL;
+                other_version := NULL;
                 IF outcome = 'LINKED' THEN
-                    fresh := nextval('contacts_id_seq');
-                    contact_ids := contact_ids || fresh;
+                    kind := 'contact_linked';
+                    newcomer := nextval('contacts_id_seq');
+                    contact_ids := contact_ids || newcomer;
                     emails := emails || wanted_email;
                     phones := phones || wanted_phone;
                     created_ats := created_ats || moment;
-                    touched := touched || home;
-                    changes := changes || ROW(version, moment, 'contact_linked', home, fresh, NULL, NULL,
-                                              wanted_email, wanted_phone, requests[place])::identity_change;
                 ELSIF outcome = 'CREATED' THEN
-                    family_id := nextval('contacts_id_seq');
-                    contact_ids := ARRAY[family_id];
+                    kind := 'contact_created';
+                    newcomer := nextval('contacts_id_seq');
+                    family_id := newcomer;
+                    contact_ids := ARRAY[newcomer];
                     emails := ARRAY[wanted_email];
                     phones := ARRAY[wanted_phone];
                     created_ats := ARRAY[moment];
-                    changes := changes || ROW(version, moment, 'contact_created', family_id, family_id, NULL, NULL,
-                                              wanted_email, wanted_phone, requests[place])::identity_change;
                 ELSIF outcome = 'MERGED' THEN
+                    kind := 'families_merged';
+                    other_version := nextval('change_seq');
                     losers := losers || other;
                     survivors := survivors || home;
                     merged_at := merged_at || moment;
                     moving := moving || other_ids;
-                    touched := touched || home || other;
-                    changes := changes || ROW(version, moment, 'families_merged', home, NULL, other,
-                                              nextval('change_seq'), wanted_email, wanted_phone, requests[place])::identity_change;
+                    touched := touched || other;
                 ELSE
-                    touched := touched || home;
-                    changes := changes || ROW(version, moment, 'evidence_added', home, NULL, NULL, NULL,
-                                              wanted_email, wanted_phone, requests[place])::identity_change;
+                    kind := 'evidence_added';
                 END IF;
+                touched := touched || family_id;
+                changes := changes || ROW(version, moment, kind, family_id, newcomer, other, other_version,
+                                          wanted_email, wanted_phone, requests[place])::identity_change;
                 RETURN NEXT;
             END LOOP;
 
@@ -219,7 +223,8 @@ BEGIN
                     UPDATE aliases SET survivor_id = survivors[array_position(losers, survivor_id)]
                     WHERE survivor_id = ANY (losers);
                     INSERT INTO aliases (family_id, survivor_id, version)
-                    SELECT other_family_id, family_id, other_seq FROM unnest(changes) WHERE other_family_id IS NOT NULL
+                    SELECT other_family_id, family_id, other_seq FROM unnest(changes)
+                    WHERE other_family_id IS NOT NULL
                     ON CONFLICT ON CONSTRAINT aliases_pkey
                     DO UPDATE SET survivor_id = excluded.survivor_id, version = excluded.version;
                 END IF;
