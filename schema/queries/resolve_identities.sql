@@ -9,14 +9,16 @@ WITH known AS MATERIALIZED (
     SELECT coalesce(by_email.family, by_phone.family) AS family, array_agg(asked.place) AS places
     FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked (email, phone, place)
     LEFT JOIN LATERAL (
-        SELECT coalesce(linked_id, id) AS family FROM contacts
+        SELECT coalesce(linked_id, id) AS family, phone_number = asked.phone AS paired FROM contacts
         WHERE email = asked.email AND deleted_at IS NULL LIMIT 1
     ) AS by_email ON true
     LEFT JOIN LATERAL (
-        SELECT coalesce(linked_id, id) AS family FROM contacts
-        WHERE phone_number = asked.phone AND deleted_at IS NULL LIMIT 1
+        SELECT coalesce(linked_id, id) AS family, email = asked.email AS paired FROM contacts
+        WHERE phone_number = asked.phone AND deleted_at IS NULL AND by_email.paired IS NOT TRUE LIMIT 1
     ) AS by_phone ON true
     WHERE CASE
+        -- The contact that was found first carries both, as nearly always: neither another look, nor a doubt.
+        WHEN by_email.paired OR by_phone.paired THEN true
         WHEN asked.email IS NULL THEN by_phone.family IS NOT NULL
         WHEN asked.phone IS NULL THEN by_email.family IS NOT NULL
         WHEN by_email.family = by_phone.family THEN

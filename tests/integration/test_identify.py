@@ -178,7 +178,7 @@ async def _queued(identity: Identity, number: int) -> None:
             await identity.record_up()  # a round trip: the time that requests take to come this far
 
 
-@pytest.mark.parametrize("function", ["identify_batch_v1", "identify_batch_v2"])
+@pytest.mark.parametrize("function", ["identify_batch_v1", "identify_batch_v2", "identify_batch_v3"])
 async def test_writers_refuse_another_isolation(pool: Pool, function: str) -> None:
     async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
         with pytest.raises(asyncpg.InvalidTransactionStateError):

@@ -3,10 +3,12 @@
 import json
 from typing import Any
 
+import asyncpg
 import pytest
 
+from nexus_graph.config import Settings
 from nexus_graph.statements import sql
-from nexus_graph.store.database import Pool
+from nexus_graph.store.database import Connection, Pool
 
 PEOPLE = 25_000
 CONTACTS_EACH = 4
@@ -15,7 +17,12 @@ CONTACTS_EACH = 4
 @pytest.fixture
 async def populated(pool: Pool) -> Pool:
     """100,000 contacts in families of four that share an email or a phone, by plain SQL."""
-    await pool.execute(
+    await _populate(pool)
+    return pool
+
+
+async def _populate(record: Pool) -> None:
+    await record.execute(
         """
         WITH primaries AS (
             INSERT INTO contacts (email, phone_number, link_precedence)
@@ -29,7 +36,6 @@ async def populated(pool: Pool) -> Pool:
         PEOPLE,
         CONTACTS_EACH,
     )
-    return pool
 
 
 def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
@@ -89,3 +95,51 @@ async def test_the_fast_path_probes_tables_that_looked_small(populated: Pool, ro
     nodes = await _explain(populated, sql("resolve_identities"), ["e777@x.example", "e778@x.example"], ["p777", "q778"])
     assert "evidence" in {node.get("Relation Name") for node in nodes}
     assert [node for node in nodes if "Relation Name" in node and "Index Cond" not in node] == []
+
+
+@pytest.mark.parametrize("analyzed", [True, False], ids=["analyzed", "with first statistics only"])
+async def test_a_batch_probes_tables_that_were_empty(settings: Settings, pool: Pool, *, analyzed: bool) -> None:
+    """Plans live as long as a connection: those made when there was nothing serve when there is much. Rows of each
+    outcome, in batches that hold some that concern each other.
+    """
+    connection = await asyncpg.connect(settings.database_url.get_secret_value())
+    await connection.execute("SET plan_cache_mode = force_generic_plan")
+    await _decide_batches(connection, first=PEOPLE + 1)
+    await _populate(pool)
+    if analyzed:
+        await pool.execute("ANALYZE")
+    async with connection.transaction():
+        assert await _decide_batches(connection, first=100) == {"CREATED", "LINKED", "MERGED", "MATCHED"}
+        read = await connection.fetch(
+            """
+            SELECT relname, seq_scan, idx_tup_fetch FROM pg_stat_xact_user_tables
+            WHERE relname IN ('contacts', 'evidence', 'identity_events', 'outbox', 'aliases')
+            """
+        )
+    await connection.close()
+    assert [row["relname"] for row in read if row["seq_scan"]] == []
+    assert 0 < sum(row["idx_tup_fetch"] for row in read) < 2_000
+
+
+async def _decide_batches(connection: Connection, *, first: int) -> set[str]:
+    """Ten batches of twelve rows, for people of these numbers and on; what became of the rows."""
+    outcomes: set[str] = set()
+    for n in range(first, first + 100, 10):
+        batch = [
+            (f"new{n}@x.example", f"new{n}"),
+            (f"e{n + 1}@x.example", f"fresh{n}"),
+            (f"e{n + 2}@x.example", f"p{n + 3}"),
+            (f"e{n + 4}@x.example", f"p{n + 5}"),
+            (f"e{n + 6}@x.example", f"p{n + 6}"),
+            (f"e{n + 7}@x.example", f"p{n + 7}-2"),
+            (f"e{n + 2}@x.example", f"p{n + 3}"),  # of families that an earlier one changed
+            *((f"e{n + 8}@x.example", f"p{n + 8}-{k}-new") for k in range(5)),  # of one family
+        ]
+        rows = await connection.fetch(
+            "SELECT outcome FROM identify_batch_v3($1, $2, $3, 1000)",
+            [email for email, _ in batch],
+            [phone for _, phone in batch],
+            [None] * len(batch),
+        )
+        outcomes |= {row["outcome"] for row in rows}
+    return outcomes

@@ -23,8 +23,16 @@ BEGIN
     answer := found.answer;
 END $$;
 
--- The swift function decides by itself: let it go through the planted one as well.
+-- The swift functions decide by themselves: let them go through the planted one as well.
 CREATE OR REPLACE FUNCTION identify_batch_v2(
+    wanted_emails text[], wanted_phones text[], requests uuid[], family_limit integer
+) RETURNS TABLE (
+    outcome text, reason text, family_id bigint, version bigint,
+    contact_ids bigint[], emails text[], phones text[], created_ats timestamptz[]
+)
+LANGUAGE sql VOLATILE SECURITY DEFINER AS 'SELECT * FROM identify_batch_v1($1, $2, $3, $4)';
+
+CREATE OR REPLACE FUNCTION identify_batch_v3(
     wanted_emails text[], wanted_phones text[], requests uuid[], family_limit integer
 ) RETURNS TABLE (
     outcome text, reason text, family_id bigint, version bigint,
