@@ -1,4 +1,4 @@
-// Last step of a projection: of these identifiers, those that nothing ties any more.
+// Repair only: of these identifiers, those that nothing ties any more.
 // Parameters: $given.identifiers, element ids.
 UNWIND $given.identifiers AS id
 MATCH (identifier)

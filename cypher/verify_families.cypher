@@ -36,12 +36,12 @@ CALL (asked, f, start) {
          + CASE WHEN member.phoneNumber IS NULL THEN 0 ELSE 1 END AS wanted
   RETURN collect([member.id, member.email, member.phoneNumber, member.linkPrecedence,
                   member.createdAt.epochMillis * 1000 + member.createdAt.microsecond % 1000,
-                  coalesce(member.version = f.version, false), edges = wanted AND right = wanted]) AS members
+                  coalesce(member.version <= f.version, false), edges = wanted AND right = wanted]) AS members
 }
 CALL (asked, f) {
   MATCH (e)-[tie:SEEN_WITH {family: asked[0]}]->(p)
   USING INDEX SEEK tie:SEEN_WITH(family)
   RETURN collect([e.value, p.value, tie.at.epochMillis * 1000 + tie.at.microsecond % 1000, tie.request,
-                  coalesce(tie.version = f.version, false)]) AS ties
+                  coalesce(tie.version <= f.version, false)]) AS ties
 }
 RETURN collect([asked[0], f.version, f.size, f:Tombstone, COUNT { (f)<-[:IN_FAMILY]-() }, members, ties])

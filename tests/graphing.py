@@ -53,6 +53,19 @@ async def picture(driver: AsyncDriver) -> tuple[list[str], list[str]]:
     return _sorted(nodes.records), _sorted(edges.records)
 
 
+async def shown(driver: AsyncDriver) -> tuple[list[str], list[str]]:
+    """Everything in the graph but the versions of contacts and ties: those tell when each was last written."""
+    nodes = await driver.execute_query(
+        "MATCH (n) RETURN labels(n) AS labels, "
+        "CASE WHEN n:Contact THEN n {.*, version: null} ELSE properties(n) END AS properties"
+    )
+    edges = await driver.execute_query(
+        "MATCH (a)-[r]->(b) RETURN coalesce(a.id, a.value) AS a, type(r) AS type, r {.*, version: null} AS properties, "
+        "coalesce(b.id, b.value) AS b"
+    )
+    return _sorted(nodes.records), _sorted(edges.records)
+
+
 def _sorted(records: Sequence[Any]) -> list[str]:
     return sorted(
         repr([sorted(value.items()) if isinstance(value, dict) else value for value in record.values()])

@@ -75,6 +75,8 @@ def _family(family: int, *, version: int, size: int) -> FamilyState:
     lent = range(GROWTH, size)
     ids = [family + 1_000_000 * place for place in range(min(size, GROWTH))]
     ids += [family + 1 + 1_000_000 * (place - GROWTH) for place in lent]
+    born = version - min(size - 1, GROWTH)
+    moments = [born + place for place in range(len(ids) - len(lent))] + [version] * len(lent)
     pairs = [[f"e{ids[0]}@train.example", f"+1{contact}"] for contact in ids[2::3]]
     return FamilyState(
         id=family,
@@ -85,9 +87,13 @@ def _family(family: int, *, version: int, size: int) -> FamilyState:
         emails=[f"e{ids[0] if place % 2 else contact}@train.example" for place, contact in enumerate(ids)],
         phones=[f"+1{contact}" if place % 2 or place == 0 else None for place, contact in enumerate(ids)],
         micros=[1_790_000_000_000_000 + contact for contact in ids],
+        joined=moments,
         pairs=pairs,
         tie_micros=[1_790_000_000_000_000] * len(pairs),
         tie_requests=[None] * len(pairs),
+        event_seqs=[version, version - 1],
+        event_kinds=["families_merged" if lent else "contact_linked", "contact_linked"],
+        event_micros=[version, version - 1],
     )
 
 

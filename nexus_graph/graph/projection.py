@@ -1,5 +1,7 @@
 """The projection: family states of the record, written to the graph. Relay, rebuild and repair share it.
 
+Of a family that only grew since the version which the graph shows, what came is written and nothing else is touched.
+
 Applying a state twice, or an older one after a newer, leaves the same graph: every step compares versions under the
 lock of the node it writes (docs/adr/0002). All steps of a batch are one transaction.
 """
@@ -10,23 +12,27 @@ from typing import Final
 from neo4j import AsyncDriver, AsyncManagedTransaction
 
 from nexus_graph.config import Settings
+from nexus_graph.graph.additions import additions
 from nexus_graph.graph.driver import run, write
 from nexus_graph.graph.states import FamilyState
 
 _HEADS: Final = ("id", "version", "live", "size")
 _CONTACTS: Final = ("id", "version", "ids", "emails", "phones", "micros")
 _TIES: Final = ("id", "version", "pairs", "tie_micros", "tie_requests")
-_KEPT_CONTACTS: Final = ("id", "version", "ids")
-_KEPT_TIES: Final = ("id", "version", "pairs")
+_KEPT: Final = ("id", "ids", "pairs")
 
 
-async def project(driver: AsyncDriver, states: Sequence[FamilyState], settings: Settings) -> int:
+async def project(
+    driver: AsyncDriver, states: Sequence[FamilyState], settings: Settings, *, whole: bool = False
+) -> int:
     """Make the graph show these states, all read in one snapshot, but where it shows a newer one. How many were taken.
 
-    Raises what the driver raises; then nothing of the batch is in the graph, or its connection broke during the commit.
+    What the graph shows of a family is trusted to be what its version stands for; with `whole` everything is written
+    again. Raises what the driver raises; then nothing of the batch is in the graph, or its connection broke during the
+    commit.
     """
     ordered = sorted(states, key=lambda state: state["id"])  # one order of locks for all who write
-    return await write(driver, settings, _project, ordered)
+    return await write(driver, settings, _project, ordered, whole=whole)
 
 
 async def warm(driver: AsyncDriver, settings: Settings) -> None:
@@ -37,25 +43,36 @@ async def warm(driver: AsyncDriver, settings: Settings) -> None:
 
 
 async def _plan_all(transaction: AsyncManagedTransaction) -> None:
-    for step in ("claim_families", "project_contacts", "project_ties", "drop_stray_contacts", "drop_stray_ties"):
-        await run(transaction, step, families=[])
-    await run(transaction, "drop_orphans", identifiers=[])
+    await run(transaction, "claim_families", families=[])
+    await run(transaction, "project_families", contacts=[], ties=[], swept=[])
 
 
-async def _project(transaction: AsyncManagedTransaction, states: Sequence[FamilyState]) -> int:
-    live = [state for state in states if state["live"]]
-    taken: int = await run(transaction, "claim_families", families=_parts(states, _HEADS))
-    loose: list[str] = []
-    # Living families first, so that a survivor has taken its contacts over before the merged family is emptied.
-    if live:
-        loose += await run(transaction, "project_contacts", families=_parts(live, _CONTACTS))
-    if tied := [state for state in live if state["pairs"]]:
-        await run(transaction, "project_ties", families=_parts(tied, _TIES))
-    loose += await run(transaction, "drop_stray_contacts", families=_parts(states, _KEPT_CONTACTS))
-    loose += await run(transaction, "drop_stray_ties", families=_parts(states, _KEPT_TIES))
-    if loose:
-        await run(transaction, "drop_orphans", identifiers=loose)
-    return taken
+async def _project(transaction: AsyncManagedTransaction, states: Sequence[FamilyState], *, whole: bool = False) -> int:
+    taken = await run(transaction, "claim_families", families=_parts(states, _HEADS))
+    shown = {family_id: (version, size) for family_id, version, size in taken}
+    written, swept = _divided([state for state in states if state["id"] in shown], shown, whole=whole)
+    contacts = _parts([state for state in written if state["ids"]], _CONTACTS)
+    ties = _parts([state for state in written if state["pairs"]], _TIES)
+    if contacts or ties or swept:
+        await run(transaction, "project_families", contacts=contacts, ties=ties, swept=_parts(swept, _KEPT))
+    return len(shown)
+
+
+def _divided(
+    states: Sequence[FamilyState], shown: Mapping[int, tuple[int | None, int | None]], *, whole: bool
+) -> tuple[list[FamilyState], list[FamilyState]]:
+    """What has to be written of these states, and the states of which the graph may show more than they hold."""
+    written, swept = [], []
+    for state in states:
+        version, size = shown[state["id"]]
+        only = None
+        if not whole and state["live"] and version is not None and size is not None:
+            only = additions(state, version, size)
+        written.append(only or state)
+        # A family that the graph did not know has nothing in it.
+        if only is None and (whole or version is not None):
+            swept.append(state)
+    return written, swept
 
 
 def _parts(states: Sequence[FamilyState], names: tuple[str, ...]) -> list[Mapping[str, object]]:

@@ -39,12 +39,13 @@ async def rebuild(
     """Wipe the graph and project every family. Raises what the drivers raise; starting again is safe."""
     began = monotonic()
     rebuilt = Rebuilt()
-    await _run_alone(driver, "wipe")
+    for step in ("wipe", "wipe_families"):
+        await _run_alone(driver, step)
     await ensure_constraints(driver)
 
     async def write(ids: list[int]) -> None:
         states = await read_states(pool, ids)
-        await project(driver, states, settings)
+        await project(driver, states, settings, whole=True)
         contacts = sum(state["size"] for state in states)
         rebuilt.families += len(states)
         rebuilt.contacts += contacts

@@ -38,7 +38,7 @@ async def _project_again(driver: AsyncDriver, states: list[FamilyState], setting
     # relay have brought a newer one just now, this sets the family back; the next pass of verify would see it.
     families = [{name: state[name] for name in ("id", "version", "ids", "pairs")} for state in states]
     await write(driver, settings, run, "lower_versions", families=families)
-    await project(driver, states, settings)
+    await project(driver, states, settings, whole=True)
 
 
 async def _drop(transaction: AsyncManagedTransaction, refs: dict[str, list[Any]], families: list[int]) -> None:

@@ -15,7 +15,8 @@ Page = TypeVar("Page")
 class FamilyState(TypedDict):
     """A family of the record at one moment; where `live` is false it is gone and its lists are empty.
 
-    The lists of contacts are parallel, the primary first; so are those of the evidence. `micros` count from 1970.
+    The lists of contacts are parallel, the primary first; so are those of the evidence, and those of the newest events,
+    the newest first. `joined` says when each contact was made or came to this family. Times count micros from 1970.
     """
 
     id: int
@@ -26,9 +27,13 @@ class FamilyState(TypedDict):
     emails: list[str | None]
     phones: list[str | None]
     micros: list[int]
+    joined: list[int]
     pairs: list[list[str]]
     tie_micros: list[int]
     tie_requests: list[str | None]
+    event_seqs: list[int]
+    event_kinds: list[str]
+    event_micros: list[int]
 
 
 async def read_states(source: Reader, ids: list[int]) -> list[FamilyState]:

@@ -16,7 +16,7 @@ from nexus_graph.graph.projection import _project, project
 from nexus_graph.graph.states import FamilyState, read_states
 from nexus_graph.statements import cypher
 from nexus_graph.store.database import Pool
-from tests.graphing import findings, identify, picture, soft_delete
+from tests.graphing import findings, identify, picture, shown, soft_delete
 
 EMAILS = PHONES = 7
 STEPS = 60
@@ -89,19 +89,19 @@ async def test_any_order_any_number_of_times_gives_the_newest_state(
     kinds = {state["live"] for state in history}
     assert kinds == {True, False}
     await project(driver, await read_states(pool, sorted({state["id"] for state in history})), settings)
-    newest = await picture(driver)
+    newest = await shown(driver)
     for _ in range(ROUNDS):
         await _wipe(driver)
         await _apply(driver, settings, history, rng)
         assert await findings(pool, driver, settings) == []
-        assert await picture(driver) == newest
+        assert await shown(driver) == newest
 
 
 # Where each step compares versions; without it an older state overwrites a newer one.
 GUARDS = {
-    "claim_families": "WHERE coalesce(f.version, -1) <= state.version\n",
-    "project_contacts": "WHERE coalesce(c.version, -1) <= version\n",
-    "project_ties": "WHERE coalesce(tie.version, -1) <= version\n",
+    "family": ("claim_families", "WHERE coalesce(f.version, -1) <= state.version\n"),
+    "contact": ("project_families", "WHERE coalesce(c.version, -1) <= version\n"),
+    "tie": ("project_families", "WHERE coalesce(tie.version, -1) <= version\n"),
 }
 
 
@@ -124,13 +124,14 @@ async def test_states_from_before_a_merger_change_nothing(pool: Pool, driver: As
     assert await _adverse(pool, driver, settings) == []
 
 
-@pytest.mark.parametrize("step", GUARDS)
+@pytest.mark.parametrize("guarded", GUARDS)
 async def test_a_step_that_does_not_compare_is_caught(
-    pool: Pool, driver: AsyncDriver, settings: Settings, monkeypatch: pytest.MonkeyPatch, step: str
+    pool: Pool, driver: AsyncDriver, settings: Settings, monkeypatch: pytest.MonkeyPatch, guarded: str
 ) -> None:
+    step, guard = GUARDS[guarded]
     text = cypher(step)
-    assert text.count(GUARDS[step]) == 1
-    _plant(monkeypatch, step, text.replace(GUARDS[step], ""))
+    assert text.count(guard) == 1
+    _plant(monkeypatch, step, text.replace(guard, ""))
     assert await _adverse(pool, driver, settings)
 
 
@@ -174,7 +175,7 @@ async def test_an_older_state_that_arrives_during_a_newer_ones_write_is_ignored(
 async def test_comparing_before_writing_is_caught(
     pool: Pool, driver: AsyncDriver, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock, guard = "SET f.id = state.id\nWITH f, state\n", GUARDS["claim_families"]
+    lock, guard = "SET f.id = state.id\nWITH f, state\n", GUARDS["family"][1]
     assert lock + guard in cypher("claim_families")
     _plant(monkeypatch, "claim_families", cypher("claim_families").replace(lock + guard, "WITH f, state\n" + guard))
     assert await _race(pool, driver, settings) > 0
@@ -257,11 +258,15 @@ async def test_times_are_exact_to_the_microsecond_also_before_1970(
 
 # What each statement may be asked with, and which must seek: all but those that look at everything by design.
 SEEKING = [
-    *("claim_families", "project_contacts", "project_ties", "drop_stray_contacts", "drop_stray_ties"),
+    *("claim_families", "project_families"),
     *("families", "verify_families", "lower_versions", "still_there"),
 ]
-PARAMETERS: dict[str, object] = {"families": [], "contacts": [], "emails": [], "phones": []}
-LOCKS = {"claim_families": "f.id = ", "project_contacts": "c.id = ", "project_ties": "e.value = "}
+PARAMETERS: dict[str, object] = {"families": [], "contacts": [], "ties": [], "swept": [], "emails": [], "phones": []}
+# What takes a lock, and the version that must not be looked at before.
+LOCKS = {
+    "claim_families": [("f.id = ", "f.version")],
+    "project_families": [("c.id = ", "c.version"), ("e.value = ", "tie.version")],
+}
 
 
 @pytest.mark.parametrize("people", [0, 1, 300])
@@ -282,11 +287,10 @@ async def test_plans_seek_in_indexes_and_compare_after_the_lock(
                 (plan["operatorType"].split("@")[0], plan["args"].get("Details", "")) for plan in _plans(summary.plan)
             ]
             assert not [kind for kind, _ in steps if "Scan" in kind]
-            if name in LOCKS:
-                (lock,) = (at for at, (kind, text) in enumerate(steps) if kind == "SetProperty" and LOCKS[name] in text)
-                # `f.version = state.version` asks for a lock held already.
-                early = [text.replace("f.version = state.version", "") for _, text in steps[:lock]]
-                assert not [text for text in early if ".version" in text.replace("state.version", "")]
+            for taking, version in LOCKS.get(name, []):
+                (lock,) = (at for at, (kind, text) in enumerate(steps) if kind == "SetProperty" and taking in text)
+                assert any(version in text for _, text in steps[lock:])
+                assert not [text for _, text in steps[:lock] if version in text]
 
 
 def _plans(plan: dict[str, Any]) -> list[dict[str, Any]]:

@@ -11,9 +11,11 @@ from nexus_graph.config import Settings
 from nexus_graph.graph import rebuild as rebuilding
 from nexus_graph.graph import verify as verifying
 from nexus_graph.graph.driver import ensure_constraints
+from nexus_graph.graph.projection import project
 from nexus_graph.graph.rebuild import rebuild
+from nexus_graph.graph.states import read_states
 from nexus_graph.store.database import Pool
-from tests.graphing import findings, identify, outbox_rows, picture, relaying, soft_delete
+from tests.graphing import findings, identify, outbox_rows, relaying, shown, soft_delete
 
 
 def _pairs(rng: random.Random, keys: int, count: int) -> list[tuple[str, str]]:
@@ -35,7 +37,7 @@ async def test_a_graph_that_was_wiped_is_the_same_again(
 ) -> None:
     async with relaying(settings) as relay:
         await relay.drained()
-    before = await picture(driver)
+    before = await shown(driver)
     assert any("Tombstone" in node for node in before[0])
     await driver.execute_query("MATCH (n) DETACH DELETE n")
     written = 0
@@ -48,7 +50,7 @@ async def test_a_graph_that_was_wiped_is_the_same_again(
     live = await populated.fetchval("SELECT count(*) FROM contacts WHERE deleted_at IS NULL")
     assert (rebuilt.contacts, written) == (live, live)
     assert await findings(populated, driver, settings) == []
-    assert await picture(driver) == before
+    assert await shown(driver) == before
 
 
 async def test_what_does_not_belong_is_wiped(populated: Pool, driver: AsyncDriver, settings: Settings) -> None:
@@ -75,6 +77,26 @@ async def test_contacts_of_a_family_that_the_wipe_took_do_not_stay(
         )
 
     monkeypatch.setattr("nexus_graph.graph.rebuild.ensure_constraints", once_it_is_wiped)
+    await rebuild(populated, driver, settings)
+    assert await findings(populated, driver, settings) == []
+
+
+async def test_a_family_that_grows_during_the_wipe_is_whole_afterwards(
+    populated: Pool, driver: AsyncDriver, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The relay trusts what a family's node says of it, and the wipe has taken its contacts already."""
+    await rebuild(populated, driver, settings)
+    wiping = rebuilding._run_alone
+
+    async def grow_meanwhile(driver: AsyncDriver, name: str) -> None:
+        await wiping(driver, name)
+        if name == "wipe":
+            await populated.execute("DELETE FROM outbox")
+            grown = await identify(populated, *((email, f"new {email}") for (email,) in carried))
+            await project(driver, await read_states(populated, sorted(set(grown))), settings)
+
+    carried = await populated.fetch("SELECT DISTINCT email FROM contacts WHERE deleted_at IS NULL")
+    monkeypatch.setattr(rebuilding, "_run_alone", grow_meanwhile)
     await rebuild(populated, driver, settings)
     assert await findings(populated, driver, settings) == []
 

@@ -1,0 +1,7 @@
+// The end of a wipe: a family's node says that the graph shows all of it, so it goes after what it speaks for. A family
+// that the relay writes from here on is written whole. In transactions of bounded size. Auto-commit only. Parameters: none.
+MATCH (family:Family)
+CALL (family) {
+  DETACH DELETE family
+} IN TRANSACTIONS OF 2000 ROWS
+  ON ERROR RETRY FOR 60 SECONDS THEN FAIL
