@@ -22,7 +22,7 @@ async def identify(pool: Pool, *pairs: Pair) -> list[int]:
     """The family ids that the record answers, in order."""
     emails, phones = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     rows = await pool.fetch(
-        "SELECT family_id, outcome FROM identify_batch_v2($1::text[], $2::text[], $3::uuid[], 1000)",
+        "SELECT family_id, outcome FROM identify_batch_v3($1::text[], $2::text[], $3::uuid[], 1000)",
         emails,
         phones,
         [None] * len(pairs),

@@ -248,28 +248,33 @@ async def test_what_was_tampered_with_is_mended_though_the_version_is_right(grap
 
 
 async def _change(graph: Graph, rng: random.Random, number: int) -> None:
-    """Somebody new, a new identifier, evidence, a union or a deletion."""
-    new: Pair = (f"e{number}@x.example", f"+1555{number:07d}")
+    """Some requests at once: somebody new, a new identifier, evidence, a union; or a deletion."""
     living = await graph.pool.fetch(
         "SELECT id, coalesce(linked_id, id) AS family, email, phone_number AS phone FROM contacts "
         "WHERE deleted_at IS NULL AND email IS NOT NULL AND phone_number IS NOT NULL"
     )
+    if living and rng.random() < 0.06:
+        await soft_delete(graph.pool, rng.choice(living)["id"])
+    else:
+        names = [f"{number}{place}" for place in range(rng.choice([1, 1, 2, 4]))]
+        await identify(graph.pool, *(_pair(rng, living, f"e{name}@x.example", f"+1555{name}") for name in names))
+
+
+def _pair(rng: random.Random, living: list[Any], email: str, phone: str) -> Pair:
     if not living:
-        await identify(graph.pool, new)
-        return
+        return email, phone
     one, other = rng.choices(living, k=2)
     sibling = rng.choice([contact for contact in living if contact["family"] == one["family"]])
-    kind = rng.choices(["new", "identifier", "evidence", "union", "deletion"], [5, 5, 4, 3, 1])[0]
-    if kind == "deletion":
-        await soft_delete(graph.pool, one["id"])
-        return
-    pairings: dict[str, list[Pair]] = {
-        "new": [new, (new[0], None), (None, new[1])],
-        "identifier": [(one["email"], new[1]), (new[0], one["phone"])],
-        "evidence": [(one["email"], sibling["phone"])],
-        "union": [(one["email"], other["phone"])],
-    }
-    await identify(graph.pool, rng.choice(pairings[kind]))
+    pairs: list[tuple[int, Pair]] = [
+        (3, (email, phone)),
+        (1, (email, None)),
+        (1, (None, phone)),
+        (3, (one["email"], phone)),
+        (3, (email, one["phone"])),
+        (4, (one["email"], sibling["phone"])),
+        (3, (one["email"], other["phone"])),
+    ]
+    return rng.choices([pair for _, pair in pairs], [weight for weight, _ in pairs])[0]
 
 
 async def _live(graph: Graph, rng: random.Random, life: int) -> list[bool]:
