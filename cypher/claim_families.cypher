@@ -6,8 +6,9 @@
 // Relies on constraint family_id.
 UNWIND $given.families AS state
 MERGE (f:Family {id: state.id})
-// Changes nothing and takes the node's write lock: compared before it is held, a version may be stale (docs/adr/0002).
-SET f.id = state.id
+// Changes nothing and takes the node's write lock, which whoever makes it has: compared before it is held, a version may be
+// stale (docs/adr/0002).
+ON MATCH SET f.id = state.id
 WITH f, state
 WHERE coalesce(f.version, -1) <= state.version
 WITH f, state, [f.id, f.version, f.size] AS shown

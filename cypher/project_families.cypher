@@ -23,7 +23,7 @@ CALL () {
        state.ids[place] AS id, state.emails[place] AS email, state.phones[place] AS phone, state.micros[place] AS micros
   MERGE (c:Contact {id: id})
   // The write lock, before the comparison.
-  SET c.id = id
+  ON MATCH SET c.id = id
   WITH f, c, version, primary, secondary, email, phone, micros, (micros % 1000000 + 1000000) % 1000000 AS fraction
   WHERE coalesce(c.version, -1) <= version
   SET c.version = version, c.email = email, c.phoneNumber = phone,
@@ -88,9 +88,9 @@ CALL () {
   WITH state.id AS family, state.version AS version, state.pairs[place][0] AS email, state.pairs[place][1] AS phone,
        state.tie_micros[place] AS micros, state.tie_requests[place] AS request
   MERGE (e:Email {value: email})
-  MERGE (p:Phone {value: phone})
   // The write lock of all ties of this email, before the comparison.
-  SET e.value = email
+  ON MATCH SET e.value = email
+  MERGE (p:Phone {value: phone})
   MERGE (e)-[tie:SEEN_WITH]->(p)
   WITH tie, family, version, micros, request, (micros % 1000000 + 1000000) % 1000000 AS fraction
   WHERE coalesce(tie.version, -1) <= version
