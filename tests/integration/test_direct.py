@@ -227,6 +227,20 @@ async def test_who_does_not_read_answers_is_not_read_from(server: ApiServer, mon
     assert max(piled_up) < 200_000
 
 
+async def test_callers_of_one_family_are_each_told_what_is_true_then(server: ApiServer) -> None:
+    """An answer is written out once for those who are given the same family, and anew as soon as it is another."""
+    async with connected(server) as (reader, writer), connected(server) as (other_reader, other):
+        for size in range(1, 6):
+            grown = {"email": f"e{size}@example.com", "phoneNumber": "123456"}
+            writer.write(posted(grown))
+            _, told = await answered(reader)
+            for asking in (writer, other):
+                asking.write(posted(grown))
+            for asked in (reader, other_reader):
+                assert (await answered(asked))[1] == told
+            assert len(json.loads(told)["contact"]["emails"]) == size
+
+
 def test_an_id_is_made_once() -> None:
     identified = RequestId(None)
     assert identified.text == identified.text == str(identified.uuid)
