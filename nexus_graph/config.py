@@ -195,10 +195,6 @@ class Settings(BaseSettings):
     graph_batch_max_reads: int = Field(50, ge=1, le=1_000)
     graph_read_batches: int = Field(2, ge=1, le=32)
     graph_queue_max_reads: int = Field(4_096, ge=1)
-    graph_kept_families: int = Field(4, ge=1, le=1_000)
-    """Large families that a process keeps as it made them, for as long as walks meet just the same."""
-    graph_kept_contacts_min: int = Field(100, ge=2)
-    graph_kept_contacts_max: int = Field(5_000, ge=2)
 
     # The graph
     graph_connections: int = Field(16, ge=2, le=1_000)

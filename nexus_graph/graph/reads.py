@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from neo4j import AsyncDriver
 
@@ -30,7 +29,6 @@ class GraphFamilies:
         self._driver = driver
         self._timeout_seconds = settings.graph_timeout_seconds
         self._warm_seconds = settings.graph_warm_seconds
-        self._large = _LargeFamilies(settings)
         self._walks: Gatherer[FamilyKey, Family | None] = Gatherer(
             "graph",
             self._walk,
@@ -75,59 +73,19 @@ class GraphFamilies:
                 raise
             _LOG.warning("graph_unavailable", error=telemetry.error_name(error))
             raise Unavailable("the graph does not answer") from error
-        found = dict(self._found(rows))
+        found = dict(_found(rows))
         telemetry.GRAPH_READS_IN_DOUBT.labels("unknown").inc(sum(map(len, wanted.values())) - len(found))
         return [found.get((key.kind, key.value)) for key in keys]
 
-    def _found(self, rows: list[tuple[Any, ...]]) -> Iterator[tuple[tuple[str, int | str], Family | None]]:
-        """Each key of a walk with the family, if the walk met the key's contact."""
-        for keys, version, heads, members in rows:
-            family = self._family(version, heads, members)
-            for kind, value, contact_id in keys:
-                # The only key of a walk is where it began.
-                met = family is not None and (len(keys) == 1 or contact_id in family.ids)
-                yield (kind, value), family if met else None
 
-    def _family(self, version: int | None, heads: list[list[Any]], members: list[_Member]) -> Family | None:
-        """The family, if all that the walk met agrees on it; None where it was torn by a change or has drifted."""
-        if len(heads) == 1:
-            family_id, version_after, size = heads[0]
-            if version is not None and version == version_after and size == len(members):
-                # A date that Python has no name for, or a node that lacks what a contact has.
-                with suppress(OverflowError, TypeError):
-                    family = self._large.made(family_id, version, members)
-                    if family.id == family_id:
-                        return family
-        telemetry.GRAPH_READS_IN_DOUBT.labels("torn").inc()
-        return None
-
-
-class _LargeFamilies:
-    """Makes families of what walks met, and keeps the large ones that it made last, with what they were made of.
-
-    A family of a thousand takes longer to make than to look through for a difference. Whoever everybody asks for is
-    made once; a walk that met anything else, whatever version it says, makes another.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self._sizes = range(settings.graph_kept_contacts_min, settings.graph_kept_contacts_max + 1)
-        self._families_max = settings.graph_kept_families
-        self._kept: dict[int, tuple[list[_Member], Family]] = {}
-
-    def made(self, family_id: int, version: int, members: list[_Member]) -> Family:
-        """The family of these members. Raises OverflowError or TypeError if they are no contacts."""
-        if len(members) not in self._sizes:
-            return _made(family_id, version, members)
-        members.sort(key=itemgetter(0))  # by id: a walk meets them in the order of where it began
-        kept = self._kept.pop(family_id, None)
-        if kept is not None and kept[1].version == version and kept[0] == members:
-            self._kept[family_id] = kept
-            return kept[1]
-        family = _made(family_id, version, members.copy())
-        self._kept[family_id] = members, family
-        if len(self._kept) > self._families_max:
-            del self._kept[next(iter(self._kept))]
-        return family
+def _found(rows: list[tuple[Any, ...]]) -> Iterator[tuple[tuple[str, int | str], Family | None]]:
+    """Each key of a walk with the family, if the walk met the key's contact."""
+    for keys, version, heads, members in rows:
+        family = _family(version, heads, members)
+        for kind, value, contact_id in keys:
+            # The only key of a walk is where it began.
+            met = family is not None and (len(keys) == 1 or contact_id in family.ids)
+            yield (kind, value), family if met else None
 
 
 def _can_be_sent(value: int | str) -> bool:
@@ -141,10 +99,19 @@ def _can_be_sent(value: int | str) -> bool:
     return True
 
 
-def _made(family_id: int, version: int, members: list[_Member]) -> Family:
-    if len(members) > 1:
-        members.sort(key=lambda member: (member[0] != family_id, member[3], member[0]))
-    return Family(version, tuple(map(_contact, members)), Source.GRAPH)
+def _family(version: int | None, heads: list[list[Any]], members: list[list[Any]]) -> Family | None:
+    """The family, if all that the walk met agrees on it; None where it was torn by a change or has drifted."""
+    if len(heads) == 1:
+        family_id, version_after, size = heads[0]
+        if version is not None and version == version_after and size == len(members):
+            # A date that Python has no name for, or a node that lacks what every contact has.
+            with suppress(OverflowError, TypeError):
+                if size > 1:
+                    members.sort(key=lambda member: (member[0] != family_id, member[3], member[0]))
+                if members[0][0] == family_id:
+                    return Family(version, tuple(map(_contact, cast("list[_Member]", members))), Source.GRAPH)
+    telemetry.GRAPH_READS_IN_DOUBT.labels("torn").inc()
+    return None
 
 
 def _contact(member: _Member) -> Contact:
