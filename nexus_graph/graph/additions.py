@@ -1,7 +1,7 @@
 """What a family's newest state adds to the one that the graph shows.
 
 Nearly every change adds one contact or one tie. The record's events say which: those after the version that the graph
-shows are all there was. docs/adr/0004 argues why the rest may stay as it is.
+shows are all there was. docs/adr/0002 argues why the rest may stay as it is.
 """
 
 from typing import Final
