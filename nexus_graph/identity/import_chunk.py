@@ -1,7 +1,9 @@
 """A chunk of a file that is imported: its rows in canonical form, each identifier once."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count, islice
 from uuid import UUID
 
 from nexus_graph.config import Settings
@@ -64,15 +66,17 @@ class _Filling:
         self.chunk = Chunk()
         self._rows_max = settings.import_chunk_rows
         self._region = settings.phone_region
-        self._places: dict[str, int] = {}
+        # Who is asked for the first time is given the next place.
+        self._places: defaultdict[str, int] = defaultdict(count().__next__)
 
     def fill(self, source: Iterator[Row | BadRow]) -> bool:
         """Take rows until the chunk is full or the file ends; whether there may be more."""
-        for row in source:
-            self._take(row)
-            if self.chunk.size >= self._rows_max:
-                return True
-        return False
+        try:
+            for row in islice(source, self._rows_max):
+                self._take(row)
+        finally:
+            self.chunk.identifiers += self._places
+        return self.chunk.size == self._rows_max
 
     def _take(self, row: Row | BadRow) -> None:
         if isinstance(row, BadRow):
@@ -83,13 +87,6 @@ class _Filling:
         except InvalidIdentifier as error:
             self.chunk.invalid.append((row.line, error.message))
             return
-        self.chunk.rows.append((self._place(request.email), self._place(request.phone)))
+        email, phone, places = request.email, request.phone, self._places
+        self.chunk.rows.append((None if email is None else places[email], None if phone is None else places[phone]))
         self.chunk.lines.append(row.line)
-
-    def _place(self, identifier: str | None) -> int | None:
-        if identifier is None:
-            return None
-        place = self._places.setdefault(identifier, len(self.chunk.identifiers))
-        if place == len(self.chunk.identifiers):
-            self.chunk.identifiers.append(identifier)
-        return place

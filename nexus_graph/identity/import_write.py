@@ -9,6 +9,7 @@ the import; and a family that changed several times asks the relay for one look,
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Final, NamedTuple, cast
 from uuid import UUID
 
@@ -85,12 +86,15 @@ async def _known_pairings(connection: Connection, chunk: Chunk, known: Known) ->
 
 def _touched(chunk: Chunk, known: Known) -> set[int]:
     """The families that a row with something new names: they may grow, unite or be full."""
+    families, live = known.families, known.live
     touched: set[int] = set()
-    for row in chunk.rows:
-        named = [place for place in row if place is not None]
-        families = {known.families[place] for place in named}
-        if len(families) > 1 or not all(known.live[place] for place in named):
-            touched |= families
+    for email, phone in chunk.rows:
+        by_email = 0 if email is None else families[email]
+        by_phone = 0 if phone is None else families[phone]
+        if by_email or by_phone:
+            all_live = (email is None or live[email]) and (phone is None or live[phone])
+            if not all_live or (by_email and by_phone and by_email != by_phone):
+                touched |= {by_email, by_phone}
     return touched - {0}
 
 
@@ -144,24 +148,26 @@ class _Records:
     ) -> None:
         self._values = chunk.identifiers
         self._decisions = decisions
-        self._began = began
+        self._times = _Times(began)
         self._request_id = request_id
         self._ids = ids
         self._changes = list(zip(sequences, decisions.changes, strict=True))
         self._last_homes = decisions.last_homes()
 
     def contacts(self) -> Iterable[tuple[object, ...]]:
-        for place, (email, phone, home, moment) in enumerate(self._decisions.contacts):
-            last_home, moved = self._last_homes.get(home, (home, moment))
-            leads = last_home == -1 - place
+        values, times, last_homes = self._values, self._times, self._last_homes
+        numbered = zip(count(-1, -1), self._ids, self._decisions.contacts, strict=False)
+        for number, contact_id, (email, phone, home, moment) in numbered:
+            last_home, moved = last_homes.get(home, (home, moment))
+            leads = last_home == number
             yield (
-                self._ids[place],
-                None if email is None else self._values[email],
-                None if phone is None else self._values[phone],
+                contact_id,
+                None if email is None else values[email],
+                None if phone is None else values[phone],
                 None if leads else self._id(last_home),
                 "primary" if leads else "secondary",
-                self._at(moment),
-                self._at(max(moment, moved)),
+                times[moment],
+                times[max(moment, moved)],
             )
 
     def evidence(self) -> Iterable[tuple[object, ...]]:
@@ -172,7 +178,7 @@ class _Records:
                 self._values[phone],
                 self._id(last_home),
                 self._request_id,
-                self._at(moment),
+                self._times[moment],
             )
 
     def events(self) -> Iterable[tuple[object, ...]]:
@@ -180,7 +186,7 @@ class _Records:
             if kind is not None:
                 yield (
                     sequence,
-                    self._at(moment),
+                    self._times[moment],
                     kind.value,
                     self._id(family),
                     None if contact is None else self._id(contact),
@@ -192,15 +198,24 @@ class _Records:
     def outbox(self) -> Iterable[tuple[object, ...]]:
         newest = {change.family: (sequence, change.moment) for sequence, change in self._changes}
         for family, (sequence, moment) in newest.items():
-            yield sequence, self._id(family), self._at(moment)
+            yield sequence, self._id(family), self._times[moment]
 
     def losses(self) -> Iterable[_Lost]:
         versions = {change.family: sequence for sequence, change in self._changes if change.kind is None}
         for loser, (survivor, moment) in self._last_homes.items():
-            yield _Lost(self._id(loser), self._id(survivor), self._at(moment), versions[loser])
+            yield _Lost(self._id(loser), self._id(survivor), self._times[moment], versions[loser])
 
     def _id(self, number: int) -> int:
         return number if number > 0 else self._ids[-1 - number]
 
-    def _at(self, moment: int) -> datetime:
-        return self._began + moment * _MICROSECOND
+
+class _Times(dict[int, datetime]):
+    """The time of each moment of a chunk, made once: several rows bear one, and making it takes as long as the row."""
+
+    def __init__(self, began: datetime) -> None:
+        super().__init__()
+        self._began = began
+
+    def __missing__(self, moment: int) -> datetime:
+        time = self[moment] = self._began + moment * _MICROSECOND
+        return time
