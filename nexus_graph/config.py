@@ -257,7 +257,7 @@ class Settings(BaseSettings):
     load_lines_shown: int = Field(5, ge=1)
     """Line numbers that the summary gives for each kind of fault."""
     import_chunk_rows: int = Field(10_000, ge=1, le=200_000)
-    """Rows that an import takes in at once: as long as that takes, identify waits. Two such chunks are in memory."""
+    """Rows that an import takes in at once: as long as that takes, identify waits. Three such chunks are in memory."""
     import_statement_timeout_seconds: float = Field(60.0, gt=0)
     demo_graph_wait_seconds: float = Field(60.0, ge=0)
     """How long the demo waits for the relay to bring its families to the graph."""

@@ -2,9 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import count, islice
 from uuid import UUID
+
+import msgspec
 
 from nexus_graph.config import Settings
 from nexus_graph.errors import InvalidIdentifier
@@ -13,15 +14,14 @@ from nexus_graph.identity.model import IdentifyRequest
 from nexus_graph.identity.normalize import identify_request
 
 
-@dataclass(slots=True)
-class Chunk:
+class Chunk(msgspec.Struct):
     """Consecutive rows. `rows` and `lines` are parallel; a row names its identifiers by their places."""
 
-    identifiers: list[str] = field(default_factory=list)
+    identifiers: list[str] = []
     """Distinct. Emails have an @ and phones have none, so that they need not be told apart."""
-    rows: list[tuple[int | None, int | None]] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)
-    invalid: list[tuple[int, str]] = field(default_factory=list)
+    rows: list[tuple[int | None, int | None]] = []
+    lines: list[int] = []
+    invalid: list[tuple[int, str]] = []
     """The line of each row that names nobody, and the rule it breaks."""
 
     @property

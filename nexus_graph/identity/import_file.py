@@ -3,13 +3,11 @@
 Each chunk is one transaction under the write lock (import_write), so that the record is at every moment what identify
 would have made of the rows up to some line; calls of others may come between chunks. A killed import leaves such a
 record, and the same file imported again ends as if it had never been stopped: what is in already changes nothing. While
-one chunk is written the next is read: no more than these two are in memory.
+one chunk is written another process reads the next two (import_reader): no more than these three are in memory.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -18,15 +16,17 @@ from uuid import uuid4
 from rich.console import Console
 
 from nexus_graph import telemetry
+from nexus_graph.collecting import spare_collector
 from nexus_graph.config import Settings
 from nexus_graph.errors import RowRejected, Unavailable
 from nexus_graph.identity import load_summary
 from nexus_graph.identity.identify import Identify
-from nexus_graph.identity.import_chunk import Chunk, chunks
+from nexus_graph.identity.import_chunk import Chunk
 from nexus_graph.identity.import_decide import FAMILY_LIMIT
+from nexus_graph.identity.import_reader import Reader
 from nexus_graph.identity.import_write import import_chunk
 from nexus_graph.identity.load import EXIT_INCOMPLETE, EXIT_UNREADABLE
-from nexus_graph.identity.load_rows import Rows, UnreadableFile, open_rows
+from nexus_graph.identity.load_rows import UnreadableFile
 from nexus_graph.identity.load_summary import Fault, Summary
 from nexus_graph.identity.model import Outcome
 from nexus_graph.store.database import Pool, connect_pool, is_datas_fault, is_servers_trouble
@@ -43,8 +43,7 @@ def run(settings: Settings, file: Path, *, as_json: bool) -> int:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     code = EXIT_INCOMPLETE
     try:
-        with open_rows(file, line_max_bytes=settings.load_line_max_bytes) as rows:
-            asyncio.run(_import_showing(settings, rows, summary, console))
+        asyncio.run(_import_showing(settings, file, summary, console))
     except UnreadableFile as error:
         summary.stopped = f"{file}: {error}"
         if summary.rows:
@@ -63,17 +62,16 @@ def run(settings: Settings, file: Path, *, as_json: bool) -> int:
     return 0 if summary.complete else code
 
 
-async def import_rows(pool: Pool, rows: Rows, settings: Settings, summary: Summary) -> None:
-    """Bring the rows in, in order, and count into `summary` what is in.
+async def import_rows(pool: Pool, reader: Reader, settings: Settings, summary: Summary) -> None:
+    """Bring the rows of a file in, in order, and count into `summary` what is in.
 
     `pool` must act as nexus_import. Raises UnreadableFile, once the rows before it are in, and Unavailable if the
     record stays away; then, or if the caller cancels, `summary.stopped` says from which line on rows may not be in.
     """
     importing = _Importing(pool, settings, summary)
     try:
-        async with aclosing(_read_ahead(chunks(rows, settings))) as coming:
-            async for chunk in coming:
-                await importing.take(chunk)
+        while (chunk := await reader.next()) is not None:
+            await importing.take(chunk)
     finally:
         summary.ended = monotonic()
 
@@ -142,26 +140,16 @@ class _Importing:
         faults.setdefault(reason, Fault()).add(line, lines_shown=self._settings.load_lines_shown)
 
 
-async def _import_showing(settings: Settings, rows: Rows, summary: Summary, console: Console) -> None:
+async def _import_showing(settings: Settings, file: Path, summary: Summary, console: Console) -> None:
     patient = settings.model_copy(update={"statement_timeout_seconds": settings.import_statement_timeout_seconds})
-    pool = await connect_pool(patient, role="nexus_import", size=1, server="direct")
-    try:
-        async with load_summary.progress(console, rows, summary, report_seconds=settings.load_report_seconds):
-            await import_rows(pool, rows, settings, summary)
-    finally:
-        await pool.close()
-
-
-async def _read_ahead(source: Iterator[Chunk]) -> AsyncGenerator[Chunk, None]:
-    """Each chunk; while the caller has one, a thread reads the next."""
-    reading = asyncio.create_task(asyncio.to_thread(next, source, None))
-    try:
-        while (chunk := await reading) is not None:
-            reading = asyncio.create_task(asyncio.to_thread(next, source, None))
-            yield chunk
-    finally:
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
+    async with Reader(file, settings) as reader:
+        pool = await connect_pool(patient, role="nexus_import", size=1, server="direct")
+        spare_collector()
+        try:
+            async with load_summary.progress(console, reader, summary, report_seconds=settings.load_report_seconds):
+                await import_rows(pool, reader, settings, summary)
+        finally:
+            await pool.close()
 
 
 def _go_on_at(line: int) -> str:

@@ -6,14 +6,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nexus_graph.identity.load_rows import Rows
 from nexus_graph.identity.model import Outcome
 
 _BAR_REFRESH_SECONDS: Final = 0.1
@@ -70,16 +69,28 @@ class Summary:
         return not (self.invalid or self.failed or self.stopped)
 
 
+class Reading(Protocol):
+    """A file that is being read."""
+
+    size_bytes: int
+
+    @property
+    def position_bytes(self) -> int:
+        """How far into the file it has come."""
+
+
 @asynccontextmanager
-async def progress(console: Console, rows: Rows, summary: Summary, *, report_seconds: float) -> AsyncIterator[None]:
+async def progress(
+    console: Console, reading: Reading, summary: Summary, *, report_seconds: float
+) -> AsyncIterator[None]:
     """While inside, show how far it is: a bar on a terminal, elsewhere a line every `report_seconds`."""
     if console.is_terminal:
         columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description} · eta"), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task(_so_far(summary), total=rows.size_bytes)
+            task = bar.add_task(_so_far(summary), total=reading.size_bytes)
 
             def move() -> None:
-                bar.update(task, completed=rows.position_bytes, description=_so_far(summary))
+                bar.update(task, completed=reading.position_bytes, description=_so_far(summary))
 
             async with _repeating(move, every_seconds=_BAR_REFRESH_SECONDS):
                 yield

@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 
+import psutil
 import pytest
 from neo4j import AsyncDriver
 
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.identity.import_file import import_rows
-from nexus_graph.identity.load_rows import UnreadableFile, open_rows
+from nexus_graph.identity.import_reader import Reader
+from nexus_graph.identity.load_rows import UnreadableFile
 from nexus_graph.identity.load_summary import Summary
 from nexus_graph.identity.model import IdentifyRequest, Outcome
 from nexus_graph.identity.opening import Identity, open_identity
@@ -37,11 +39,15 @@ def seed() -> int:
 
 
 async def _import(settings: Settings, file: Path, summary: Summary | None = None) -> Summary:
+    async with Reader(file, settings) as reader:
+        return await _import_read(settings, reader, summary)
+
+
+async def _import_read(settings: Settings, reader: Reader, summary: Summary | None = None) -> Summary:
     summary = summary or Summary()
     pool = await connect_pool(settings, role="nexus_import", size=1)
     try:
-        with open_rows(file, line_max_bytes=settings.load_line_max_bytes) as rows:
-            await import_rows(pool, rows, settings, summary)
+        await import_rows(pool, reader, settings, summary)
     finally:
         await pool.close()
     return summary
@@ -134,7 +140,7 @@ async def test_killed_it_leaves_what_its_first_rows_make_and_goes_on(
         for _ in range(5):  # chunks that are in
             await notices.get()
         process.kill()
-        await process.communicate()
+        await process.communicate()  # its reader writes there as well: this returns once that is gone, too
         await listening.remove_listener("outbox", notice)
     # The server ends what the killed process had begun; until then it holds the write lock.
     await identify(pool, pairs[0])
@@ -172,8 +178,9 @@ async def test_identify_goes_on_beside_an_import(
             history.append(Answered(sent, monotonic(), email, phone, ids, family.emails, family.phones))
 
     file = write(tmp_path / "rows.csv", pairs)
-    async with open_identity(settings) as identity, asyncio.TaskGroup() as group:
-        importing = group.create_task(_import(_small(settings), file))
+    small = _small(settings)
+    async with open_identity(settings) as identity, Reader(file, small) as reader, asyncio.TaskGroup() as group:
+        importing = group.create_task(_import_read(small, reader))
         await asyncio.gather(*(client(identity) for _ in range(16)))
         summary = await importing
 
@@ -192,6 +199,26 @@ async def test_identify_goes_on_beside_an_import(
     async with relaying(settings) as relay:
         await relay.drained()
     assert await findings(pool, driver, settings) == []
+
+
+async def test_a_reader_that_is_killed_is_no_end_of_the_file(
+    settings: Settings, pool: Pool, tmp_path: Path, seed: int
+) -> None:
+    pairs = random_pairs(seed, 5_000, 10_000)
+    small = _small(settings)
+    async with Reader(write(tmp_path / "rows.csv", pairs), small) as reader:
+        readers = [child for child in psutil.Process().children() if "--multiprocessing-fork" in child.cmdline()]
+        assert len(readers) == 1
+        readers[0].kill()
+        summary = Summary()
+        with pytest.raises(UnreadableFile, match="what was reading it was ended"):
+            await _import_read(small, reader, summary)
+
+    oracle = Oracle()
+    for email, phone in pairs[: summary.rows]:
+        oracle.identify(email, phone)
+    assert summary.rows < len(pairs)
+    assert await _families(pool) == (oracle.rows, oracle.families())
 
 
 async def test_two_imports_of_one_file_at_once(settings: Settings, pool: Pool, tmp_path: Path, seed: int) -> None:

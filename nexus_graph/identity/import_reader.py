@@ -1,0 +1,123 @@
+"""The reader of an import: a process of its own that brings a file into canonical form, chunk by chunk.
+
+Reading takes Python a third as long as writing does, and one process can do only one of them at a time. The two speak
+through a pipe: the reader waits until its chunk is taken, and ends when nobody is left to take it.
+"""
+
+import asyncio
+import multiprocessing
+import signal
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Final, Self
+
+import msgspec
+
+from nexus_graph.collecting import spare_collector
+from nexus_graph.config import Settings
+from nexus_graph.identity.import_chunk import Chunk, chunks
+from nexus_graph.identity.load_rows import UnreadableFile, open_rows
+
+# A child that is a copy of this process would share its connections.
+_PROCESSES: Final = multiprocessing.get_context("spawn")
+_STOP_SECONDS: Final = 5.0
+
+
+class _Opened(msgspec.Struct, tag=True):
+    """The first word, of a file that can be read."""
+
+    size_bytes: int
+
+
+class _Part(msgspec.Struct, tag=True):
+    chunk: Chunk
+    position_bytes: int
+    """How far into the file it reaches."""
+
+
+class _Ended(msgspec.Struct, tag=True):
+    """The last word. `reason`: why the file could not be read, or not beyond this point."""
+
+    reason: str | None = None
+
+
+_Word = _Opened | _Part | _Ended
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(_Word).decode
+
+
+class Reader:
+    """A file that is being read. Opening it raises UnreadableFile."""
+
+    def __init__(self, file: Path, settings: Settings) -> None:
+        self.size_bytes = 0
+        self.position_bytes = 0
+        """How far into the file the chunks so far reach."""
+        self._receiving, self._sending = _PROCESSES.Pipe(duplex=False)
+        self._process = _PROCESSES.Process(
+            target=_read, args=(self._sending, file, settings), name="nexus-graph import reader", daemon=True
+        )
+        self._coming: asyncio.Task[_Word] | None = None
+
+    async def __aenter__(self) -> Self:
+        await asyncio.to_thread(self._process.start)
+        self._sending.close()  # the reader alone holds that end now: when it is gone there is nothing to wait for
+        try:
+            opened = await self._hear()
+            assert isinstance(opened, _Opened)
+            self.size_bytes = opened.size_bytes
+        except BaseException:
+            await self._stop()
+            raise
+        self._listen()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stop()
+
+    async def next(self) -> Chunk | None:
+        """The next chunk; None after the last. Raises UnreadableFile, once the rows before it were given."""
+        assert self._coming is not None
+        word = await self._coming
+        if not isinstance(word, _Part):
+            return None
+        self._listen()
+        self.position_bytes = word.position_bytes
+        return word.chunk
+
+    def _listen(self) -> None:
+        self._coming = asyncio.create_task(self._hear())
+
+    async def _hear(self) -> _Word:
+        try:
+            word: _Word = await asyncio.to_thread(lambda: _decode(self._receiving.recv_bytes()))
+        except EOFError:
+            raise UnreadableFile("what was reading it was ended") from None
+        if isinstance(word, _Ended) and word.reason is not None:
+            raise UnreadableFile(word.reason)
+        return word
+
+    async def _stop(self) -> None:
+        self._process.terminate()
+        await asyncio.to_thread(self._process.join, _STOP_SECONDS)
+        if self._coming is not None:
+            await asyncio.gather(self._coming, return_exceptions=True)
+        self._receiving.close()
+        self._process.close()
+
+
+def _read(sending: Connection, file: Path, settings: Settings) -> None:
+    """What the process does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal interrupts both; the import says what that means
+    spare_collector()
+    with suppress(BrokenPipeError):  # nobody listens any more
+        ended = _Ended()
+        try:
+            with open_rows(file, line_max_bytes=settings.load_line_max_bytes) as rows:
+                sending.send_bytes(_encode(_Opened(rows.size_bytes)))
+                for chunk in chunks(rows, settings):
+                    sending.send_bytes(_encode(_Part(chunk, rows.position_bytes)))
+        except UnreadableFile as error:
+            ended.reason = str(error)
+        sending.send_bytes(_encode(ended))
