@@ -67,7 +67,7 @@ JVM_OPTIONS = (
     "-Xlog:disable",
     "-Xlog:all=error:stderr",
 )
-TRAINING = "3"
+TRAINING = "4"
 """Edition of what an archive is trained on: another one makes a new archive."""
 FOREIGN_JVM_VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH")
 

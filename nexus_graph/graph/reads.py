@@ -80,8 +80,8 @@ class GraphFamilies:
 
 def _found(rows: list[tuple[Any, ...]]) -> Iterator[tuple[tuple[str, int | str], Family | None]]:
     """Each key of a walk with the family, if the walk met the key's contact."""
-    for keys, version, heads, members in rows:
-        family = _family(version, heads, members)
+    for keys, version, heads, housed, members in rows:
+        family = _family(version, heads, housed, members)
         for kind, value, contact_id in keys:
             # The only key of a walk is where it began.
             met = family is not None and (len(keys) == 1 or contact_id in family.ids)
@@ -99,11 +99,11 @@ def _can_be_sent(value: int | str) -> bool:
     return True
 
 
-def _family(version: int | None, heads: list[list[Any]], members: list[list[Any]]) -> Family | None:
+def _family(version: int | None, heads: list[list[Any]], housed: int, members: list[list[Any]]) -> Family | None:
     """The family, if all that the walk met agrees on it; None where it was torn by a change or has drifted."""
     if len(heads) == 1:
         family_id, version_after, size = heads[0]
-        if version is not None and version == version_after and size == len(members):
+        if version is not None and version == version_after and size == housed == len(members):
             # A date that Python has no name for, or a node that lacks what every contact has.
             with suppress(OverflowError, TypeError):
                 if size > 1:
@@ -117,4 +117,4 @@ def _family(version: int | None, heads: list[list[Any]], members: list[list[Any]
 def _contact(member: _Member) -> Contact:
     contact_id, email, phone, micros = member
     # Exact, and thirty times as fast as the driver's own conversion.
-    return Contact(contact_id, email, phone, _EPOCH + timedelta(microseconds=micros))
+    return Contact(contact_id, email, phone, _EPOCH + timedelta(0, 0, micros))
