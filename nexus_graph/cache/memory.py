@@ -47,11 +47,14 @@ class MemoryFamilies:
         return kept.family
 
     def keep(self, key: FamilyKey, family: Family) -> None:
-        """Remember the family, unless a newer one is known."""
+        """Remember the family, unless a newer one is known: by the key, and a new one by all it can be asked for by."""
+        held = self._kept.get(family.id)
+        is_new = held is None or held.family is None or held.version < family.version
         self.renew(family)
-        self._pointers[key] = family.id
-        self._pointers.move_to_end(key)
-        if len(self._pointers) > self._most_keys:
+        for one in family.known_by() if is_new else (key,):
+            self._pointers[one] = family.id
+            self._pointers.move_to_end(one)
+        while len(self._pointers) > self._most_keys:
             self._pointers.popitem(last=False)
 
     def renew(self, family: Family) -> None:

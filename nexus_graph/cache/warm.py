@@ -3,14 +3,13 @@
 import asyncio
 import json
 import sys
-from collections.abc import Iterator
 
 from nexus_graph.cache.shared import SharedFamilies
 from nexus_graph.config import Settings
 from nexus_graph.graph.progress import contacts_bar
 from nexus_graph.graph.servers import without_traceback
 from nexus_graph.graph.verify import Progress
-from nexus_graph.identity.model import Family, FamilyKey
+from nexus_graph.identity.model import Family
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool, connect_pool
 
@@ -28,7 +27,7 @@ async def warm(pool: Pool, shared: SharedFamilies, settings: Settings, *, progre
         for row in await pool.fetch(sql("family_of_contact"), ids[start : start + _BATCH]):
             family = Family.of_columns(*row[1:])
             if len(family.contacts) <= settings.cache_family_max_contacts:
-                shared.keep(list(_keys(family)), family)
+                shared.keep(list(family.known_by()), family)
                 kept += 1
             progress(len(family.contacts))
         await shared.written()
@@ -61,12 +60,3 @@ async def _run(settings: Settings, *, as_json: bool) -> int:
         return 1
     sys.stdout.write(json.dumps({"families": kept}) + "\n" if as_json else f"kept {kept:,} families\n")
     return 0
-
-
-def _keys(family: Family) -> Iterator[FamilyKey]:
-    for contact in family.contacts:
-        yield FamilyKey("contact", contact.id)
-    for email in family.emails:
-        yield FamilyKey("email", email)
-    for phone in family.phones:
-        yield FamilyKey("phone", phone)

@@ -3,7 +3,7 @@
 Those that every request makes are msgspec's structs: a frozen dataclass takes ten times as long to make.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -115,6 +115,15 @@ class Family(msgspec.Struct, frozen=True, dict=True):
     def phones(self) -> tuple[str, ...]:
         """Distinct phones, the primary's first, then in the contacts' order."""
         return tuple(dict.fromkeys(contact.phone for contact in self.contacts if contact.phone is not None))
+
+    def known_by(self) -> Iterator[FamilyKey]:
+        """All that it can be asked for by."""
+        for contact in self.contacts:
+            yield FamilyKey("contact", contact.id)
+        for email in self.emails:
+            yield FamilyKey("email", email)
+        for phone in self.phones:
+            yield FamilyKey("phone", phone)
 
     @classmethod
     def of_columns(

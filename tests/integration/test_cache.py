@@ -253,6 +253,25 @@ async def test_what_is_asked_for_again_and_again_is_renewed_behind_its_readers(
     await cache.close()
 
 
+async def test_a_family_is_found_by_all_it_can_be_asked_for_by(cached: Settings) -> None:
+    cache = FamilyCache(cached.model_copy(update={"cache": "process"}))
+    known = family(3, "1", "2")
+    assert await cache.family(BY_EMAIL, None, lambda: _given(known)) == known
+    for key in known.known_by():
+        assert await cache.family(key, None, nobody) == known
+    grown = family(4, "1", "2", "3")
+    assert await cache.family(BY_EMAIL, 4, lambda: _given(grown)) == grown
+    for key in grown.known_by():
+        assert await cache.family(key, 4, nobody) == grown
+    # A key that the family has lost leads to it still, and is not answered by it.
+    shrunk = family(5, "1")
+    assert await cache.family(BY_EMAIL, 5, lambda: _given(shrunk)) == shrunk
+    for lost in (FamilyKey("phone", "2"), FamilyKey("contact", 8)):
+        with pytest.raises(AssertionError, match="a store was asked"):
+            await cache.family(lost, None, nobody)
+    await cache.close()
+
+
 async def test_a_large_family_is_not_kept(cached: Settings) -> None:
     cache = FamilyCache(cached.model_copy(update={"cache_family_max_contacts": 2}))
     for _ in range(2):
