@@ -3,7 +3,6 @@
 Exit codes: 0 done; 1 something is wrong and the output says what; 2 the command or its settings cannot be used.
 """
 
-import asyncio
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -77,6 +76,8 @@ def relay() -> None:
 @app.command()
 def migrate() -> None:
     """Bring the record's schema up to date."""
+    import asyncio
+
     from nexus_graph.errors import NexusError
     from nexus_graph.store.migrate import migrate_database
 
