@@ -116,6 +116,11 @@ class Family(msgspec.Struct, frozen=True, dict=True):
         """Distinct phones, the primary's first, then in the contacts' order."""
         return tuple(dict.fromkeys(contact.phone for contact in self.contacts if contact.phone is not None))
 
+    @_kept
+    def answers(self) -> dict[object, object]:
+        """What was made of it to be told, by whoever made it: as long as it is at hand, to be told again."""
+        return {}
+
     def known_by(self) -> Iterator[FamilyKey]:
         """All that it can be asked for by."""
         for contact in self.contacts:

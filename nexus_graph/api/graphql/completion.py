@@ -38,8 +38,10 @@ from graphql import (
     is_non_null_type,
     is_object_type,
 )
+from msgspec import Raw
 
 from nexus_graph.api.graphql.selections import Selections
+from nexus_graph.api.responses import encode
 
 _TYPENAME: Final = "__typename"
 _UNLIKE: Final = {
@@ -50,6 +52,10 @@ _UNLIKE: Final = {
     "DateTime": "type({value}) is not datetime or {value}.tzinfo is not UTC",
 }
 """Scalars whose values are their own answer, unless this holds."""
+_ANSWERED_ALIKE: Final = "ContactFamily"
+"""The type whose fields depend on nothing but its family and their arguments. Who asks the same is answered alike: a
+family that many ask for at once, or that is in the cache, is written out once for all of them.
+"""
 
 
 class Awry(Exception):
@@ -66,7 +72,9 @@ class Completion:
     def __init__(self, selections: Selections) -> None:
         self._selections = selections
         self._text: list[str] = []
-        self._names: dict[str, Any] = {"Awry": Awry, "datetime": datetime, "UTC": UTC}
+        self._names: dict[str, Any] = {"Awry": Awry, "datetime": datetime, "UTC": UTC, "written": _written}
+        self._varies = False
+        """What is being written depends on variables."""
 
     def function(self, type_: GraphQLOutputType, nodes: list[FieldNode]) -> Callable[[Any, Any], Any]:
         """`complete(value, run)` for a field of the type, of which these are the nodes. Raises NotCompilable."""
@@ -121,13 +129,32 @@ class Completion:
         yield f"if {value} is None: raise Awry"
 
     def _object(self, type_: GraphQLObjectType, nodes: list[FieldNode]) -> str:
-        body, answer = ["if value is None: raise Awry"], []
+        varied, self._varies = self._varies, False
+        body: list[str] = []
+        answer: list[str] = []
         selections = [node.selection_set for node in nodes if node.selection_set is not None]
         for number, (name, asked) in enumerate(self._selections.fields(type_, selections).items()):
             field = f"field_{number}"
             body += self._field(type_, asked, field)
             answer.append(f"{self._named('name', name)}: {field}")
-        return self._define("object", [*body, f"return {{{', '.join(answer)}}}"])
+        made = f"{{{', '.join(answer)}}}"
+        if type_.name == _ANSWERED_ALIKE and not self._varies:
+            body = list(self._kept(body, made))
+        else:
+            body.append(f"return {made}")
+        self._varies |= varied
+        return self._define("object", ["if value is None: raise Awry", *body])
+
+    def _kept(self, body: Iterable[str], made: str) -> Iterator[str]:
+        """What the statements make of a family, for everybody who asks the same of it as long as it is at hand."""
+        question = self._named("question", object())
+        yield "answers = value.family.answers"
+        yield f"answer = answers.get({question})"
+        yield "if answer is None:"
+        yield from _indented(body)
+        yield "    answers.clear()"  # one at most: families are kept by the thousand
+        yield f"    answers[{question}] = answer = written({made})"
+        yield "return answer"
 
     def _field(self, type_: GraphQLObjectType, nodes: list[FieldNode], value: str) -> Iterator[str]:
         name = nodes[0].name.value
@@ -141,8 +168,19 @@ class Completion:
         if method is not None:
             yield f"{value} = {self._named('read', method)}(value)"
         else:
-            yield f"{value} = {self._named('read', _with_arguments(field, field.resolve, nodes[0]))}(value, run)"
+            yield f"{value} = {self._named('read', self._with_arguments(field, field.resolve, nodes[0]))}(value, run)"
         yield from self._completed(field.type, nodes, value)
+
+    def _with_arguments(
+        self, field: GraphQLField, resolve: Callable[..., Any], node: FieldNode
+    ) -> Callable[[Any, Any], Any]:
+        """The resolver with the arguments that the document gives, found out at each request only if it must be."""
+        if not field.args:
+            return resolve
+        if any(_has_variables([argument.value]) for argument in node.arguments or ()):
+            self._varies = True
+            return partial(_with_variables, resolve, field, node)
+        return partial(resolve, **get_argument_values(field, node, hide_suggestions=True))
 
     def _define(self, kind: str, body: Iterable[str]) -> str:
         lines = list(body)  # functions that it calls are defined by then: their numbers come first
@@ -156,17 +194,12 @@ class Completion:
         return name
 
 
+def _written(answer: dict[Any, Any]) -> Raw:
+    return Raw(encode(answer))
+
+
 def _indented(lines: Iterable[str]) -> Iterator[str]:
     return (f"    {line}" for line in lines)
-
-
-def _with_arguments(field: GraphQLField, resolve: Callable[..., Any], node: FieldNode) -> Callable[[Any, Any], Any]:
-    """The resolver with the arguments that the document gives, found out at each request only if it must be."""
-    if not field.args:
-        return resolve
-    if any(_has_variables([argument.value]) for argument in node.arguments or ()):
-        return partial(_with_variables, resolve, field, node)
-    return partial(resolve, **get_argument_values(field, node, hide_suggestions=True))
 
 
 def _with_variables(resolve: Callable[..., Any], field: GraphQLField, node: FieldNode, source: object, run: Any) -> Any:
