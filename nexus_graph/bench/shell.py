@@ -26,7 +26,7 @@ from strawberry.schema.config import StrawberryConfig
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from nexus_graph.api.graphql import documents, view
+from nexus_graph.api.graphql import completion, documents, view
 from nexus_graph.api.graphql.context import Context
 from nexus_graph.api.graphql.resolvers import Mutation, Query, Subscription
 from nexus_graph.api.graphql.scalars import SCALARS
@@ -88,16 +88,13 @@ class _Transport(asyncio.Transport):
 
 
 async def _identify(_request: IdentifyRequest) -> Identification:
-    return Identification(Outcome.MATCHED, _FAMILY)
+    # A new one for each: what was made of it for the last caller is not at hand.
+    return Identification(Outcome.MATCHED, Family(2, _CONTACTS, Source.RECORD))
 
 
-_FAMILY: Final = Family(
-    2,
-    tuple(
-        Contact(number, f"person{number}@hillvalley.edu", "123456", datetime(2026, 11, 1, second=number, tzinfo=UTC))
-        for number in (1, 2)
-    ),
-    Source.RECORD,
+_CONTACTS: Final = tuple(
+    Contact(number, f"person{number}@hillvalley.edu", "123456", datetime(2026, 11, 1, second=number, tzinfo=UTC))
+    for number in (1, 2)
 )
 _IDENTITY: Final = SimpleNamespace(identify=_identify, families=None, listing=None, feed=None)
 
@@ -157,7 +154,10 @@ def _unplanned() -> Iterator[None]:
 
 @contextmanager
 def _encoded_by_json() -> Iterator[None]:
-    with patch.object(view, "encode", lambda answer: json.dumps(answer, default=datetime.isoformat).encode()):
+    with (
+        patch.object(completion, "_written", lambda answer: answer),
+        patch.object(view, "encode", lambda answer: json.dumps(answer, default=datetime.isoformat).encode()),
+    ):
         yield
 
 
