@@ -4,8 +4,8 @@ __version__: str
 
 
 def __getattr__(name: str) -> str:
-    if name == "__version__":  # asked for by few, and finding it takes a quarter of what `--help` does
-        from importlib.metadata import version  # noqa: PLC0415
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415 - it takes as long as a quarter of `--help`, which needs none
 
         return version("nexus-graph")
     raise AttributeError(name)

@@ -46,7 +46,6 @@ class IdentifyRoute:
         self._body_max_bytes = settings.body_max_bytes
         self._json_depth_max = settings.json_depth_max
         self._region = settings.phone_region
-        self._told: tuple[Family | None, bytes] = None, b""
 
     async def answer(self, body: bytes, identified: RequestId, state: Mapping[str, Any]) -> Answer:
         """The answer to a body of JSON. Raises NexusError."""
@@ -54,22 +53,14 @@ class IdentifyRoute:
         request = identify_request(asked.email, asked.phoneNumber, region=self._region, request_id=identified.uuid)
         identify: Identify = state["identity"].identify
         found = await identify(request)
-        return Answer(200, self._encoded(found.family), headers=_OUTCOMES[found.outcome])
-
-    def _encoded(self, family: Family) -> bytes:
-        # Callers of one batch who name one family are given the same, one after another: a family of a thousand, whom
-        # everybody asks for, is written out once for all of them.
-        told, body = self._told
-        if told is not family:
-            body = encode(_answer(family))
-            self._told = family, body
-        return body
+        # Callers of one batch who name one family are given the same.
+        return Answer(200, found.family.told(_encoded, found.family), headers=_OUTCOMES[found.outcome])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = await read_json_body(scope, receive, limit_bytes=self._body_max_bytes, type_required=False)
         await respond(send, *await self.answer(body, request_id(scope), scope["state"]))
 
 
-def _answer(family: Family) -> _Answer:
+def _encoded(family: Family) -> bytes:
     ids = [contact.id for contact in family.contacts]
-    return _Answer(_Contact(ids[0], ids[0], family.emails, family.phones, ids[1:]))
+    return encode(_Answer(_Contact(ids[0], ids[0], family.emails, family.phones, ids[1:])))

@@ -42,6 +42,7 @@ def run(settings: Settings, file: Path, *, as_json: bool) -> int:
     summary = Summary()
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     code = EXIT_INCOMPLETE
+    spare_collector()
     try:
         asyncio.run(_import_showing(settings, file, summary, console))
     except UnreadableFile as error:
@@ -144,7 +145,6 @@ async def _import_showing(settings: Settings, file: Path, summary: Summary, cons
     patient = settings.model_copy(update={"statement_timeout_seconds": settings.import_statement_timeout_seconds})
     async with Reader(file, settings) as reader:
         pool = await connect_pool(patient, role="nexus_import", size=1, server="direct")
-        spare_collector()
         try:
             async with load_summary.progress(console, reader, summary, report_seconds=settings.load_report_seconds):
                 await import_rows(pool, reader, settings, summary)

@@ -21,7 +21,6 @@ from nexus_graph.identity.load_rows import UnreadableFile, open_rows
 
 # A child that is a copy of this process would share its connections.
 _PROCESSES: Final = multiprocessing.get_context("spawn")
-_STOP_SECONDS: Final = 5.0
 
 
 class _Opened(msgspec.Struct, tag=True):
@@ -99,8 +98,8 @@ class Reader:
         return word
 
     async def _stop(self) -> None:
-        self._process.terminate()
-        await asyncio.to_thread(self._process.join, _STOP_SECONDS)
+        self._process.kill()  # it has nothing to put in order
+        await asyncio.to_thread(self._process.join)
         if self._coming is not None:
             await asyncio.gather(self._coming, return_exceptions=True)
         self._receiving.close()

@@ -9,7 +9,6 @@ the import; and a family that changed several times asks the relay for one look,
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from itertools import count
 from typing import Final, NamedTuple, cast
 from uuid import UUID
 
@@ -155,19 +154,17 @@ class _Records:
         self._last_homes = decisions.last_homes()
 
     def contacts(self) -> Iterable[tuple[object, ...]]:
-        values, times, last_homes = self._values, self._times, self._last_homes
-        numbered = zip(count(-1, -1), self._ids, self._decisions.contacts, strict=False)
-        for number, contact_id, (email, phone, home, moment) in numbered:
-            last_home, moved = last_homes.get(home, (home, moment))
-            leads = last_home == number
+        for place, (email, phone, home, moment) in enumerate(self._decisions.contacts):
+            last_home, moved = self._last_homes.get(home, (home, moment))
+            leads = last_home == -1 - place
             yield (
-                contact_id,
-                None if email is None else values[email],
-                None if phone is None else values[phone],
+                self._ids[place],
+                None if email is None else self._values[email],
+                None if phone is None else self._values[phone],
                 None if leads else self._id(last_home),
                 "primary" if leads else "secondary",
-                times[moment],
-                times[max(moment, moved)],
+                self._times[moment],
+                self._times[max(moment, moved)],
             )
 
     def evidence(self) -> Iterable[tuple[object, ...]]:

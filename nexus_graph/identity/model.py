@@ -117,9 +117,17 @@ class Family(msgspec.Struct, frozen=True, dict=True):
         return tuple(dict.fromkeys(contact.phone for contact in self.contacts if contact.phone is not None))
 
     @_kept
-    def answers(self) -> dict[object, object]:
-        """What was made of it to be told, by whoever made it: as long as it is at hand, to be told again."""
+    def answers(self) -> dict[Callable[..., Any], Any]:
+        """What was made of it to be told, by what made it."""
         return {}
+
+    def told(self, make: Callable[..., Any], *given: object) -> Any:
+        """What `make` makes of it to be told: made once, for all who are given this same family."""
+        if make not in self.answers:
+            answer = make(*given)
+            self.answers.clear()  # the newest only: families are kept by the thousand
+            self.answers[make] = answer
+        return self.answers[make]
 
     def known_by(self) -> Iterator[FamilyKey]:
         """All that it can be asked for by."""

@@ -139,22 +139,11 @@ class Completion:
             answer.append(f"{self._named('name', name)}: {field}")
         made = f"{{{', '.join(answer)}}}"
         if type_.name == _ANSWERED_ALIKE and not self._varies:
-            body = list(self._kept(body, made))
+            body = [f"return value.family.told({self._define('made', [*body, f'return written({made})'])}, value, run)"]
         else:
             body.append(f"return {made}")
         self._varies |= varied
         return self._define("object", ["if value is None: raise Awry", *body])
-
-    def _kept(self, body: Iterable[str], made: str) -> Iterator[str]:
-        """What the statements make of a family, for everybody who asks the same of it as long as it is at hand."""
-        question = self._named("question", object())
-        yield "answers = value.family.answers"
-        yield f"answer = answers.get({question})"
-        yield "if answer is None:"
-        yield from _indented(body)
-        yield "    answers.clear()"  # one at most: families are kept by the thousand
-        yield f"    answers[{question}] = answer = written({made})"
-        yield "return answer"
 
     def _field(self, type_: GraphQLObjectType, nodes: list[FieldNode], value: str) -> Iterator[str]:
         name = nodes[0].name.value
