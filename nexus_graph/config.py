@@ -67,6 +67,8 @@ class Settings(BaseSettings):
     batch_patience_seconds: float = Field(0.01, gt=0)
     """The next batch of the fast path, or of family reads, waits for the last, as that costs every server least; but no
     longer than this, where one may be in flight beside it."""
+    batch_half_min_requests: int = Field(16, ge=1, le=256)
+    """Once as many wait for the last as are in flight, and no fewer than these, they are a batch beside it."""
     identify_queue_max_requests: int = Field(4_096, ge=1)
     identify_wait_max_seconds: float = Field(2.0, gt=0)
     """A request whose estimated wait is longer is refused at once with 503 and Retry-After."""

@@ -3,8 +3,10 @@
 Nobody waits for company. A lone caller pays nothing; under load the batch grows to what one round trip can carry.
 identify, its fast path and the graph's family reads are all gathered by this one engine.
 
-Batches go one after another, as fewer and larger ones cost every server less. One beside it goes out only when a full
-one waits, or when the last has been in flight for longer than is usual.
+Batches go one after another, as fewer and larger ones cost every server less. When there are callers enough for two,
+they are halved: one half is in flight while the other is being answered, so that neither side waits for the other. But
+callers who are given the same answer stay together, as they cost hardly more than one. A batch goes out beside the last
+as well when that has been in flight for longer than is usual.
 
 Its promises:
 - a caller that goes away takes nothing with it: its batch is never cancelled, and the other callers get their answers;
@@ -40,8 +42,9 @@ class Gatherer(Generic[Request, Answer]):
     """Gathers single requests into batches for `send`.
 
     `send` takes up to `batch_max` requests and returns an answer, or the exception to raise, for each in order. If it
-    raises, every caller of that batch gets the exception. At most `batches_max` calls of it run at once. One that takes
-    longer than `patience_seconds` keeps nobody else waiting, as long as there may be another.
+    raises, every caller of that batch gets the exception. At most `batches_max` calls of it run at once. Callers are
+    halved where a half is `half_min` or more. A call that takes longer than `patience_seconds` keeps nobody else
+    waiting, as long as there may be another. Callers who asked for one thing may be given one and the same object.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Gatherer(Generic[Request, Answer]):
         *,
         batch_max: int,
         batches_max: int,
+        half_min: int,
         queue_max: int,
         wait_max_seconds: float,
         timeout_seconds: float,
@@ -59,11 +63,14 @@ class Gatherer(Generic[Request, Answer]):
         self._send = send
         self._batch_max = batch_max
         self._batches_max = batches_max
+        self._half_min = half_min if batches_max > 1 else batch_max
+        self._together = False
         self._queue_max = queue_max
         self._wait_max_seconds = wait_max_seconds
         self._timeout_seconds = timeout_seconds
         self._waiting: deque[_Waiter[Request, Answer]] = deque()
         self._patience_seconds = patience_seconds
+        self._in_flight = 0
         self._lanes = 0
         self._slow_lanes = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -80,7 +87,7 @@ class Gatherer(Generic[Request, Answer]):
             raise Overloaded("too many requests are waiting")
         waiter: _Waiter[Request, Answer] = _Waiter(request, asyncio.get_running_loop().create_future(), monotonic())
         self._waiting.append(waiter)
-        if self._lanes == self._slow_lanes or len(self._waiting) >= self._batch_max:
+        if self._lanes == self._slow_lanes or self._are_enough_waiting():
             self._start_lane()
         return await waiter.answer
 
@@ -98,6 +105,18 @@ class Gatherer(Generic[Request, Answer]):
     def _estimated_wait_seconds(self) -> float:
         # Whole batches before one's own. Not seconds by request: a lone slow request would speak for full batches.
         return len(self._waiting) // self._batch_max * self._seconds_per_batch / self._batches_max
+
+    def _are_enough_waiting(self) -> bool:
+        """True if they are a batch to go out beside what is in flight."""
+        enough = self._batch_max if self._together else min(self._batch_max, max(self._half_min, self._in_flight))
+        return self._in_flight > 0 and len(self._waiting) >= enough
+
+    def _size_max(self) -> int:
+        """How many the next batch may be."""
+        if self._together:
+            return self._batch_max
+        half = (len(self._waiting) + self._in_flight + 1) // 2
+        return min(self._batch_max, max(self._half_min, half))
 
     def _start_lane(self) -> None:
         if self._lanes == self._batches_max:
@@ -121,7 +140,8 @@ class Gatherer(Generic[Request, Answer]):
         if self._waiting:
             self._queue_wait.observe(now - self._waiting[0].since)
         batch: list[_Waiter[Request, Answer]] = []
-        while self._waiting and len(batch) < self._batch_max:
+        size_max = self._size_max()
+        while self._waiting and len(batch) < size_max:
             waiter = self._waiting.popleft()
             if waiter.answer.done():
                 continue
@@ -133,12 +153,17 @@ class Gatherer(Generic[Request, Answer]):
 
     async def _answer(self, batch: list[_Waiter[Request, Answer]]) -> None:
         self._batch_size.observe(len(batch))
+        self._in_flight += len(batch)
+        if self._are_enough_waiting():
+            self._start_lane()
         started = monotonic()
         try:
             with self._patience():
                 answers = await self._send([waiter.request for waiter in batch])
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to the callers of this batch
             answers = [error] * len(batch)
+        self._in_flight -= len(batch)
+        self._together = _is_shared(answers)
         self._seconds_per_batch += _SMOOTHING * (monotonic() - started - self._seconds_per_batch)
         for waiter, answer in zip(batch, answers, strict=True):
             if waiter.answer.done():
@@ -166,3 +191,9 @@ class Gatherer(Generic[Request, Answer]):
         finally:
             timer.cancel()
             self._slow_lanes -= slow
+
+
+def _is_shared(answers: Sequence[object]) -> bool:
+    """True if callers are two to an answer, or more."""
+    told = [id(answer) for answer in answers if answer is not None]
+    return 0 < 2 * len(set(told)) <= len(told)

@@ -63,6 +63,7 @@ class SharedFamilies:
             queue_max=settings.graph_queue_max_reads,
             wait_max_seconds=timeout_seconds,
             timeout_seconds=timeout_seconds,
+            half_min=settings.batch_half_min_requests,
             patience_seconds=settings.batch_patience_seconds,
         )
 

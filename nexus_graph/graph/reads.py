@@ -37,6 +37,7 @@ class GraphFamilies:
             queue_max=settings.graph_queue_max_reads,
             wait_max_seconds=settings.graph_timeout_seconds,
             timeout_seconds=settings.graph_timeout_seconds,
+            half_min=settings.batch_half_min_requests,
             patience_seconds=settings.batch_patience_seconds,
         )
 

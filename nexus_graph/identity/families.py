@@ -164,6 +164,7 @@ def _gatherer(name: str, send: _Send, settings: Settings) -> Gatherer[FamilyKey,
         queue_max=settings.graph_queue_max_reads,
         wait_max_seconds=settings.identify_wait_max_seconds,
         timeout_seconds=settings.identify_timeout_seconds,
+        half_min=settings.batch_half_min_requests,
         patience_seconds=settings.batch_patience_seconds,
     )
 

@@ -47,6 +47,7 @@ class Identify:
             queue_max=settings.identify_queue_max_requests,
             wait_max_seconds=settings.identify_wait_max_seconds,
             timeout_seconds=settings.identify_timeout_seconds,
+            half_min=settings.batch_half_min_requests,
             patience_seconds=settings.batch_patience_seconds,
         )
         self._unknown: Gatherer[IdentifyRequest, Identification] = Gatherer(
@@ -57,6 +58,7 @@ class Identify:
             queue_max=settings.identify_queue_max_requests,
             wait_max_seconds=settings.identify_wait_max_seconds,
             timeout_seconds=settings.identify_timeout_seconds,
+            half_min=settings.batch_half_min_requests,
             patience_seconds=settings.batch_patience_seconds,
         )
 

@@ -219,10 +219,11 @@ async def test_concurrent_readers_share_a_statement_and_equal_keys_a_walk(
     labels = {"queue": "graph"}
     batches = REGISTRY.get_sample_value("nexus_batch_size_count", labels) or 0
     requests = REGISTRY.get_sample_value("nexus_batch_size_sum", labels) or 0
-    families = await asyncio.gather(*(graph.family(_contact(1 + n % 2)) for n in range(40)))
+    readers = settings.batch_half_min_requests
+    families = await asyncio.gather(*(graph.family(_contact(1 + n % 2)) for n in range(readers)))
     assert families[0] is not None
     assert len({id(family) for family in families}) == 1
-    assert REGISTRY.get_sample_value("nexus_batch_size_sum", labels) == requests + 40
+    assert REGISTRY.get_sample_value("nexus_batch_size_sum", labels) == requests + readers
     assert REGISTRY.get_sample_value("nexus_batch_size_count", labels) == batches + 1
 
 

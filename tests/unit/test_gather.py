@@ -1,7 +1,7 @@
 """The batching engine, without a server."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -25,7 +25,7 @@ class Gate:
 
 
 def _gatherer(gate: Gate, **bounds: float) -> Gatherer[int, int]:
-    usual = {"batch_max": 4, "batches_max": 1, "queue_max": 100}
+    usual = {"batch_max": 4, "batches_max": 1, "half_min": 4, "queue_max": 100}
     usual |= dict.fromkeys(("wait_max_seconds", "timeout_seconds", "patience_seconds"), 60)
     return Gatherer("unit", gate.send, **{**usual, **bounds})  # type: ignore[arg-type]
 
@@ -35,6 +35,15 @@ async def _asked(gatherer: Gatherer[int, int], requests: Sequence[int]) -> list[
     tasks = [asyncio.create_task(gatherer.ask(request)) for request in requests]
     await asyncio.sleep(0)
     return tasks
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    """Let the loop turn until it holds, a bounded number of times."""
+    for _ in range(100):
+        if holds():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it never held")
 
 
 async def test_what_arrives_in_flight_shares_the_next_batch() -> None:
@@ -149,6 +158,56 @@ async def test_the_next_batch_waits_for_the_last_until_it_is_full() -> None:
     assert gate.batches == [[1], [2, 3, 4, 5]]
     gate.open.set()
     assert await asyncio.gather(*asked) == [2, 4, 6, 8, 10, 12]
+
+
+async def test_callers_enough_for_two_batches_are_halved() -> None:
+    gate = Gate()
+    gatherer = _gatherer(gate, batch_max=8, batches_max=2, half_min=3)
+    asked = await _asked(gatherer, range(7))
+    await _until(lambda: len(gate.batches) == 1)
+    assert gate.batches == [[0, 1, 2, 3]], "of the other half one is missing"
+    asked += await _asked(gatherer, [7])
+    await _until(lambda: len(gate.batches) == 2)
+    assert gate.batches == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    gate.open.set()
+    assert await asyncio.gather(*asked) == [2 * request for request in range(8)]
+
+
+async def test_half_a_batch_is_not_made_of_a_few() -> None:
+    gate = Gate()
+    gatherer = _gatherer(gate, batch_max=8, batches_max=2, half_min=3)
+    asked = await _asked(gatherer, [0])
+    await _until(lambda: len(gate.batches) == 1)
+    asked += await _asked(gatherer, [1, 2])
+    assert gate.batches == [[0]], "as many wait as are in flight, but they are few"
+    asked += await _asked(gatherer, [3])
+    await _until(lambda: len(gate.batches) == 2)
+    assert gate.batches == [[0], [1, 2, 3]]
+    gate.open.set()
+    await asyncio.gather(*asked)
+
+
+async def test_callers_of_one_answer_stay_together() -> None:
+    """Halved, they would ask for it twice."""
+    gate = Gate()
+    gate.open.set()
+    gatherer = _gatherer(gate, batch_max=8, batches_max=2, half_min=2)
+    await asyncio.gather(*await _asked(gatherer, [1, 1]))  # small numbers are one object
+    gate.batches.clear()
+    await asyncio.gather(*await _asked(gatherer, [1] * 8))
+    assert gate.batches == [[1] * 8]
+    await asyncio.gather(*await _asked(gatherer, [1, 2, 3]))
+    gate.batches.clear()
+    await asyncio.gather(*await _asked(gatherer, [1, 2, 3, 4]))
+    assert gate.batches == [[1, 2], [3, 4]], "and those of several answers part again"
+
+
+async def test_of_one_lane_all_who_wait_share_a_batch() -> None:
+    gate = Gate()
+    gate.open.set()
+    gatherer = _gatherer(gate, batch_max=8, half_min=1)
+    await asyncio.gather(*await _asked(gatherer, range(8)))
+    assert gate.batches == [list(range(8))]
 
 
 async def test_a_slow_batch_keeps_nobody_waiting() -> None:
