@@ -89,10 +89,11 @@ def create_app(settings: Settings) -> App:
         async with _opened(settings) as state:
             yield {**state, "stopping": app.stopping}
 
-    identify = IdentifyRoute(settings)
-    app = App(routes=_routes(settings, identify), lifespan=lifespan)
+    answering = Answering(schema(federated=settings.graphql_federation), settings)
+    identify, graphql = IdentifyRoute(settings), GraphQLRoute(answering, settings)
+    app = App(routes=_routes(settings, identify, graphql, GraphQLSockets(answering, settings)), lifespan=lifespan)
     app.settings = settings
-    app.direct = DirectRoutes({"/identify": identify}, settings)
+    app.direct = DirectRoutes({"/identify": identify, "/graphql": graphql}, settings)
     app.stopping = asyncio.Event()
     return app
 
@@ -163,12 +164,13 @@ def server_config(app: Starlette, settings: Settings) -> uvicorn.Config:
     )
 
 
-def _routes(settings: Settings, identify: IdentifyRoute) -> list[BaseRoute]:
-    answering = Answering(schema(federated=settings.graphql_federation), settings)
+def _routes(
+    settings: Settings, identify: IdentifyRoute, graphql: GraphQLRoute, sockets: GraphQLSockets
+) -> list[BaseRoute]:
     return [
         Route("/identify", identify, methods=["POST"]),
-        Route("/graphql", GraphQLRoute(answering, settings)),
-        WebSocketRoute("/graphql", GraphQLSockets(answering, settings)),
+        Route("/graphql", graphql),
+        WebSocketRoute("/graphql", sockets),
         Route("/graphql/assets/{name}", AssetRoute(), methods=["GET"]),
         Route("/health", HealthRoute(), methods=["GET"]),
         Route("/livez", LiveRoute(), methods=["GET"]),

@@ -4,7 +4,8 @@ What a request costs by ASGI (a scope, an event, three messages, headers checked
 and writing its answer cost. An endpoint that takes a whole body and gives a whole answer needs none of it. So a plain
 request for one, a POST of JSON with its length ahead, goes directly from the parser to the endpoint and its answer into
 one write. Anything else takes the usual way to the same endpoint: chunked bodies, other media types, too many headers,
-a page of another origin, a request that was sent before the last was answered. Both ways give the same answer.
+a page of an origin where origins are judged, answers that come one after another, a request that was sent before the
+last was answered. Both ways give the same answer.
 """
 
 import asyncio
@@ -12,23 +13,25 @@ from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any, Final, Protocol, cast
 
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bind_contextvars
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from nexus_graph.api.middleware import NO_STORE, SAFE_HEADERS, Observing, RequestId, failed
+from nexus_graph.api.middleware import NO_STORE, SAFE_HEADERS, Observing, Post, RequestId, failed
 from nexus_graph.api.one_write import OneWriteProtocol
-from nexus_graph.api.responses import JSON, Answer, Header
+from nexus_graph.api.responses import EVENT_STREAM, JSON, Answer, Header
 from nexus_graph.config import Settings
 
-_NOT_PLAIN: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"origin"})
+_NOT_PLAIN: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
+_OF_PAGES: Final = frozenset({b"origin"})
+"""Headers of pages that are judged where other origins are let in."""
 _LENGTH_MAX_DIGITS: Final = 18
 
 
 class Endpoint(Protocol):
     """What can be answered directly."""
 
-    async def answer(self, body: bytes, identified: RequestId, state: Mapping[str, Any]) -> Answer:
-        """The whole answer to a whole body. An error is answered from the one table."""
+    async def answer(self, post: Post) -> Answer:
+        """The whole answer to a whole body. An error that it raises is answered from the one table."""
 
 
 class DirectRoutes:
@@ -39,22 +42,25 @@ class DirectRoutes:
         self._body_max_bytes = settings.body_max_bytes
         self._headers_max_bytes = settings.headers_max_bytes
         self._headers_max_count = settings.headers_max_count
+        self._not_plain = _NOT_PLAIN | _OF_PAGES if settings.cors_origins else _NOT_PLAIN
         self.observe = Observing(settings)
 
-    def find(self, url: bytes, headers: Sequence[Header]) -> tuple[str, Endpoint, bytes | None] | None:
-        """The path, its endpoint and the caller's X-Request-ID; None if the request is to take the usual way."""
+    def find(self, url: bytes, headers: Sequence[Header]) -> tuple[str, Endpoint, Mapping[bytes, bytes]] | None:
+        """The path, its endpoint and the headers by name; None if the request is to take the usual way."""
         found = self._endpoints.get(url)
         if found is None or len(headers) > self._headers_max_count:
             return None
         by_name = dict(headers)
-        if len(by_name) < len(headers) or not _NOT_PLAIN.isdisjoint(by_name) or by_name.get(b"content-type") != JSON:
+        if len(by_name) < len(headers) or not self._not_plain.isdisjoint(by_name):
+            return None
+        if by_name.get(b"content-type") != JSON or EVENT_STREAM in by_name.get(b"accept", b""):
             return None
         length = by_name.get(b"content-length", b"")
         if not length.isdigit() or len(length) > _LENGTH_MAX_DIGITS or int(length) > self._body_max_bytes:
             return None
         if len(b"".join(by_name)) + len(b"".join(by_name.values())) > self._headers_max_bytes:
             return None
-        return *found, by_name.get(b"x-request-id")
+        return *found, by_name
 
 
 class Exchange:
@@ -62,14 +68,14 @@ class Exchange:
     sets there is here.
     """
 
-    __slots__ = ("body", "disconnected", "endpoint", "given_id", "keep_alive", "path", "response_complete")
+    __slots__ = ("body", "disconnected", "endpoint", "headers", "keep_alive", "path", "response_complete")
     message_event: Final = asyncio.Event()
     """Set where the client is gone; nobody waits for it."""
 
-    def __init__(self, path: str, endpoint: Endpoint, given_id: bytes | None, *, keep_alive: bool) -> None:
+    def __init__(self, path: str, endpoint: Endpoint, headers: Mapping[bytes, bytes], *, keep_alive: bool) -> None:
         self.path = path
         self.endpoint = endpoint
-        self.given_id = given_id
+        self.headers = headers
         self.keep_alive = keep_alive
         self.body = b""
         self.disconnected = False
@@ -175,12 +181,12 @@ class DirectProtocol(OneWriteProtocol):
 
     async def _answer(self, exchange: Exchange) -> None:
         began = perf_counter()
-        identified = RequestId(exchange.given_id)
+        identified = RequestId(exchange.headers.get(b"x-request-id"))
+        bind_contextvars(correlation_id=identified.text)
         try:
-            answer = await exchange.endpoint.answer(exchange.body, identified, self.app_state)
+            answer = await exchange.endpoint.answer(Post(exchange.body, exchange.headers, identified, self.app_state))
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer that tells nothing of it
-            with bound_contextvars(correlation_id=identified.text):
-                answer = failed(error, identified.text)
+            answer = failed(error, identified.text)
         if self.flow.write_paused:
             await self.flow.drain()
         exchange.response_complete = True

@@ -5,9 +5,9 @@ One plain ASGI layer does it all, in place of Starlette's two: it is on the hot 
 
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from time import perf_counter
-from typing import Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from prometheus_client import Histogram
@@ -62,6 +62,22 @@ class RequestId:
         if self._text is None:
             self._text = str(self.uuid) if self._given is None else self._given.decode()
         return self._text
+
+
+class Post(NamedTuple):
+    """A whole POST, by whichever way it came."""
+
+    body: bytes
+    headers: Mapping[bytes, bytes]
+    """By name in lower case."""
+    identified: RequestId
+    state: Mapping[str, Any]
+    """What the application's lifespan opened."""
+
+
+def post(scope: Scope, body: bytes) -> Post:
+    """The request that `Envelope` let in, with its body."""
+    return Post(body, scope["header"], scope["request_id"], scope["state"])
 
 
 def request_id(scope: Scope) -> RequestId:

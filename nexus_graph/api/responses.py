@@ -17,6 +17,7 @@ Header = tuple[bytes, bytes]
 JSON: Final = b"application/json"
 PROBLEM: Final = b"application/problem+json"
 HTML: Final = b"text/html; charset=utf-8"
+EVENT_STREAM: Final = b"text/event-stream"
 MASKED_CODE: Final = "INTERNAL"
 MASKED_MESSAGE: Final = "Internal error"
 

@@ -1,13 +1,12 @@
 """POST /identify: the legacy contract, through the same verb as GraphQL. The hot path: answered directly (`direct`)."""
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
 from nexus_graph.api.body import decode_object, read_json_body
-from nexus_graph.api.middleware import RequestId, request_id
+from nexus_graph.api.middleware import Post, post
 from nexus_graph.api.responses import Answer, encode, respond
 from nexus_graph.config import Settings
 from nexus_graph.identity.identify import Identify
@@ -47,18 +46,18 @@ class IdentifyRoute:
         self._json_depth_max = settings.json_depth_max
         self._region = settings.phone_region
 
-    async def answer(self, body: bytes, identified: RequestId, state: Mapping[str, Any]) -> Answer:
+    async def answer(self, post: Post) -> Answer:
         """The answer to a body of JSON. Raises NexusError."""
-        asked = decode_object(body, _decode, _Question, depth_max=self._json_depth_max)
-        request = identify_request(asked.email, asked.phoneNumber, region=self._region, request_id=identified.uuid)
-        identify: Identify = state["identity"].identify
+        asked = decode_object(post.body, _decode, _Question, depth_max=self._json_depth_max)
+        request = identify_request(asked.email, asked.phoneNumber, region=self._region, request_id=post.identified.uuid)
+        identify: Identify = post.state["identity"].identify
         found = await identify(request)
         # Callers of one batch who name one family are given the same.
         return Answer(200, found.family.told(_encoded, found.family), headers=_OUTCOMES[found.outcome])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = await read_json_body(scope, receive, limit_bytes=self._body_max_bytes, type_required=False)
-        await respond(send, *await self.answer(body, request_id(scope), scope["state"]))
+        await respond(send, *await self.answer(post(scope, body)))
 
 
 def _encoded(family: Family) -> bytes:

@@ -18,6 +18,19 @@ from tests.running import ApiServer, running_api
 LOCK = "SELECT pg_advisory_lock(474219276659)"
 UNLOCK = "SELECT pg_advisory_unlock(474219276659)"
 ADA = {"email": "ada@example.com", "phoneNumber": "123456"}
+TWICE = ("X-Twice: a", "X-Twice: b")
+"""What sends a request the usual way and matters to nobody."""
+GRAPHQL: list[dict[str, object]] = [
+    {"query": "query F($email: String!) { contactFamily(by: {email: $email}) { id emails } }", "variables": ADA},
+    {"query": "{ __typename }"},
+    {"query": "{ __typename", "operationName": "A"},
+    {"query": "query F($id: ID!) { contactFamily(by: {contactId: $id}) { id } }", "variables": {"id": "nobody"}},
+    {"query": 'mutation { identify(input: {email: "nobody"}) { __typename ... on InvalidInput { fields } } }'},
+    {"query": "subscription { identityEvents { __typename } }"},
+    {"query": 1},
+    {"documentId": "sha256:0"},
+    {},
+]
 
 
 def posted(body: bytes | Mapping[str, object], *headers: str, path: str = "/identify") -> bytes:
@@ -82,10 +95,65 @@ async def test_both_ways_give_the_same_answer(server: ApiServer, direct: list[by
         writer.write(posted(body, "X-Request-ID: trace-1"))
         there = await answered(reader)
         assert direct == [b"/identify"]
-        writer.write(posted(body, "X-Request-ID: trace-1", "Origin: https://elsewhere.example"))
+        writer.write(posted(body, "X-Request-ID: trace-1", *TWICE))
         assert await answered(reader) == there
         assert direct == [b"/identify"]
     assert b"x-request-id: trace-1\r\n" in there[0]
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json", "application/graphql-response+json", "text/html;q=0.1"])
+async def test_both_ways_give_the_same_answer_to_graphql(server: ApiServer, direct: list[bytes], accept: str) -> None:
+    bodies = [*(json.dumps(asked).encode() for asked in GRAPHQL), b"[{}]", b"{", b"\xff", b""]
+    headers = ("X-Request-ID: trace-1", f"Accept: {accept}")
+    async with connected(server) as (reader, writer):
+        writer.write(posted(ADA))
+        await answered(reader)
+        for body in bodies:
+            direct.clear()
+            writer.write(posted(body, *headers, path="/graphql"))
+            there = await answered(reader)
+            assert direct == [b"/graphql"]
+            writer.write(posted(body, *headers, *TWICE, path="/graphql"))
+            assert await answered(reader) == there
+            assert direct == [b"/graphql"]
+            assert b"x-request-id: trace-1\r\n" in there[0]
+
+
+async def test_a_masked_field_is_logged_with_the_id_that_its_caller_is_told(
+    server: ApiServer, direct: list[bytes], pool: Pool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    await pool.execute("ALTER FUNCTION identify_batch_v2 RENAME TO gone")
+    await pool.execute("ALTER FUNCTION identify_batch_v1 RENAME TO gone_too")
+    asked = {"query": 'mutation { identify(input: {email: "ada@example.com"}) { __typename } }'}
+    async with connected(server) as (reader, writer):
+        writer.write(posted(asked, "X-Request-ID: trace-3", path="/graphql"))
+        _, body = await answered(reader)
+    assert direct == [b"/graphql"]
+    (error,) = json.loads(body)["errors"]
+    assert error["extensions"] == {"code": "INTERNAL", "correlationId": "trace-3"}
+    logged = [json.loads(line) for line in capfd.readouterr().err.splitlines() if "unexpected_error" in line]
+    assert [line["correlation_id"] for line in logged] == ["trace-3"]
+
+
+async def test_answers_that_come_one_after_another_take_the_usual_way(server: ApiServer, direct: list[bytes]) -> None:
+    async with connected(server) as (reader, writer):
+        writer.write(posted(GRAPHQL[1], "Accept: text/event-stream", "Connection: close", path="/graphql"))
+        assert b"event: complete" in await reader.read()
+    assert direct == []
+
+
+@pytest.mark.parametrize(("origins", "taken"), [((), [b"/identify"]), (("https://app.example",), [])])
+async def test_a_page_is_judged_by_its_origin_where_other_origins_are_let_in(
+    settings: Settings, direct: list[bytes], origins: tuple[str, ...], taken: list[bytes]
+) -> None:
+    async with (
+        running_api(settings.model_copy(update={"cors_origins": origins})) as server,
+        connected(server) as (reader, writer),
+    ):
+        writer.write(posted(ADA, "Origin: https://app.example"))
+        head, _ = await answered(reader)
+    assert (b"access-control-allow-origin: https://app.example" in head) is bool(origins)
+    assert direct == taken
 
 
 async def test_an_error_nobody_expected_is_masked_alike(server: ApiServer, pool: Pool) -> None:
@@ -94,7 +162,7 @@ async def test_an_error_nobody_expected_is_masked_alike(server: ApiServer, pool:
     async with connected(server) as (reader, writer):
         writer.write(posted(ADA, "X-Request-ID: trace-2"))
         there = await answered(reader)
-        writer.write(posted(ADA, "X-Request-ID: trace-2", "Origin: https://elsewhere.example"))
+        writer.write(posted(ADA, "X-Request-ID: trace-2", *TWICE))
         assert await answered(reader) == there
     assert there[0].startswith(b"HTTP/1.1 500 ")
     assert json.loads(there[1])["correlationId"] == "trace-2"

@@ -11,10 +11,9 @@ from nexus_graph import telemetry
 from nexus_graph.api.graphql.answering import Answering, Asked
 from nexus_graph.api.graphql.documents import RequestError
 from nexus_graph.api.middleware import request_id
-from nexus_graph.api.responses import encode
+from nexus_graph.api.responses import EVENT_STREAM, encode
 from nexus_graph.config import Settings
 
-EVENT_STREAM: Final = b"text/event-stream"
 _COMPLETE: Final = b"event: complete\ndata:\n\n"
 _KEEP_ALIVE: Final = b":\n\n"
 _LOG = telemetry.log("event_stream")
