@@ -101,11 +101,12 @@ _IDENTITY: Final = SimpleNamespace(identify=_identify, families=None, listing=No
 
 @asynccontextmanager
 async def _served(app: Starlette, path: str, body: object) -> AsyncIterator[Ask]:
-    """Sends the body to the path, over uvicorn's protocol, and waits for the whole answer."""
+    """Sends the body to the path, over the protocol that serves it, and waits for the whole answer."""
     config = server_config(app, Settings())
     config.load()
     state = {"identity": _IDENTITY, "redis": None}
-    protocol = HttpToolsProtocol(config, ServerState(), state, asyncio.get_running_loop())
+    make = cast("Callable[..., HttpToolsProtocol]", config.http_protocol_class)
+    protocol = make(config=config, server_state=ServerState(), app_state=state)
     transport = _Transport()
     protocol.connection_made(transport)
     content = json.dumps(body).encode()
