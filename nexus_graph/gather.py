@@ -64,7 +64,7 @@ class Gatherer(Generic[Request, Answer]):
         self._batch_max = batch_max
         self._batches_max = batches_max
         self._half_min = half_min if batches_max > 1 else batch_max
-        self._together = False
+        self._part_min = self._half_min
         self._queue_max = queue_max
         self._wait_max_seconds = wait_max_seconds
         self._timeout_seconds = timeout_seconds
@@ -108,15 +108,13 @@ class Gatherer(Generic[Request, Answer]):
 
     def _are_enough_waiting(self) -> bool:
         """True if they are a batch to go out beside what is in flight."""
-        enough = self._batch_max if self._together else min(self._batch_max, max(self._half_min, self._in_flight))
+        enough = min(self._batch_max, max(self._part_min, self._in_flight))
         return self._in_flight > 0 and len(self._waiting) >= enough
 
     def _size_max(self) -> int:
         """How many the next batch may be."""
-        if self._together:
-            return self._batch_max
         half = (len(self._waiting) + self._in_flight + 1) // 2
-        return min(self._batch_max, max(self._half_min, half))
+        return min(self._batch_max, max(self._part_min, half))
 
     def _start_lane(self) -> None:
         if self._lanes == self._batches_max:
@@ -163,7 +161,7 @@ class Gatherer(Generic[Request, Answer]):
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to the callers of this batch
             answers = [error] * len(batch)
         self._in_flight -= len(batch)
-        self._together = _is_shared(answers)
+        self._part_min = self._batch_max if _is_shared(answers) else self._half_min
         self._seconds_per_batch += _SMOOTHING * (monotonic() - started - self._seconds_per_batch)
         for waiter, answer in zip(batch, answers, strict=True):
             if waiter.answer.done():

@@ -18,12 +18,12 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from nexus_graph.api.middleware import NO_STORE, SAFE_HEADERS, Observing, Post, RequestId, failed
 from nexus_graph.api.one_write import OneWriteProtocol
-from nexus_graph.api.responses import EVENT_STREAM, JSON, Answer, Header
+from nexus_graph.api.responses import JSON, Answer, Header, wants_stream
 from nexus_graph.config import Settings
 
 _NOT_PLAIN: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
-_OF_PAGES: Final = frozenset({b"origin"})
-"""Headers of pages that are judged where other origins are let in."""
+_OF_PAGES: Final = b"origin"
+"""What pages are judged by where other origins are let in."""
 _LENGTH_MAX_DIGITS: Final = 18
 
 
@@ -42,7 +42,7 @@ class DirectRoutes:
         self._body_max_bytes = settings.body_max_bytes
         self._headers_max_bytes = settings.headers_max_bytes
         self._headers_max_count = settings.headers_max_count
-        self._not_plain = _NOT_PLAIN | _OF_PAGES if settings.cors_origins else _NOT_PLAIN
+        self._not_plain = _NOT_PLAIN | {_OF_PAGES} if settings.cors_origins else _NOT_PLAIN
         self.observe = Observing(settings)
 
     def find(self, url: bytes, headers: Sequence[Header]) -> tuple[str, Endpoint, Mapping[bytes, bytes]] | None:
@@ -53,7 +53,7 @@ class DirectRoutes:
         by_name = dict(headers)
         if len(by_name) < len(headers) or not self._not_plain.isdisjoint(by_name):
             return None
-        if by_name.get(b"content-type") != JSON or EVENT_STREAM in by_name.get(b"accept", b""):
+        if by_name.get(b"content-type") != JSON or wants_stream(by_name.get(b"accept")):
             return None
         length = by_name.get(b"content-length", b"")
         if not length.isdigit() or len(length) > _LENGTH_MAX_DIGITS or int(length) > self._body_max_bytes:
@@ -95,7 +95,7 @@ class DirectProtocol(OneWriteProtocol):
         self._idle_since: float | None = None
         """When the last answer was written; None while a request is under way."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
         """Called by the loop."""
         self._socket = transport
         super().connection_made(transport)

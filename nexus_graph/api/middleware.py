@@ -7,7 +7,7 @@ import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from time import perf_counter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 from uuid import UUID
 
 from prometheus_client import Histogram
@@ -65,7 +65,7 @@ class RequestId:
 
 
 class Post(NamedTuple):
-    """A whole POST, by whichever way it came."""
+    """A whole request with a body, by whichever way it came."""
 
     body: bytes
     headers: Mapping[bytes, bytes]
@@ -74,10 +74,10 @@ class Post(NamedTuple):
     state: Mapping[str, Any]
     """What the application's lifespan opened."""
 
-
-def post(scope: Scope, body: bytes) -> Post:
-    """The request that `Envelope` let in, with its body."""
-    return Post(body, scope["header"], scope["request_id"], scope["state"])
+    @classmethod
+    def by_asgi(cls, scope: Scope, body: bytes) -> Self:
+        """That of a scope which `Envelope` let in."""
+        return cls(body, scope["header"], scope["request_id"], scope["state"])
 
 
 def request_id(scope: Scope) -> RequestId:

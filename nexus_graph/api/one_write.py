@@ -15,7 +15,7 @@ _HEAD: Final = b"HTTP/1.1 "
 class OneWriteProtocol(HttpToolsProtocol):
     """As uvicorn's, on a transport that joins."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
         """Called by the loop."""
         super().connection_made(JoiningTransport(transport, self.loop))  # type: ignore[arg-type]
 

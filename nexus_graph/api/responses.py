@@ -86,6 +86,11 @@ class Answer(NamedTuple):
     headers: Sequence[Header] = ()
 
 
+def wants_stream(accept: bytes | None) -> bool:
+    """Whether a client that sends this Accept header asks for answers one after another."""
+    return accept is not None and EVENT_STREAM in accept
+
+
 async def respond(
     send: Send, status: int, body: bytes, content_type: bytes = JSON, headers: Iterable[Header] = ()
 ) -> None:

@@ -6,7 +6,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from nexus_graph.api.body import decode_object, read_json_body
-from nexus_graph.api.middleware import Post, post
+from nexus_graph.api.middleware import Post
 from nexus_graph.api.responses import Answer, encode, respond
 from nexus_graph.config import Settings
 from nexus_graph.identity.identify import Identify
@@ -57,7 +57,7 @@ class IdentifyRoute:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = await read_json_body(scope, receive, limit_bytes=self._body_max_bytes, type_required=False)
-        await respond(send, *await self.answer(post(scope, body)))
+        await respond(send, *await self.answer(Post.by_asgi(scope, body)))
 
 
 def _encoded(family: Family) -> bytes:

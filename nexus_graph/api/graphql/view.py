@@ -6,8 +6,6 @@ executed is answered with 200, whatever its fields met: expected failures are da
 and a correlation id.
 """
 
-from collections.abc import Callable
-from functools import partial
 from http import HTTPStatus
 from typing import Final
 
@@ -22,8 +20,8 @@ from nexus_graph.api.graphql.documents import RequestError, request_error, unexe
 from nexus_graph.api.graphql.event_stream import stream
 from nexus_graph.api.graphql.negotiation import GRAPHQL_RESPONSE, JSON, accepts_html, media_type
 from nexus_graph.api.graphql.page import PAGE, PAGE_HEADERS
-from nexus_graph.api.middleware import Post, RequestId, header, post, request_id
-from nexus_graph.api.responses import EVENT_STREAM, HTML, Answer, encode, failure_of, graphql_extensions, respond
+from nexus_graph.api.middleware import Post, RequestId, header, request_id
+from nexus_graph.api.responses import HTML, Answer, encode, failure_of, graphql_extensions, respond, wants_stream
 from nexus_graph.config import Settings
 from nexus_graph.errors import InvalidRequest, NexusError, UnacceptableMediaType
 
@@ -41,38 +39,13 @@ class GraphQLRoute:
         self._answering = answering
         self._settings = settings
 
-    async def answer(self, post: Post) -> Answer:
-        """The one answer to a posted request."""
-        return await self._answer(partial(self._posted, post.body), post)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        accept = header(scope, b"accept")
-        if scope["method"] == "POST":
-            try:
-                limit_bytes = self._settings.body_max_bytes
-                body = await read_json_body(scope, receive, limit_bytes=limit_bytes, type_required=True)
-            except NexusError as error:
-                answer = _refusal(error, request_id(scope))
-            else:
-                if accept is not None and EVENT_STREAM in accept:
-                    await self._stream(body, scope, receive, send)
-                    return
-                answer = await self.answer(post(scope, body))
-        elif scope["method"] == "GET" and self._settings.graphql_get and not accepts_html(accept):
-            answer = await self._answer(partial(self._of_url, scope["query_string"]), post(scope, b""), reads=True)
-        elif scope["method"] in ("GET", "HEAD") and accepts_html(accept):
-            answer = Answer(HTTPStatus.OK, PAGE, HTML, PAGE_HEADERS)
-        else:
-            answer = _refusal(_not_allowed("only POST is served here"), request_id(scope))
-        await respond(send, *answer)
-
-    async def _answer(self, read: Callable[[], Request], post: Post, *, reads: bool = False) -> Answer:
-        """The answer to the request that is read; `reads`: it may only be a query."""
+    async def answer(self, post: Post, *, reads: bool = False) -> Answer:
+        """The one answer to a request; `reads`: it may only be a query."""
         accepted = media_type(post.headers.get(b"accept"))
         try:
             if accepted is None:
                 raise UnacceptableMediaType("answers are application/graphql-response+json or application/json")
-            asked = await self._answering.asked(read(), post.state)
+            asked = await self._answering.asked(self._read(post.body), post.state)
             if asked.kind is OperationType.SUBSCRIPTION:
                 message = "subscriptions are served over graphql-transport-ws, or as text/event-stream"
                 raise unexecutable([request_error(message, "SUBSCRIPTION_NOT_SERVED_HERE")])
@@ -83,34 +56,57 @@ class GraphQLRoute:
             return _refusal(error, post.identified, accepted)
         return Answer(HTTPStatus.OK, encode(told), accepted + _CHARSET)
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        accept = header(scope, b"accept")
+        gets = scope["method"] == "GET" and self._settings.graphql_get and not accepts_html(accept)
+        if scope["method"] != "POST" and not gets:
+            await respond(send, *_not_posted(scope, accept))
+            return
+        limit_bytes = self._settings.body_max_bytes
+        try:
+            if gets:
+                body = _body_of_url(scope["query_string"], limit_bytes=limit_bytes)
+            else:
+                body = await read_json_body(scope, receive, limit_bytes=limit_bytes, type_required=True)
+        except NexusError as error:
+            await respond(send, *_refusal(error, request_id(scope)))
+            return
+        if wants_stream(accept) and not gets:
+            await self._stream(body, scope, receive, send)
+        else:
+            await respond(send, *await self.answer(Post.by_asgi(scope, body), reads=gets))
+
     async def _stream(self, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            asked = await self._answering.asked(self._posted(body), scope["state"])
+            asked = await self._answering.asked(self._read(body), scope["state"])
         except (RequestError, NexusError) as error:
             await respond(send, *_refusal(error, request_id(scope)))
         else:
             await stream(self._answering, asked, self._settings, scope=scope, receive=receive, send=send)
 
-    def _posted(self, body: bytes) -> Request:
-        """The request that a body holds."""
+    def _read(self, body: bytes) -> Request:
         if body.lstrip()[:1] == b"[":
             raise RequestError(422, [request_error("batches are not served: send one request a call", BAD_REQUEST)])
-        return self._shaped(body)
-
-    def _of_url(self, query_string: bytes) -> Request:
-        """The request that a URL holds."""
-        if len(query_string) > self._settings.body_max_bytes:
-            raise InvalidRequest(f"the URL is too long: at most {self._settings.body_max_bytes} bytes")
-        given = QueryParams(query_string)
-        # As a body would hold it: text that is JSON already stays as it is, and is judged with the rest.
-        members = [f'"{name}":{encode(given[name]).decode()}' for name in TEXTS if name in given]
-        members += [f'"{name}":{given[name]}' for name in OBJECTS if given.get(name)]
-        return self._shaped(f"{{{','.join(members)}}}".encode(errors="surrogatepass"))
-
-    def _shaped(self, body: bytes) -> Request:
         request = decode_object(body, _decode, Request, depth_max=self._settings.json_depth_max)
         check_shape(request)
         return request
+
+
+def _body_of_url(query_string: bytes, *, limit_bytes: int) -> bytes:
+    """The request that a URL holds, as a body would hold it. Raises InvalidRequest."""
+    if len(query_string) > limit_bytes:
+        raise InvalidRequest(f"the URL is too long: at most {limit_bytes} bytes")
+    given = QueryParams(query_string)
+    # Text that is JSON already stays as it is, and is judged with the rest.
+    members = [f'"{name}":{encode(given[name]).decode()}' for name in TEXTS if name in given]
+    members += [f'"{name}":{given[name]}' for name in OBJECTS if given.get(name)]
+    return f"{{{','.join(members)}}}".encode(errors="surrogatepass")
+
+
+def _not_posted(scope: Scope, accept: bytes | None) -> Answer:
+    if scope["method"] in ("GET", "HEAD") and accepts_html(accept):
+        return Answer(HTTPStatus.OK, PAGE, HTML, PAGE_HEADERS)
+    return _refusal(_not_allowed("only POST is served here"), request_id(scope))
 
 
 def _not_allowed(message: str) -> RequestError:
