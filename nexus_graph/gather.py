@@ -5,8 +5,9 @@ identify, its fast path and the graph's family reads are all gathered by this on
 
 Batches go one after another, as fewer and larger ones cost every server less. When there are callers enough for two,
 they are halved: one half is in flight while the other is being answered, so that neither side waits for the other. But
-callers who are given the same answer stay together, as they cost hardly more than one. A batch goes out beside the last
-as well when that has been in flight for longer than is usual.
+callers who are given the same answer stay together, as they cost hardly more than one; and where answers may be shared
+(`serves`), whoever came meanwhile and can be told the same is told with them. A batch goes out beside the last as well
+when that has been in flight for longer than is usual.
 
 Its promises:
 - a caller that goes away takes nothing with it: its batch is never cancelled, and the other callers get their answers;
@@ -45,6 +46,10 @@ class Gatherer(Generic[Request, Answer]):
     raises, every caller of that batch gets the exception. At most `batches_max` calls of it run at once. Callers are
     halved where a half is `half_min` or more. A call that takes longer than `patience_seconds` keeps nobody else
     waiting, as long as there may be another. Callers who asked for one thing may be given one and the same object.
+
+    `serves` says whether an answer is one to this request too, which came after the answer was asked for. An answer is
+    not told so if another batch ended meanwhile: who was told that one's answers must not be told older ones next.
+    Without `serves` every answer was asked for after its caller had come.
     """
 
     def __init__(
@@ -59,12 +64,15 @@ class Gatherer(Generic[Request, Answer]):
         wait_max_seconds: float,
         timeout_seconds: float,
         patience_seconds: float,
+        serves: Callable[[Answer, Request], bool] | None = None,
     ) -> None:
         self._send = send
+        self._serves = serves
         self._batch_max = batch_max
         self._batches_max = batches_max
         self._half_min = half_min if batches_max > 1 else batch_max
-        self._part_min = self._half_min
+        self._is_shared = False
+        self._ended = 0
         self._queue_max = queue_max
         self._wait_max_seconds = wait_max_seconds
         self._timeout_seconds = timeout_seconds
@@ -108,13 +116,16 @@ class Gatherer(Generic[Request, Answer]):
 
     def _are_enough_waiting(self) -> bool:
         """True if they are a batch to go out beside what is in flight."""
-        enough = min(self._batch_max, max(self._part_min, self._in_flight))
+        enough = min(self._batch_max, max(self._part_min(), self._in_flight))
         return self._in_flight > 0 and len(self._waiting) >= enough
 
     def _size_max(self) -> int:
         """How many the next batch may be."""
         half = (len(self._waiting) + self._in_flight + 1) // 2
-        return min(self._batch_max, max(self._part_min, half))
+        return min(self._batch_max, max(self._part_min(), half))
+
+    def _part_min(self) -> int:
+        return self._batch_max if self._is_shared else self._half_min
 
     def _start_lane(self) -> None:
         if self._lanes == self._batches_max:
@@ -154,14 +165,15 @@ class Gatherer(Generic[Request, Answer]):
         self._in_flight += len(batch)
         if self._are_enough_waiting():
             self._start_lane()
-        started = monotonic()
+        started, ended = monotonic(), self._ended
         try:
             with self._patience():
                 answers = await self._send([waiter.request for waiter in batch])
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to the callers of this batch
             answers = [error] * len(batch)
+        is_newest = self._ended == ended
+        self._ended += 1
         self._in_flight -= len(batch)
-        self._part_min = self._batch_max if _is_shared(answers) else self._half_min
         self._seconds_per_batch += _SMOOTHING * (monotonic() - started - self._seconds_per_batch)
         for waiter, answer in zip(batch, answers, strict=True):
             if waiter.answer.done():
@@ -170,6 +182,32 @@ class Gatherer(Generic[Request, Answer]):
                 waiter.answer.set_exception(answer)
             else:
                 waiter.answer.set_result(answer)
+        self._share(answers, may_tell=is_newest)
+
+    def _share(self, answers: Sequence[Answer | Exception], *, may_tell: bool) -> None:
+        """Note whether callers are two to an answer, or more; while they are, it is told to those who wait as well."""
+        given = [answer for answer in answers if answer is not None and not isinstance(answer, Exception)]
+        told = list({id(answer): answer for answer in given}.values())
+        sharing = len(given)
+        if may_tell and self._serves is not None and told and (self._is_shared or 2 * len(told) <= sharing):
+            sharing += self._tell(told, self._serves)
+        self._is_shared = 0 < 2 * len(told) <= sharing
+
+    def _tell(self, told: Sequence[Answer], serves: Callable[[Answer, Request], bool]) -> int:
+        """Give these answers to those who wait and can be told so. Returns to how many."""
+        # But not the newest: the next batch is for it, and in flight while these are being answered.
+        waiting, self._waiting = self._waiting, deque()
+        newest = waiting.pop() if waiting else None
+        for waiter in waiting:
+            answer = next((answer for answer in told if serves(answer, waiter.request)), None)
+            if answer is None:
+                self._waiting.append(waiter)
+            elif not waiter.answer.done():
+                waiter.answer.set_result(answer)
+        count = len(waiting) - len(self._waiting)
+        if newest is not None:
+            self._waiting.append(newest)
+        return count
 
     @contextmanager
     def _patience(self) -> Iterator[None]:
@@ -189,9 +227,3 @@ class Gatherer(Generic[Request, Answer]):
         finally:
             timer.cancel()
             self._slow_lanes -= slow
-
-
-def _is_shared(answers: Sequence[object]) -> bool:
-    """True if callers are two to an answer, or more."""
-    told = [id(answer) for answer in answers if answer is not None]
-    return 0 < 2 * len(set(told)) <= len(told)

@@ -19,6 +19,8 @@ SYNCS: Final = 50
 SYNC_BYTES: Final = 8192
 GIT_TIMEOUT_SECONDS: Final = 10
 MEMORY_LOOK_SECONDS: Final = 0.25
+OTHERS: Final = "others"
+"""Processes that are not ours."""
 _EVERYTHING: Final = "everything"
 
 
@@ -67,7 +69,7 @@ class Processors:
         elapsed = self._began - began
         cores = {name: round((seconds - used[name]) / elapsed, 3) for name, seconds in self._used.items()}
         everything = cores.pop(_EVERYTHING)
-        return {**cores, "others": round(max(0.0, everything - sum(cores.values())), 3)}
+        return {**cores, OTHERS: round(max(0.0, everything - sum(cores.values())), 3)}
 
     def _seconds(self) -> dict[str, float]:
         trees = {name: _tree_seconds(root) for name, root in self._roots.items()}

@@ -8,7 +8,9 @@ from typing import Final
 
 from rich.table import Table
 
-from nexus_graph.bench.result import Part, Result
+from nexus_graph.bench.cost import costs_us, shortfalls
+from nexus_graph.bench.machine import OTHERS
+from nexus_graph.bench.result import Figure, Part, Result
 from nexus_graph.bench.verdict import RATIOS, Verdict, verdicts
 
 
@@ -18,7 +20,11 @@ def tables(result: Result) -> list[Table]:
     rates.title = f"medians of {_rounds(result)} interleaved rounds"
     processors = _table(processor_headings(result), processor_rows(result))
     parts = [_part_table(part) for part in result.parts]
-    return [rates, processors, _table(VERDICT_HEADINGS, verdict_rows(result)), *parts]
+    costs = _table(cost_headings(result), cost_rows(result))
+    judged = [_table(VERDICT_HEADINGS, verdict_rows(result))]
+    if missed := shortfall_rows(result):
+        judged.append(_table(SHORTFALL_HEADINGS, missed))
+    return [rates, processors, costs, *judged, *parts]
 
 
 def _part_table(part: Part) -> Table:
@@ -91,6 +97,41 @@ def processor_rows(result: Result) -> list[tuple[str, ...]]:
     ]
 
 
+def cost_headings(result: Result) -> tuple[str, ...]:
+    """Whose, then under which arm."""
+    return ("CPU of a request, µs", *result.arms)
+
+
+def cost_rows(result: Result) -> list[tuple[str, ...]]:
+    """What a request of each arm takes of each process, and of all but the machine's others."""
+    costs = {arm: costs_us(result, arm) for arm in result.arms}
+    names = [name for name in (result.measurements[0].cores if result.measurements else ()) if name != OTHERS]
+    rows = [(name, *(f"{costs[arm][name]:.0f}" for arm in result.arms)) for name in names]
+    return [*rows, ("all", *(f"{sum(costs[arm].values()):.0f}" for arm in result.arms))]
+
+
+SHORTFALL_HEADINGS: Final = (
+    "short of its target",
+    "allows µs a request",
+    "takes",
+    "without the server asked",
+    "allows that one, on a core",
+    "it takes",
+)
+
+
+def shortfall_rows(result: Result) -> list[tuple[str, ...]]:
+    """For each ratio that missed its target: the CPU that the target would leave, and what a request takes."""
+    return [
+        (
+            f"{missed.ratio.name}, {missed.reached:.2f} of {missed.ratio.target:g}",
+            *(f"{us:.0f}" for us in (missed.allowed_us, missed.taken_us, missed.beside_us)),
+            *(f"{us:.0f}" for us in (missed.server_allowed_us, missed.server_us)),
+        )
+        for missed in shortfalls(result)
+    ]
+
+
 def verdict_rows(result: Result) -> list[tuple[str, ...]]:
     """What, reached, floor, target, and whether the target was reached."""
     return [
@@ -105,14 +146,15 @@ MOMENT_HEADINGS: Final = ("after s", "req/s", "p50 ms", "p99 ms", "graph lag p99
 
 def part_rows(part: Part) -> list[tuple[str, ...]]:
     """What a part measured."""
-    return [
-        (figure.what, f"{figure.value:,.10g} {figure.unit}", *_target(figure.value, figure.at_most))
-        for figure in part.figures
-    ]
+    return [(figure.what, f"{figure.value:,.10g} {figure.unit}", *_target(figure)) for figure in part.figures]
 
 
-def _target(value: float, at_most: float | None) -> tuple[str, str]:
-    return ("", "") if at_most is None else (f"at most {at_most:g}", "yes" if value <= at_most else "no")
+def _target(figure: Figure) -> tuple[str, str]:
+    if figure.at_most is not None:
+        return f"at most {figure.at_most:g}", "yes" if figure.value <= figure.at_most else "no"
+    if figure.at_least is not None:
+        return f"at least {figure.at_least:g}", "yes" if figure.value >= figure.at_least else "no"
+    return "", ""
 
 
 def moment_rows(part: Part) -> list[tuple[str, ...]]:
@@ -129,6 +171,11 @@ def moment_rows(part: Part) -> list[tuple[str, ...]]:
         )
         for moment in part.moments
     ]
+
+
+def _shortfall_lines(result: Result) -> list[str]:
+    rows = shortfall_rows(result)
+    return ["", *_markdown_table(SHORTFALL_HEADINGS, rows)] if rows else []
 
 
 def _part_lines(part: Part) -> list[str]:
@@ -162,7 +209,10 @@ def markdown(result: Result, failed: Sequence[str]) -> str:
         "",
         *_markdown_table(processor_headings(result), processor_rows(result)),
         "",
+        *_markdown_table(cost_headings(result), cost_rows(result)),
+        "",
         *_markdown_table(VERDICT_HEADINGS, verdict_rows(result)),
+        *_shortfall_lines(result),
         *(line for part in result.parts for line in _part_lines(part)),
         "",
         said,

@@ -87,7 +87,9 @@ class Figure:
     value: float
     unit: str
     at_most: float | None = None
-    """The target, if there is one."""
+    """The target, if there is one from above."""
+    at_least: float | None = None
+    """The target, if there is one from below."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,11 @@ class Result:
         pairs = zip(self.of_arm(numerator), self.of_arm(denominator), strict=False)
         ratios = [above.rate / below.rate for above, below in pairs if below.rate]
         return statistics.median(ratios) if ratios else None
+
+    def rate(self, arm: str) -> float | None:
+        """The median of its rounds; None if it did not run."""
+        rates = [measurement.rate for measurement in self.of_arm(arm)]
+        return statistics.median(rates) if rates else None
 
     def latency_ms(self, arm: str, percentile: str) -> float | None:
         """The median of the rounds' latencies at a percentile, such as "p99_ms"; None if the arm did not run."""

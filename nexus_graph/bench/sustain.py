@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from nexus_graph.bench.lag import Sight
-from nexus_graph.bench.machine import MemoryWatch
+from nexus_graph.bench.machine import OTHERS, MemoryWatch
 from nexus_graph.bench.result import Figure, Moment, Part, ascending_seconds, percentiles_ms, quantile
 from nexus_graph.bench.running import DRAIN_SECONDS, Running
 
@@ -51,7 +51,7 @@ async def _slice(bench: Running, number: int, seconds: float) -> _Slice:
         p99_ms=latency_ms["p99_ms"],
         lag_p99_seconds=_worst_p99(looks),
         api_memory_mb=memory.highest_mb,
-        others_processors=bench.processors.in_use()["others"],
+        others_processors=bench.processors.in_use()[OTHERS],
     )
     return _Slice(moment, [sight for look in looks for sight in look], load.wrong, list(load.wrong_shown))
 

@@ -110,8 +110,4 @@ def _serves(family: Family | None, key: FamilyKey, at_least: int | None) -> bool
     """May the family be the answer? Pointers may be stale: it must hold what it was asked by."""
     if family is None or (at_least is not None and family.version < at_least):
         return False
-    if key.kind == "email":
-        return key.value in family.emails
-    if key.kind == "phone":
-        return key.value in family.phones
-    return key.value in family.ids
+    return family.is_known_by(key)

@@ -39,6 +39,7 @@ class GraphFamilies:
             timeout_seconds=settings.graph_timeout_seconds,
             half_min=settings.batch_half_min_requests,
             patience_seconds=settings.batch_patience_seconds,
+            serves=_is_of,
         )
 
     async def family(self, key: FamilyKey) -> Family | None:
@@ -87,6 +88,10 @@ def _found(rows: list[tuple[Any, ...]]) -> Iterator[tuple[tuple[str, int | str],
             # The only key of a walk is where it began.
             met = family is not None and (len(keys) == 1 or contact_id in family.ids)
             yield (kind, value), family if met else None
+
+
+def _is_of(family: Family | None, key: FamilyKey) -> bool:
+    return family is not None and family.is_known_by(key)
 
 
 def _can_be_sent(value: int | str) -> bool:

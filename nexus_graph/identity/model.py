@@ -129,6 +129,14 @@ class Family(msgspec.Struct, frozen=True, dict=True):
             self.answers[make] = answer
         return self.answers[make]
 
+    def is_known_by(self, key: FamilyKey) -> bool:
+        """True if this key leads to it."""
+        if key.kind == "email":
+            return key.value in self.emails
+        if key.kind == "phone":
+            return key.value in self.phones
+        return key.value in self.ids
+
     def known_by(self) -> Iterator[FamilyKey]:
         """All that it can be asked for by."""
         for contact in self.contacts:

@@ -227,6 +227,31 @@ async def test_concurrent_readers_share_a_statement_and_equal_keys_a_walk(
     assert REGISTRY.get_sample_value("nexus_batch_size_count", labels) == batches + 1
 
 
+async def test_who_asks_during_the_walk_of_a_shared_family_is_told_what_it_finds(
+    pool: Pool, driver: AsyncDriver, settings: Settings, graph: GraphFamilies
+) -> None:
+    await identify(pool, *PEOPLE)
+    await _catch_up(pool, driver, settings)
+    first = [asyncio.create_task(graph.family(_contact(1))) for _ in range(2)]
+    await asyncio.sleep(0)  # they have asked
+    await asyncio.sleep(0)  # and their walk is under way
+    keys = [
+        _contact(2),
+        FamilyKey("email", "b@x.example"),
+        FamilyKey("phone", "+15550000001"),
+        _contact(4),
+        _contact(3),
+    ]
+    *later, other, newest = [asyncio.create_task(graph.family(key)) for key in keys]
+    families = await asyncio.gather(*first, *later)
+    assert families[0] == await _record_in_graph(pool, 1)
+    assert {id(family) for family in families} == {id(families[0])}
+    assert await other == await _record_in_graph(pool, 4), "of another family, and walked"
+    again = await newest
+    assert again == families[0]
+    assert again is not families[0], "the newest is walked for, so that a walk is under way while the others are told"
+
+
 async def test_neo4j_away_is_unavailable_and_back_is_back(pool: Pool, driver: AsyncDriver, settings: Settings) -> None:
     await identify(pool, *PEOPLE)
     await _catch_up(pool, driver, settings)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from nexus_graph.bench import report
+from nexus_graph.bench.cost import costs_us, shortfalls
 from nexus_graph.bench.lag import Sight
 from nexus_graph.bench.load import Load
 from nexus_graph.bench.machine import Machine
@@ -157,6 +158,9 @@ def test_the_section_says_what_a_reader_needs() -> None:
     assert "| rest | 1,234 | 1,000 | 2,000 | 1.00 | 3.00 | 4.00 | 100 | 20 | 0.30 |" in text
     assert "| processors in use | rest |" in text
     assert "| api | 0.90 |" in text
+    assert "| CPU of a request, µs | rest |" in text
+    assert "| api | 729 |" in text, "the cost is the median of the rounds' costs"
+    assert "| all | 730 |" in text
     assert "| rest / pgbench | not measured | at least 0.7 | at least 2.5 |  |" in text
     assert "| memory of the API's process, at most | 100 MB |  | under 200 MB | yes |" in text
     assert "All floors held." in text
@@ -198,6 +202,26 @@ def test_a_missed_target_is_told_and_fails_nothing() -> None:
     assert "| rest / express | 2.00 |  | at least 5 | no |" in report.markdown(result, [])
 
 
+def test_a_missed_target_is_told_with_what_it_would_allow() -> None:
+    cores = {"api": 0.5, "postgres": 0.75, "generator": 0.25, "others": 0.5}
+    result = _result(_measured("rest", 0, 5_000, cores=cores), _measured("express", 0, 2_000, cores=cores))
+    (missed,) = shortfalls(result)
+    assert (missed.ratio.name, missed.reached) == ("rest / express", 2.5)
+    # 10,000 a second are wanted. One and a half processors were in use for 5,000.
+    assert (missed.allowed_us, missed.taken_us) == pytest.approx((150, 300))
+    assert (missed.server_allowed_us, missed.server_us, missed.beside_us) == pytest.approx((100, 100, 200))
+    text = report.markdown(result, [])
+    assert "| rest / express, 2.50 of 5 | 150 | 300 | 200 | 100 | 100 |" in text
+    assert "short of its target" not in report.markdown(_result(_measured("rest", 0, 1)), [])
+
+
+def test_what_a_request_costs_is_told_by_process() -> None:
+    cores = [{"api": 0.2, "others": 1.0}, {"api": 0.1, "others": 0.0}, {"api": 0.3, "others": 0.0}]
+    result = _result(*(_measured("rest", number, 1_000, cores=used) for number, used in enumerate(cores)))
+    assert costs_us(result, "rest") == pytest.approx({"api": 200})
+    assert costs_us(result, "echo") == {}
+
+
 def test_bounds_from_above_exclude_themselves() -> None:
     assert Verdict("lag", 1.0, "1 s", floor=Under(1, "s")).misses_floor
     assert not Verdict("ratio", 1.0, "1", floor=AtLeast(1)).misses_floor
@@ -235,14 +259,20 @@ def test_what_unsafe_arms_got_wrong_is_told_and_fails_nothing() -> None:
 def test_parts_are_told_and_their_problems_fail_the_run() -> None:
     part = Part(
         "sustain",
-        [Figure("rate", 1234.5, "req/s")],
+        [
+            Figure("rate", 1234.5, "req/s"),
+            Figure("share", 0.5, "of it", at_least=0.5),
+            Figure("p50", 2, "ms", at_most=1),
+        ],
         moments=[Moment(10.0, 1_200.0, 1.0, 2.0, None, 99.0, 0.25)],
         problems=["sustain: 3 families differ"],
     )
     result = replace(_result(_measured("rest", 0, 1)), parts=[part])
     assert failures(result, mix=MIX) == ["sustain: 3 families differ"]
     text = report.markdown(result, [])
-    assert "| rate | 1,234.5 req/s |" in text
+    assert "| rate | 1,234.5 req/s |  |  |" in text
+    assert "| share | 0.5 of it | at least 0.5 | yes |" in text
+    assert "| p50 | 2 ms | at most 1 | no |" in text
     assert "| 10 | 1,200 | 1.00 | 2.00 |  | 99 | 0.25 |" in text
     assert json.loads(json.dumps(report.raw(result, [])))["parts"][0]["figures"][0]["value"] == 1234.5
 

@@ -1,7 +1,9 @@
 """The batching engine, without a server."""
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -24,8 +26,8 @@ class Gate:
         return [ValueError("thirteen") if request == 13 else request * 2 for request in requests]
 
 
-def _gatherer(gate: Gate, **bounds: float) -> Gatherer[int, int]:
-    usual = {"batch_max": 4, "batches_max": 1, "half_min": 4, "queue_max": 100}
+def _gatherer(gate: Gate, **bounds: object) -> Gatherer[int, int]:
+    usual: dict[str, object] = {"batch_max": 4, "batches_max": 1, "half_min": 4, "queue_max": 100}
     usual |= dict.fromkeys(("wait_max_seconds", "timeout_seconds", "patience_seconds"), 60)
     return Gatherer("unit", gate.send, **{**usual, **bounds})  # type: ignore[arg-type]
 
@@ -200,6 +202,107 @@ async def test_callers_of_one_answer_stay_together() -> None:
     gate.batches.clear()
     await asyncio.gather(*await _asked(gatherer, [1, 2, 3, 4]))
     assert gate.batches == [[1, 2], [3, 4]], "and those of several answers part again"
+
+
+def _is_twice(answer: int, request: int) -> bool:
+    return answer == 2 * request
+
+
+async def test_whoever_came_meanwhile_is_told_what_callers_share() -> None:
+    gate = Gate()
+    gatherer = _gatherer(gate, serves=_is_twice)
+    asked = await _asked(gatherer, [1, 1])
+    await gate.called.wait()
+    asked += await _asked(gatherer, [1, 2, 1, 1])
+    asked[3].cancel()
+    gate.open.set()
+    assert await asyncio.gather(*asked[:3], *asked[4:]) == [2, 2, 2, 2, 2]
+    assert gate.batches == [[1, 1], [1]], "the newest is asked for, so that an answer is under way meanwhile"
+
+
+async def test_whom_the_answer_does_not_serve_is_asked_for() -> None:
+    gate = Gate()
+    gatherer = _gatherer(gate, serves=_is_twice)
+    asked = await _asked(gatherer, [1, 1])
+    await gate.called.wait()
+    asked += await _asked(gatherer, [2, 1, 13, 3])
+    gate.open.set()
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert [*answers[:4], answers[5]] == [2, 2, 4, 2, 6]
+    assert isinstance(answers[4], ValueError)
+    assert gate.batches == [[1, 1], [2, 13, 3]]
+
+
+async def test_without_leave_an_answer_is_asked_for_after_its_caller_came() -> None:
+    gate = Gate()
+    gatherer = _gatherer(gate)
+    asked = await _asked(gatherer, [1, 1])
+    await gate.called.wait()
+    asked += await _asked(gatherer, [1, 1, 1])
+    gate.open.set()
+    assert await asyncio.gather(*asked) == [2] * 5
+    assert gate.batches == [[1, 1], [1, 1, 1]]
+
+
+class _Forgetful(Gatherer[int, tuple[int, int]]):
+    """A planted bug: answers are told to those who came later, whatever they may have been told meanwhile."""
+
+    def _share(self, answers: Sequence[Any], *, may_tell: bool) -> None:  # noqa: ARG002
+        super()._share(answers, may_tell=True)
+
+
+async def _steps_back(kind: type[Gatherer[int, tuple[int, int]]], seed: int) -> int:
+    """How often a reader was told of an older state than before, of stores that change and answer when they like."""
+    chance = random.Random(seed)
+    version = 0
+
+    async def send(requests: list[int]) -> Sequence[tuple[int, int]]:
+        nonlocal version
+        for _ in range(chance.randrange(4)):
+            await asyncio.sleep(0)
+        version += 1
+        states = {request: (request, version) for request in requests}
+        for _ in range(chance.randrange(12)):
+            await asyncio.sleep(0)
+        return [states[request] for request in requests]
+
+    gatherer = kind(
+        "unit",
+        send,
+        batch_max=4,
+        batches_max=3,
+        half_min=2,
+        queue_max=100,
+        wait_max_seconds=60,
+        timeout_seconds=60,
+        patience_seconds=0,
+        serves=lambda answer, request: answer[0] == request,
+    )
+    back = 0
+
+    async def read() -> None:
+        nonlocal back
+        seen = [0, 0]
+        for _ in range(60):
+            key = int(chance.random() < 0.1)
+            _, state = await gatherer.ask(key)
+            back += state < seen[key]
+            seen[key] = state
+            for _ in range(chance.randrange(3)):
+                await asyncio.sleep(0)
+
+    await asyncio.gather(*(read() for _ in range(8)))
+    return back
+
+
+async def test_no_reader_goes_back_in_time() -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    assert [await _steps_back(Gatherer, seed + more) for more in range(20)] == [0] * 20
+
+
+async def test_a_reader_that_goes_back_in_time_is_caught() -> None:
+    assert any([await _steps_back(_Forgetful, seed) for seed in range(20)])
 
 
 async def test_of_one_lane_all_who_wait_share_a_batch() -> None:
