@@ -7,11 +7,11 @@ from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 import msgspec
 from starlette.types import Receive, Scope
 
+from nexus_graph.api.responses import JSON
 from nexus_graph.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
 
 Shape = TypeVar("Shape", bound=msgspec.Struct)
 
-_JSON: Final = b"application/json"
 _QUOTE, _BACKSLASH = b'"'[0], b"\\"[0]
 _OPENERS, _CLOSERS = b"[{", b"]}"
 _INTEGER_MAX_DIGITS: Final = 40
@@ -33,7 +33,7 @@ def content_headers(scope: Scope) -> ContentHeaders:
     media_type, length = None, None
     for name, value in scope["headers"]:
         if name == b"content-type":
-            media_type = value if value == _JSON else value.partition(b";")[0].strip().lower()
+            media_type = value if value == JSON else value.partition(b";")[0].strip().lower()
         elif name == b"content-length":
             length = int(value)  # the server has made sure that it is a number
     return ContentHeaders(media_type, length)
@@ -45,7 +45,7 @@ async def read_json_body(scope: Scope, receive: Receive, *, limit_bytes: int, ty
     Raises UnsupportedMediaType, BodyTooLarge, or ClientGone.
     """
     media_type, length = content_headers(scope)
-    if media_type != _JSON and (type_required or media_type is not None):
+    if media_type != JSON and (type_required or media_type is not None):
         raise UnsupportedMediaType("the content type must be application/json")
     if length is not None and length > limit_bytes:
         raise BodyTooLarge(f"the body is too large: at most {limit_bytes} bytes")

@@ -1,6 +1,7 @@
 """Connections to the record, and what their failures mean."""
 
 import asyncio
+import sys
 from typing import Final, Literal, TypeAlias
 
 import asyncpg
@@ -75,6 +76,7 @@ async def connect_pool(settings: Settings, *, role: Role | None, size: int, serv
             # In transaction mode the next statement may run in another session, which knows none of the last's names.
             statement_cache_size=0 if pooled else _STATEMENTS_PREPARED,
             max_inactive_connection_lifetime=0,
+            max_queries=sys.maxsize,  # one made anew has to plan its statements again: a pause a minute under load
             reset=_nothing_to_reset,
         )
     except (*CONNECTION_LOST, TimeoutError, asyncpg.PostgresError) as error:

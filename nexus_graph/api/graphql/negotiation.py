@@ -3,8 +3,9 @@
 from functools import lru_cache
 from typing import Final
 
+from nexus_graph.api.responses import JSON
+
 GRAPHQL_RESPONSE: Final = b"application/graphql-response+json"
-JSON: Final = b"application/json"
 
 
 @lru_cache(maxsize=64)

@@ -18,10 +18,10 @@ from nexus_graph.api.body import decode_object, read_json_body
 from nexus_graph.api.graphql.answering import BAD_REQUEST, OBJECTS, TEXTS, Answering, Request, check_shape
 from nexus_graph.api.graphql.documents import RequestError, request_error, unexecutable
 from nexus_graph.api.graphql.event_stream import stream
-from nexus_graph.api.graphql.negotiation import GRAPHQL_RESPONSE, JSON, accepts_html, media_type
+from nexus_graph.api.graphql.negotiation import GRAPHQL_RESPONSE, accepts_html, media_type
 from nexus_graph.api.graphql.page import PAGE, PAGE_HEADERS
 from nexus_graph.api.middleware import Post, RequestId, header, request_id
-from nexus_graph.api.responses import HTML, Answer, encode, failure_of, graphql_extensions, respond, wants_stream
+from nexus_graph.api.responses import HTML, JSON, Answer, encode, failure_of, graphql_extensions, respond, wants_stream
 from nexus_graph.config import Settings
 from nexus_graph.errors import InvalidRequest, NexusError, UnacceptableMediaType
 
