@@ -42,7 +42,7 @@ def shortfalls(result: Result) -> list[Shortfall]:
 
 def _shortfall(result: Result, ratio: Ratio) -> Shortfall | None:
     reached, base = result.ratio(ratio.numerator, ratio.denominator), result.rate(ratio.denominator)
-    if ratio.target is None or reached is None or base is None or reached >= ratio.target:
+    if ratio.target is None or reached is None or not base or reached >= ratio.target:
         return None
     costs = costs_us(result, ratio.numerator)
     taken, server = sum(costs.values()), costs.get(server_of(ratio.numerator), 0.0)
