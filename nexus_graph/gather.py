@@ -171,7 +171,7 @@ class Gatherer(Generic[Request, Answer]):
                 answers = await self._send([waiter.request for waiter in batch])
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to the callers of this batch
             answers = [error] * len(batch)
-        is_newest = self._ended == ended
+        may_tell = self._ended == ended
         self._ended += 1
         self._in_flight -= len(batch)
         self._seconds_per_batch += _SMOOTHING * (monotonic() - started - self._seconds_per_batch)
@@ -182,7 +182,7 @@ class Gatherer(Generic[Request, Answer]):
                 waiter.answer.set_exception(answer)
             else:
                 waiter.answer.set_result(answer)
-        self._share(answers, may_tell=is_newest)
+        self._share(answers, may_tell=may_tell)
 
     def _share(self, answers: Sequence[Answer | Exception], *, may_tell: bool) -> None:
         """Note whether callers are two to an answer, or more; while they are, it is told to those who wait as well."""
@@ -196,17 +196,18 @@ class Gatherer(Generic[Request, Answer]):
     def _tell(self, told: Sequence[Answer], serves: Callable[[Answer, Request], bool]) -> int:
         """Give these answers to those who wait and can be told so. Returns to how many."""
         # But not the newest: the next batch is for it, and in flight while these are being answered.
-        waiting, self._waiting = self._waiting, deque()
-        newest = waiting.pop() if waiting else None
-        for waiter in waiting:
+        if not self._waiting:
+            return 0
+        *others, newest = self._waiting
+        self._waiting.clear()
+        for waiter in others:
             answer = next((answer for answer in told if serves(answer, waiter.request)), None)
             if answer is None:
                 self._waiting.append(waiter)
             elif not waiter.answer.done():
                 waiter.answer.set_result(answer)
-        count = len(waiting) - len(self._waiting)
-        if newest is not None:
-            self._waiting.append(newest)
+        count = len(others) - len(self._waiting)
+        self._waiting.append(newest)
         return count
 
     @contextmanager

@@ -30,8 +30,8 @@ def costs_us(result: Result, arm: str) -> dict[str, float]:
     rounds = [measurement for measurement in result.of_arm(arm) if measurement.rate]
     return {
         name: statistics.median(measurement.cores[name] / measurement.rate * 1e6 for measurement in rounds)
-        for name in (rounds[0].cores if rounds else ())
-        if name != OTHERS
+        for name in result.processes
+        if rounds and name != OTHERS
     }
 
 

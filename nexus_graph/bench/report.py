@@ -93,7 +93,7 @@ def processor_rows(result: Result) -> list[tuple[str, ...]]:
     """How many processors each process used under each arm; the machine's others beside them."""
     return [
         (name, *(f"{statistics.median(m.cores[name] for m in result.of_arm(arm)):.2f}" for arm in result.arms))
-        for name in (result.measurements[0].cores if result.measurements else ())
+        for name in result.processes
     ]
 
 
@@ -105,8 +105,7 @@ def cost_headings(result: Result) -> tuple[str, ...]:
 def cost_rows(result: Result) -> list[tuple[str, ...]]:
     """What a request of each arm takes of each process, and of all but the machine's others."""
     costs = {arm: costs_us(result, arm) for arm in result.arms}
-    names = [name for name in (result.measurements[0].cores if result.measurements else ()) if name != OTHERS]
-    rows = [(name, *(f"{costs[arm][name]:.0f}" for arm in result.arms)) for name in names]
+    rows = [(name, *(f"{costs[arm][name]:.0f}" for arm in result.arms)) for name in result.processes if name != OTHERS]
     return [*rows, ("all", *(f"{sum(costs[arm].values()):.0f}" for arm in result.arms))]
 
 

@@ -145,6 +145,11 @@ class Result:
         """In the order of the first round."""
         return list(dict.fromkeys(measurement.arm for measurement in self.measurements))
 
+    @property
+    def processes(self) -> list[str]:
+        """Those whose use of processors was seen, by name."""
+        return list(self.measurements[0].cores) if self.measurements else []
+
     def of_arm(self, arm: str) -> list[Measurement]:
         """Its measurements, by round."""
         return sorted((m for m in self.measurements if m.arm == arm), key=lambda m: m.round)
