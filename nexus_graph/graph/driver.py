@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from time import monotonic
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
@@ -60,6 +61,20 @@ def open_driver(settings: Settings) -> AsyncDriver:
         notifications_min_severity=neo4j.NotificationMinimumSeverity.OFF,
         telemetry_disabled=True,
     )
+
+
+async def connect(driver: AsyncDriver) -> None:
+    """Have a connection ready, within the settings' `graph_timeout_seconds`. Raises what the driver raises.
+
+    A cancellation waits for it: broken off while it connects, the driver leaves its socket to the garbage collector.
+    """
+    connecting = asyncio.ensure_future(driver.verify_connectivity())
+    try:
+        await asyncio.shield(connecting)
+    except asyncio.CancelledError:
+        with suppress(Exception):
+            await connecting
+        raise
 
 
 async def ensure_constraints(driver: AsyncDriver, *, wait_max_seconds: int = CONSTRAINTS_WAIT_MAX_SECONDS) -> None:

@@ -12,7 +12,7 @@ from nexus_graph import telemetry
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.gather import Gatherer
-from nexus_graph.graph.driver import ask, is_graphs_trouble
+from nexus_graph.graph.driver import ask, connect, is_graphs_trouble
 from nexus_graph.identity.model import Contact, Family, FamilyKey, Source
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -52,6 +52,7 @@ class GraphFamilies:
         """Let the graph's server plan the walk before anyone waits for it. Quietly nothing if it is away."""
         nobody: dict[str, Any] = {"contacts": [], "emails": [], "phones": []}
         try:
+            await connect(self._driver)
             await ask(self._driver, "families", nobody, timeout_seconds=self._warm_seconds)
         except Exception as error:
             if not is_graphs_trouble(error):

@@ -1,6 +1,8 @@
 """Families by traversal: the same as the record's, found through identifiers alone, and never in part."""
 
 import asyncio
+import gc
+import warnings
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -322,3 +324,17 @@ async def test_the_walk_is_planned_as_one_that_visits_each_node_once(
 
 def _plans(plan: dict[str, Any]) -> list[dict[str, Any]]:
     return [plan, *(below for child in plan.get("children", []) for below in _plans(child))]
+
+
+async def test_a_server_that_stops_while_it_connects_leaves_no_socket_open(settings: Settings) -> None:
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        for turns in range(30):
+            async with open_driver(settings) as driver:
+                warming = asyncio.create_task(GraphFamilies(driver, settings).warm())
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                warming.cancel()
+                await asyncio.wait({warming})
+        gc.collect()
+    assert [str(warning.message) for warning in warned] == []
