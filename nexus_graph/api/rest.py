@@ -49,7 +49,13 @@ class IdentifyRoute:
     async def answer(self, post: Post) -> Answer:
         """The answer to a body of JSON. Raises NexusError."""
         asked = decode_object(post.body, _decode, _Question, depth_max=self._json_depth_max)
-        request = identify_request(asked.email, asked.phoneNumber, region=self._region, request_id=post.identified.uuid)
+        request = identify_request(
+            asked.email,
+            asked.phoneNumber,
+            region=self._region,
+            request_id=post.identified.uuid,
+            versioned=False,  # the contract tells none
+        )
         identify: Identify = post.state["identity"].identify
         found = await identify(request)
         # Callers of one batch who name one family are given the same.

@@ -16,7 +16,7 @@ from nexus_graph.errors import NexusError, RowRejected, Unavailable
 from nexus_graph.gather import Gatherer
 from nexus_graph.identity.model import Family, Identification, IdentifyRequest, Outcome
 from nexus_graph.statements import sql
-from nexus_graph.store.database import CONNECTION_LOST, Pool, is_datas_fault, is_servers_trouble
+from nexus_graph.store.database import CONNECTION_LOST, KeptConnections, Pool, is_datas_fault, is_servers_trouble
 
 _LOG = telemetry.log("identify")
 _FAILED = "FAILED"
@@ -32,8 +32,8 @@ class Identify:
     ) -> None:
         """`cache`: is told of what is written, and never asked."""
         self._cache = cache
-        self._resolve_pool = resolve_pool
-        self._write_pool = write_pool
+        self._resolving = KeptConnections(resolve_pool)
+        self._writing = self._resolving if write_pool is resolve_pool else KeptConnections(write_pool)
         self._known_count = telemetry.IDENTIFY_OUTCOMES.labels(Outcome.MATCHED.value, "fast")
         self._written_counts = {
             outcome: telemetry.IDENTIFY_OUTCOMES.labels(outcome.value, "write") for outcome in Outcome
@@ -70,7 +70,6 @@ class Identify:
         try:
             family = await self._known.ask(request)
             if family is not None:
-                self._known_count.inc()
                 return Identification(Outcome.MATCHED, family)
             answer = await self._unknown.ask(request)
             if self._cache is not None and answer.outcome is not Outcome.MATCHED:
@@ -82,14 +81,17 @@ class Identify:
         return answer
 
     async def close(self) -> None:
-        """Answer what was accepted, then stop."""
+        """Answer what was accepted, then stop, and give the pools their connections back."""
         await self._known.close()
         await self._unknown.close()
+        await self._resolving.close()
+        await self._writing.close()
 
     async def _resolve(self, requests: list[IdentifyRequest]) -> list[Family | None]:
         families: list[Family | None] = [None] * len(requests)
         try:
-            rows = await _fetch(self._resolve_pool, sql("resolve_identities"), *_columns(requests))
+            versioned = any(request.versioned for request in requests)
+            rows = await _fetch(self._resolving, sql("resolve_identities"), *_columns(requests), versioned)
         except Exception as error:
             if not is_datas_fault(error):
                 raise
@@ -100,6 +102,7 @@ class Identify:
             family = Family.of_columns(*row[1:])
             for place in row[0]:
                 families[place - 1] = family
+        self._known_count.inc(sum(len(row[0]) for row in rows))
         return families
 
     async def _decide(self, requests: list[IdentifyRequest]) -> Sequence[Identification | Exception]:
@@ -124,7 +127,7 @@ class Identify:
     async def _call(self, statement: str, requests: list[IdentifyRequest]) -> list[Identification | Exception]:
         emails, phones = _columns(requests)
         request_ids = [request.request_id for request in requests]
-        rows = await _fetch(self._write_pool, sql(statement), emails, phones, request_ids, self._family_limit)
+        rows = await _fetch(self._writing, sql(statement), emails, phones, request_ids, self._family_limit)
         return [_identification(row) for row in rows]
 
 
@@ -140,18 +143,18 @@ def _identification(row: asyncpg.Record) -> Identification | Exception:
     return Identification(Outcome(outcome), Family.of_columns(*row[2:]), reason)
 
 
-async def _fetch(pool: Pool, statement: str, *arguments: object) -> list[asyncpg.Record]:
+async def _fetch(connections: KeptConnections, statement: str, *arguments: object) -> list[asyncpg.Record]:
     """The statement's rows. Where a connection is lost the statement is sent once more: repeating an identify changes
     nothing. Raises Unavailable for the server's trouble; errors of the data pass.
     """
     try:
-        return await pool.fetch(statement, *arguments)
+        return await connections.fetch(statement, *arguments)
     except CONNECTION_LOST as error:
         _LOG.warning("connection_lost", error=telemetry.error_name(error))
     except Exception as error:
         raise _unavailable(error) from error
     try:
-        return await pool.fetch(statement, *arguments)
+        return await connections.fetch(statement, *arguments)
     except Exception as error:
         raise _unavailable(error) from error
 

@@ -54,11 +54,15 @@ class Source(StrEnum):
 
 
 class IdentifyRequest(msgspec.Struct, frozen=True, gc=False):
-    """One identify call in canonical form (`normalize`): at least one identifier is present."""
+    """One identify call in canonical form (`normalize`): at least one identifier is present.
+
+    Who needs no version of the family is answered sooner: `versioned` is False then.
+    """
 
     email: str | None
     phone: str | None
     request_id: UUID | None = None
+    versioned: bool = True
 
 
 class FamilyKey(msgspec.Struct, frozen=True, gc=False):
@@ -82,7 +86,7 @@ class Contact(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Family(msgspec.Struct, frozen=True, dict=True):
     """A family as of `version`: the primary first, then the secondaries by (created_at, id).
 
-    `id` is the primary's contact id.
+    `id` is the primary's contact id. The version may be 0, and tell nothing, where an identify asked for none.
     """
 
     version: int

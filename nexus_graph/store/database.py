@@ -12,6 +12,7 @@ from nexus_graph.statements import sql
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+PoolConnection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 Role = Literal["nexus_api", "nexus_relay", "nexus_import"]
 Server = Literal["primary", "direct", "replica"]
 """`direct`: the primary with no pooler between, for whatever lives as long as a session: notices, session locks."""
@@ -86,6 +87,36 @@ async def connect_pool(settings: Settings, *, role: Role | None, size: int, serv
     return pool
 
 
+class KeptConnections:
+    """A pool's connections, kept between statements: to take one and give it back is a third of what a statement costs
+    the client. Whoever else asks the pool meanwhile may wait for ever; `close` gives it back what it had.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._free: asyncio.LifoQueue[PoolConnection | None] = asyncio.LifoQueue()
+        for _ in range(pool.get_max_size()):
+            self._free.put_nowait(None)  # one that was not taken yet
+
+    async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        """The statement's rows. It waits while all connections are in use. Raises what the pool's `fetch` raises."""
+        connection = await self._free.get()
+        try:
+            if connection is None or _is_lost(connection):
+                connection = None
+                connection = await self._pool.acquire()
+            return await connection.fetch(statement, *arguments)
+        finally:
+            self._free.put_nowait(connection)
+
+    async def close(self) -> None:
+        """Give them back. No statement may be under way."""
+        while not self._free.empty():
+            connection = self._free.get_nowait()
+            if connection is not None:
+                await self._pool.release(connection)
+
+
 def url_of(settings: Settings, server: Server) -> str:
     """Where the server is. There must be one: a replica is optional."""
     url = settings.database_url
@@ -127,6 +158,13 @@ async def _check_login(pool: Pool, session: dict[str, str]) -> None:
             "behind pgbouncer the login brings the settings of its sessions (deploy/pgbouncer/login.sql), and this one "
             f"does not: {', '.join(unfit)}"
         )
+
+
+def _is_lost(connection: PoolConnection) -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        return True  # its pool has taken it back already, as it does where a connection breaks
 
 
 async def _nothing_to_reset(_connection: Connection) -> None:

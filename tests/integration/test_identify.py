@@ -56,6 +56,15 @@ async def test_the_same_request_again_changes_nothing(identity: Identity, pool: 
     assert await _rows(pool) == before
 
 
+async def test_who_needs_no_version_does_not_keep_others_from_theirs(identity: Identity) -> None:
+    version = (await _ask(identity, "a@x.example", "111")).family.version
+    needless, needful = IdentifyRequest("a@x.example", "111", versioned=False), IdentifyRequest("a@x.example", "111")
+    assert (await identity.identify(needless)).family.version == 0
+    for together in ([needless, needful], [needful, needless]):  # one batch: asked in one turn of the loop
+        answers = await asyncio.gather(*map(identity.identify, together))
+        assert [answer.family.version for answer in answers] == [version, version]
+
+
 async def test_a_union_past_the_limit_is_refused_and_told_once(settings: Settings, pool: Pool) -> None:
     async with open_identity(settings.model_copy(update={"family_limit_contacts": 3})) as identity:
         for email, phone in [

@@ -73,7 +73,8 @@ async def test_a_family_read_probes_the_partial_indexes(populated: Pool, *, anal
 async def test_the_fast_path_probes_the_partial_indexes(populated: Pool, *, analyzed: bool) -> None:
     if analyzed:
         await populated.execute("ANALYZE contacts")
-    nodes = await _explain(populated, sql("resolve_identities"), ["e777@x.example", "e778@x.example"], ["p777", None])
+    asked = ["e777@x.example", "e778@x.example"], ["p777", None]
+    nodes = await _explain(populated, sql("resolve_identities"), *asked, True)
     assert {"idx_contacts_email", "idx_contacts_phone", "contacts_pairing"} <= _indexes(nodes)
     assert not [node for node in nodes if node["Node Type"] == "Seq Scan"]
     assert sum(node.get("Rows Removed by Filter", 0) * node["Actual Loops"] for node in nodes) < 100
@@ -92,7 +93,8 @@ async def test_the_fast_path_probes_tables_that_looked_small(populated: Pool, ro
         rows,
     )
     await populated.execute("ANALYZE contacts, evidence, identity_events")
-    nodes = await _explain(populated, sql("resolve_identities"), ["e777@x.example", "e778@x.example"], ["p777", "q778"])
+    asked = ["e777@x.example", "e778@x.example"], ["p777", "q778"]
+    nodes = await _explain(populated, sql("resolve_identities"), *asked, True)
     assert "evidence" in {node.get("Relation Name") for node in nodes}
     assert [node for node in nodes if "Relation Name" in node and "Index Cond" not in node] == []
 
