@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any, Final, Protocol, cast
 
-from structlog.contextvars import bind_contextvars
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from nexus_graph.api.middleware import NO_STORE, SAFE_HEADERS, Observing, Post, RequestId, failed
 from nexus_graph.api.one_write import OneWriteProtocol
 from nexus_graph.api.responses import JSON, Answer, Header, wants_stream
 from nexus_graph.config import Settings
+from nexus_graph.telemetry import CORRELATION_ID
 
 _NOT_PLAIN: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
 _OF_PAGES: Final = b"origin"
@@ -44,6 +44,8 @@ class DirectRoutes:
         self._headers_max_count = settings.headers_max_count
         self._not_plain = _NOT_PLAIN | {_OF_PAGES} if settings.cors_origins else _NOT_PLAIN
         self.observe = Observing(settings)
+        self._headers_of_all: Sequence[Header] = ()
+        self._lines_of_all = b""
 
     def find(self, url: bytes, headers: Sequence[Header]) -> tuple[str, Endpoint, Mapping[bytes, bytes]] | None:
         """The path, its endpoint and the headers by name; None if the request is to take the usual way."""
@@ -61,6 +63,12 @@ class DirectRoutes:
         if len(b"".join(by_name)) + len(b"".join(by_name.values())) > self._headers_max_bytes:
             return None
         return *found, by_name
+
+    def lines_of_all(self, headers: Sequence[Header]) -> bytes:
+        """What the server puts on every answer, as lines: the same list, made anew once a second, for its date."""
+        if headers is not self._headers_of_all:
+            self._headers_of_all, self._lines_of_all = headers, _lines(headers)
+        return self._lines_of_all
 
 
 class Exchange:
@@ -182,7 +190,7 @@ class DirectProtocol(OneWriteProtocol):
     async def _answer(self, exchange: Exchange) -> None:
         began = perf_counter()
         identified = RequestId(exchange.headers.get(b"x-request-id"))
-        bind_contextvars(correlation_id=identified.text)
+        CORRELATION_ID.set(identified.text)
         try:
             answer = await exchange.endpoint.answer(Post(exchange.body, exchange.headers, identified, self.app_state))
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer that tells nothing of it
@@ -199,16 +207,22 @@ class DirectProtocol(OneWriteProtocol):
 
     def _wire(self, answer: Answer, exchange: Exchange, identified: RequestId) -> bytes:
         """The answer as it leaves."""
-        headers = [
-            *self.server_state.default_headers,
-            (b"content-type", answer.content_type),
-            (b"content-length", b"%d" % len(answer.body)),
-            *answer.headers,
-            (b"x-request-id", identified.text.encode()),
-            *SAFE_HEADERS,
-            NO_STORE,
-        ]
-        if not exchange.keep_alive:
-            headers.append((b"connection", b"close"))
-        lines = [b"%b: %b\r\n" % header for header in headers]
-        return b"".join((STATUS_LINE[answer.status], *lines, b"\r\n", answer.body))
+        return b"%b%bcontent-type: %b\r\ncontent-length: %d\r\n%bx-request-id: %b\r\n%b%b\r\n%b" % (
+            STATUS_LINE[answer.status],
+            self._routes.lines_of_all(self.server_state.default_headers),
+            answer.content_type,
+            len(answer.body),
+            _lines(answer.headers),
+            identified.text.encode(),
+            _SAFE_LINES,
+            b"" if exchange.keep_alive else _CLOSE_LINE,
+            answer.body,
+        )
+
+
+def _lines(headers: Sequence[Header]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+_SAFE_LINES: Final = _lines((*SAFE_HEADERS, NO_STORE))
+_CLOSE_LINE: Final = b"connection: close\r\n"
