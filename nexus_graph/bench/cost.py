@@ -22,6 +22,8 @@ class Shortfall:
     """Of that, by all but the server that is asked."""
     server_allowed_us: float
     """By that server at the target's rate, as it is one process on one core."""
+    left_us: float
+    """To that server at the target's rate, if no core ever rested. Below nothing where the others take more than all."""
     server_us: float
 
 
@@ -48,4 +50,6 @@ def _shortfall(result: Result, ratio: Ratio) -> Shortfall | None:
     taken, server = sum(costs.values()), costs.get(server_of(ratio.numerator), 0.0)
     rate = result.rate(ratio.numerator) or 0.0
     wanted = ratio.target * base
-    return Shortfall(ratio, reached, taken * rate / wanted, taken, taken - server, 1e6 / wanted, server)
+    core, beside = 1e6 / wanted, taken - server
+    left = result.machine.cores * core - beside
+    return Shortfall(ratio, reached, taken * rate / wanted, taken, beside, core, left, server)

@@ -115,6 +115,7 @@ SHORTFALL_HEADINGS: Final = (
     "takes",
     "without the server asked",
     "allows that one, on a core",
+    "leaves it, if no core rests",
     "it takes",
 )
 
@@ -125,7 +126,7 @@ def shortfall_rows(result: Result) -> list[tuple[str, ...]]:
         (
             f"{missed.ratio.name}, {missed.reached:.2f} of {missed.ratio.target:g}",
             *(f"{us:.0f}" for us in (missed.allowed_us, missed.taken_us, missed.beside_us)),
-            *(f"{us:.0f}" for us in (missed.server_allowed_us, missed.server_us)),
+            *(f"{us:.0f}" for us in (missed.server_allowed_us, missed.left_us, missed.server_us)),
         )
         for missed in shortfalls(result)
     ]

@@ -205,13 +205,14 @@ def test_a_missed_target_is_told_and_fails_nothing() -> None:
 def test_a_missed_target_is_told_with_what_it_would_allow() -> None:
     cores = {"api": 0.5, "postgres": 0.75, "generator": 0.25, "others": 0.5}
     result = _result(_measured("rest", 0, 5_000, cores=cores), _measured("express", 0, 2_000, cores=cores))
-    (missed,) = shortfalls(result)
+    (missed,) = shortfalls(result)  # on two cores
     assert (missed.ratio.name, missed.reached) == ("rest / express", 2.5)
     # 10,000 a second are wanted. One and a half processors were in use for 5,000.
     assert (missed.allowed_us, missed.taken_us) == pytest.approx((150, 300))
     assert (missed.server_allowed_us, missed.server_us, missed.beside_us) == pytest.approx((100, 100, 200))
+    assert missed.left_us == pytest.approx(0)
     text = report.markdown(result, [])
-    assert "| rest / express, 2.50 of 5 | 150 | 300 | 200 | 100 | 100 |" in text
+    assert "| rest / express, 2.50 of 5 | 150 | 300 | 200 | 100 | 0 | 100 |" in text
     assert "short of its target" not in report.markdown(_result(_measured("rest", 0, 1)), [])
 
 
