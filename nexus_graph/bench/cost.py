@@ -23,7 +23,7 @@ class Shortfall:
     server_allowed_us: float
     """By that server at the target's rate, as it is one process on one core."""
     left_us: float
-    """To that server at the target's rate, if no core ever rested. Below nothing where the others take more than all."""
+    """To that server at that rate, if no core ever rested. Below nothing where the others take more than there is."""
     server_us: float
 
 

@@ -102,10 +102,18 @@ class KeptConnections:
         """The statement's rows. It waits while all connections are in use. Raises what the pool's `fetch` raises."""
         connection = await self._free.get()
         try:
-            if connection is None or _is_lost(connection):
-                connection = None
+            if connection is not None and _is_lost(connection):
+                lost, connection = connection, None
+                await self._pool.release(lost)
+            if connection is None:
                 connection = await self._pool.acquire()
             return await connection.fetch(statement, *arguments)
+        except BaseException:
+            # Its pool knows what a connection needs after an error: to be ended, to be waited for, or nothing.
+            if connection is not None:
+                failed, connection = connection, None
+                await self._pool.release(failed)
+            raise
         finally:
             self._free.put_nowait(connection)
 

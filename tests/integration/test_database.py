@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from nexus_graph.config import Settings
-from nexus_graph.store.database import KeptConnections, Pool, connect_pool
+from nexus_graph.store.database import CONNECTION_LOST, KeptConnections, Pool, connect_pool
 
 BACKEND = "SELECT pg_backend_pid()"
 CONNECTIONS = 2
@@ -36,6 +36,20 @@ async def test_a_lost_connection_is_replaced_before_it_is_used_again(few: Pool, 
         lost = await _backends(kept, callers=CONNECTIONS)
         await pool.execute("SELECT pg_terminate_backend(pid, 1000) FROM unnest($1::int[]) AS pid", list(lost))
         assert not lost & await _backends(kept, callers=CONNECTIONS)
+        await kept.close()
+
+
+async def test_connections_lost_under_a_statement_are_replaced(few: Pool, pool: Pool) -> None:
+    kept = KeptConnections(few)
+    async with asyncio.timeout(5), few:
+        lost = await _backends(kept, callers=CONNECTIONS)
+        sleeping = [asyncio.create_task(kept.fetch("SELECT pg_sleep(60)")) for _ in range(CONNECTIONS)]
+        while await pool.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") < CONNECTIONS:
+            pass
+        await pool.execute("SELECT pg_terminate_backend(pid, 1000) FROM unnest($1::int[]) AS pid", list(lost))
+        errors = await asyncio.gather(*sleeping, return_exceptions=True)
+        assert all(isinstance(error, CONNECTION_LOST) for error in errors)
+        assert len(await _backends(kept, callers=CONNECTIONS) - lost) == CONNECTIONS
         await kept.close()
 
 
