@@ -59,7 +59,8 @@ class RequestId:
             if self._given is not None and _is_uuid(self._given):
                 self._uuid = UUID(self._given.decode())
             else:
-                # It tells requests apart and guards nothing: the cheap generator will do.
+                # It tells requests apart and guards nothing: the cheap generator will do. asyncpg's UUID is one of
+                # the standard library's that is made, written and sent in a fifth of the time.
                 self._uuid = pgproto.UUID((random.getrandbits(128) & _UUID_FREE | _UUID_SET).to_bytes(16, "big"))
         return self._uuid
 

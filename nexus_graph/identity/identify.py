@@ -89,8 +89,8 @@ class Identify:
 
     async def _resolve(self, requests: list[IdentifyRequest]) -> list[Family | None]:
         families: list[Family | None] = [None] * len(requests)
+        versioned = any(request.versioned for request in requests)
         try:
-            versioned = any(request.versioned for request in requests)
             rows = await _fetch(self._resolving, sql("resolve_identities"), *_columns(requests), versioned)
         except Exception as error:
             if not is_datas_fault(error):
