@@ -54,7 +54,7 @@ class IdentifyRoute:
             asked.phoneNumber,
             region=self._region,
             request_id=post.identified.uuid,
-            versioned=False,  # the contract tells none
+            brief=True,  # the contract tells neither versions nor dates
         )
         identify: Identify = post.state["identity"].identify
         found = await identify(request)

@@ -89,9 +89,9 @@ class Identify:
 
     async def _resolve(self, requests: list[IdentifyRequest]) -> list[Family | None]:
         families: list[Family | None] = [None] * len(requests)
-        versioned = any(request.versioned for request in requests)
+        in_full = not all(request.brief for request in requests)
         try:
-            rows = await _fetch(self._resolving, sql("resolve_identities"), *_columns(requests), versioned)
+            rows = await _fetch(self._resolving, sql("resolve_identities"), *_columns(requests), in_full)
         except Exception as error:
             if not is_datas_fault(error):
                 raise

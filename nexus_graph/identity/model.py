@@ -5,14 +5,18 @@ Those that every request makes are msgspec's structs: a frozen dataclass takes t
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from itertools import repeat
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 from uuid import UUID
 
 import msgspec
 
 Kept = TypeVar("Kept")
+
+UNTOLD: Final = datetime(1, 1, 1, tzinfo=UTC)
+"""Stands for a date that was not asked for."""
 
 
 class _kept(Generic[Kept]):  # noqa: N801 - it is used as `property` is
@@ -56,13 +60,13 @@ class Source(StrEnum):
 class IdentifyRequest(msgspec.Struct, frozen=True, gc=False):
     """One identify call in canonical form (`normalize`): at least one identifier is present.
 
-    Who needs no version of the family is answered sooner: `versioned` is False then.
+    Who needs neither the version of the family nor its contacts' dates is answered sooner: `brief` is True then.
     """
 
     email: str | None
     phone: str | None
     request_id: UUID | None = None
-    versioned: bool = True
+    brief: bool = False
 
 
 class FamilyKey(msgspec.Struct, frozen=True, gc=False):
@@ -86,7 +90,7 @@ class Contact(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Family(msgspec.Struct, frozen=True, dict=True):
     """A family as of `version`: the primary first, then the secondaries by (created_at, id).
 
-    `id` is the primary's contact id. The version may be 0, and tell nothing, where an identify asked for none.
+    `id` is the primary's contact id. The answer to a `brief` identify may have version 0 and contacts made at UNTOLD.
     """
 
     version: int
@@ -157,10 +161,10 @@ class Family(msgspec.Struct, frozen=True, dict=True):
         ids: Sequence[int],
         emails: Sequence[str | None],
         phones: Sequence[str | None],
-        created_ats: Sequence[datetime],
+        created_ats: Sequence[datetime] | None,
     ) -> "Family":
-        """A family from the parallel arrays that the SQL returns, already in the order of a family."""
-        return cls(version, tuple(map(Contact, ids, emails, phones, created_ats)))
+        """A family from the parallel arrays that the SQL returns, in the order of a family. No dates: UNTOLD."""
+        return cls(version, tuple(map(Contact, ids, emails, phones, created_ats or repeat(UNTOLD))))
 
 
 class Identification(msgspec.Struct, frozen=True, gc=False):

@@ -48,14 +48,14 @@ def identify_request(
     *,
     region: str | None,
     request_id: UUID | None,
-    versioned: bool = True,
+    brief: bool = False,
 ) -> IdentifyRequest:
     """The request in canonical form. Raises InvalidIdentifier for a bad field, IdentifierMissing if both are absent."""
     canonical_email = None if email_value is None else email(email_value)
     canonical_phone = None if phone_value is None else phone(phone_value, region)
     if canonical_email is None and canonical_phone is None:
         raise IdentifierMissing("email or phoneNumber is required: at least one of them, and not blank")
-    return IdentifyRequest(canonical_email, canonical_phone, request_id, versioned)
+    return IdentifyRequest(canonical_email, canonical_phone, request_id, brief)
 
 
 def email(value: object) -> str | None:

@@ -9,7 +9,7 @@ import pytest
 
 from nexus_graph.config import Settings
 from nexus_graph.errors import Overloaded, RowRejected, Unavailable
-from nexus_graph.identity.model import Identification, IdentifyRequest, Outcome
+from nexus_graph.identity.model import UNTOLD, Identification, IdentifyRequest, Outcome
 from nexus_graph.identity.opening import Identity, open_identity
 from nexus_graph.store.database import Pool
 
@@ -56,13 +56,15 @@ async def test_the_same_request_again_changes_nothing(identity: Identity, pool: 
     assert await _rows(pool) == before
 
 
-async def test_who_needs_no_version_does_not_keep_others_from_theirs(identity: Identity) -> None:
-    version = (await _ask(identity, "a@x.example", "111")).family.version
-    needless, needful = IdentifyRequest("a@x.example", "111", versioned=False), IdentifyRequest("a@x.example", "111")
-    assert (await identity.identify(needless)).family.version == 0
-    for together in ([needless, needful], [needful, needless]):  # one batch: asked in one turn of the loop
+async def test_who_asks_in_brief_does_not_keep_others_from_version_and_dates(identity: Identity) -> None:
+    made = (await _ask(identity, "a@x.example", "111")).family
+    brief, full = IdentifyRequest("a@x.example", "111", brief=True), IdentifyRequest("a@x.example", "111")
+    told = (await identity.identify(brief)).family
+    assert (told.version, told.primary.created_at) == (0, UNTOLD)
+    assert (told.ids, told.emails, told.phones) == (made.ids, made.emails, made.phones)
+    for together in ([brief, full], [full, brief]):  # one batch: asked in one turn of the loop
         answers = await asyncio.gather(*map(identity.identify, together))
-        assert [answer.family.version for answer in answers] == [version, version]
+        assert [answer.family for answer in answers] == [made, made]
 
 
 async def test_a_union_past_the_limit_is_refused_and_told_once(settings: Settings, pool: Pool) -> None:
