@@ -36,8 +36,7 @@ NO_STORE: Final = (b"cache-control", b"no-store")
 _NO_ROUTE: Final = "none"
 _HTTP_CODES: Final = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 
-
-# Version 4, variant 1 (RFC 9562).
+# Of a UUID: version 4, variant 1 (RFC 9562).
 _UUID_FREE: Final = ~(0xF000 << 64 | 0xC000 << 48)
 _UUID_SET: Final = 0x4000 << 64 | 0x8000 << 48
 
@@ -183,7 +182,7 @@ class Observing:
             _LOG.warning("request_slow", **facts)
 
     def _count(self) -> None:
-        # All of a turn at once: a batch is answered in one, and to count is an eighth of a known identify otherwise.
+        # All of a turn at once: a batch is answered in one. Each by itself is an eighth of a known identify's Python.
         just_answered, self._just_answered = self._just_answered, defaultdict(list)
         for (template, hundreds), seconds in just_answered.items():
             REQUEST_DURATION.labels(template, f"{hundreds}xx").observe_all(seconds)

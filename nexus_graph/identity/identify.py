@@ -25,7 +25,9 @@ _FEW = 2
 
 
 class Identify:
-    """The verb. `resolve_pool` serves the fast path, `write_pool` the write path: reads never wait behind the lock."""
+    """The verb. `resolve_pool` serves the fast path, `write_pool` the write path: reads never wait behind the lock.
+    All their connections are its own until it is closed.
+    """
 
     def __init__(
         self, *, resolve_pool: Pool, write_pool: Pool, settings: Settings, cache: FamilyCache | None = None

@@ -103,16 +103,16 @@ class KeptConnections:
         connection = await self._free.get()
         try:
             if connection is not None and _is_lost(connection):
-                lost, connection = connection, None
-                await self._pool.release(lost)
+                await self._pool.release(connection)
+                connection = None
             if connection is None:
                 connection = await self._pool.acquire()
             return await connection.fetch(statement, *arguments)
         except BaseException:
             # Its pool knows what a connection needs after an error: to be ended, to be waited for, or nothing.
             if connection is not None:
-                failed, connection = connection, None
-                await self._pool.release(failed)
+                await self._pool.release(connection)
+                connection = None
             raise
         finally:
             self._free.put_nowait(connection)

@@ -3,7 +3,6 @@
 import random
 
 from prometheus_client import CollectorRegistry, Histogram
-from prometheus_client.samples import Sample
 
 from nexus_graph.telemetry import ManyAtOnce
 
@@ -25,9 +24,5 @@ def _counted(registry: CollectorRegistry) -> list[tuple[str, dict[str, str], flo
         (sample.name, dict(sample.labels), round(sample.value, 9))
         for metric in registry.collect()
         for sample in metric.samples
-        if not _is_when(sample)
+        if not sample.name.endswith("_created")
     ]
-
-
-def _is_when(sample: Sample) -> bool:
-    return sample.name.endswith("_created")
