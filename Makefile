@@ -10,7 +10,7 @@ LOCK = $(BIN)/python -m uv pip compile --universal --python-version 3.11 --gener
 	--no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test check format bench bench-full schema graphiql lock demo clean
+.PHONY: help setup up test drill check format bench bench-full schema graphiql lock demo clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ demo: setup  ## load the demonstration data into a running stack and print three
 
 test: setup  ## every test, on real servers
 	$(BIN)/python -m pytest
+
+drill: setup  ## servers that hang, fill up and die, under load, with a stack of their own (under 15 minutes)
+	$(BIN)/python -m pytest -m drill
 
 check: setup  ## lint, types, formatting, schema, container files
 	$(BIN)/ruff check .
