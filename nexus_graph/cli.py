@@ -122,7 +122,7 @@ def load(
     json: Json = False,
 ) -> None:
     """Send the rows of a file through identify."""
-    from nexus_graph.identity.load import run
+    from nexus_graph.bulk.load import run
 
     raise typer.Exit(run(_settings(data_dir), file, rate=rate, as_json=json))
 
@@ -135,7 +135,7 @@ def import_file(
     json: Json = False,
 ) -> None:
     """Bring the rows of a large file in, as load would, many times as fast."""
-    from nexus_graph.identity.import_file import run
+    from nexus_graph.bulk.import_file import run
 
     raise typer.Exit(run(_settings(data_dir), file, as_json=json))
 

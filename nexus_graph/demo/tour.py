@@ -11,14 +11,14 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from nexus_graph import telemetry
+from nexus_graph.bulk.load import load_file
+from nexus_graph.bulk.rows import Row, open_rows
+from nexus_graph.bulk.summary import Summary, print_table
 from nexus_graph.config import Settings
 from nexus_graph.demo.kinship import Kin, Pairing, kinship
 from nexus_graph.errors import Unavailable
 from nexus_graph.graph.driver import ask, is_graphs_trouble
 from nexus_graph.identity.families import Families
-from nexus_graph.identity.load import load_file
-from nexus_graph.identity.load_rows import Row, open_rows
-from nexus_graph.identity.load_summary import Summary, print_table
 from nexus_graph.identity.model import Family, FamilyKey, Source
 from nexus_graph.identity.normalize import identify_request
 from nexus_graph.identity.opening import Identity, open_identity

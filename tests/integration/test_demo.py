@@ -6,10 +6,10 @@ from collections import Counter
 
 import pytest
 
+from nexus_graph.bulk.rows import Row, open_rows
 from nexus_graph.config import Settings
 from nexus_graph.demo import run
 from nexus_graph.demo.tour import CHAIN, EVENTS, SHARED_PHONE, UNION
-from nexus_graph.identity.load_rows import Row, open_rows
 from nexus_graph.identity.model import FamilyKey, Source
 from nexus_graph.identity.normalize import identify_request
 from nexus_graph.identity.opening import Identity

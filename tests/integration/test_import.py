@@ -15,12 +15,12 @@ import psutil
 import pytest
 from neo4j import AsyncDriver
 
+from nexus_graph.bulk.import_file import import_rows
+from nexus_graph.bulk.reader import Reader
+from nexus_graph.bulk.rows import UnreadableFile
+from nexus_graph.bulk.summary import Summary
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
-from nexus_graph.identity.import_file import import_rows
-from nexus_graph.identity.import_reader import Reader
-from nexus_graph.identity.load_rows import UnreadableFile
-from nexus_graph.identity.load_summary import Summary
 from nexus_graph.identity.model import IdentifyRequest, Outcome
 from nexus_graph.identity.opening import Identity, open_identity
 from nexus_graph.store.database import Pool, connect_pool

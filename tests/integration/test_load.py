@@ -12,10 +12,10 @@ from time import monotonic
 import asyncpg
 import pytest
 
+from nexus_graph.bulk.load import load, settings_of_load
+from nexus_graph.bulk.rows import Row, open_rows
+from nexus_graph.bulk.summary import Summary
 from nexus_graph.config import Settings
-from nexus_graph.identity.load import load, settings_of_load
-from nexus_graph.identity.load_rows import Row, open_rows
-from nexus_graph.identity.load_summary import Summary
 from nexus_graph.identity.model import Outcome
 from nexus_graph.identity.opening import open_identity
 from nexus_graph.store.database import Pool

@@ -10,12 +10,12 @@ from uuid import uuid4
 
 import pytest
 
+from nexus_graph.bulk import decide
+from nexus_graph.bulk.chunk import chunks
+from nexus_graph.bulk.decide import Decider
+from nexus_graph.bulk.rows import open_rows
+from nexus_graph.bulk.write import import_chunk
 from nexus_graph.config import Settings
-from nexus_graph.identity import import_decide
-from nexus_graph.identity.import_chunk import chunks
-from nexus_graph.identity.import_decide import Decider
-from nexus_graph.identity.import_write import import_chunk
-from nexus_graph.identity.load_rows import open_rows
 from nexus_graph.store.database import Pool, connect_pool
 from tests.graphing import Pair, soft_delete
 
@@ -78,7 +78,7 @@ async def test_a_limit_that_counts_wrong_is_caught(
         unite(self, survivor, loser)
         self._standings[survivor].contacts = contacts
 
-    monkeypatch.setattr(import_decide.Decider, "_unite", forgetful)
+    monkeypatch.setattr(decide.Decider, "_unite", forgetful)
     for number in range(seed, seed + EXAMPLES):
         example = Example(number)
         await _begin(pool, example)

@@ -7,9 +7,9 @@ from uuid import UUID
 
 import msgspec
 
+from nexus_graph.bulk.rows import BadRow, Row, Rows, UnreadableFile
 from nexus_graph.config import Settings
 from nexus_graph.errors import InvalidIdentifier
-from nexus_graph.identity.load_rows import BadRow, Row, Rows, UnreadableFile
 from nexus_graph.identity.model import IdentifyRequest
 from nexus_graph.identity.normalize import identify_request
 

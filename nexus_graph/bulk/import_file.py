@@ -1,9 +1,9 @@
 """import: the rows of a file into the record, as `load` would bring them in, many times as fast.
 
-Each chunk is one transaction under the write lock (import_write), so that the record is at every moment what identify
+Each chunk is one transaction under the write lock (`write`), so that the record is at every moment what identify
 would have made of the rows up to some line; calls of others may come between chunks. A killed import leaves such a
 record, and the same file imported again ends as if it had never been stopped: what is in already changes nothing. While
-one chunk is written another process reads the next two (import_reader): no more than these three are in memory.
+one chunk is written another process reads the next two (`reader`): no more than these three are in memory.
 """
 
 import asyncio
@@ -16,18 +16,18 @@ from uuid import uuid4
 from rich.console import Console
 
 from nexus_graph import telemetry
+from nexus_graph.bulk import summary as load_summary
+from nexus_graph.bulk.chunk import Chunk
+from nexus_graph.bulk.decide import FAMILY_LIMIT
+from nexus_graph.bulk.load import EXIT_INCOMPLETE, EXIT_UNREADABLE
+from nexus_graph.bulk.reader import Reader
+from nexus_graph.bulk.rows import UnreadableFile
+from nexus_graph.bulk.summary import Fault, Summary
+from nexus_graph.bulk.write import import_chunk
 from nexus_graph.collecting import spare_collector
 from nexus_graph.config import Settings
 from nexus_graph.errors import RowRejected, Unavailable
-from nexus_graph.identity import load_summary
 from nexus_graph.identity.identify import Identify
-from nexus_graph.identity.import_chunk import Chunk
-from nexus_graph.identity.import_decide import FAMILY_LIMIT
-from nexus_graph.identity.import_reader import Reader
-from nexus_graph.identity.import_write import import_chunk
-from nexus_graph.identity.load import EXIT_INCOMPLETE, EXIT_UNREADABLE
-from nexus_graph.identity.load_rows import UnreadableFile
-from nexus_graph.identity.load_summary import Fault, Summary
 from nexus_graph.identity.model import Outcome
 from nexus_graph.store.database import Pool, connect_pool, is_datas_fault, is_servers_trouble
 

@@ -1,7 +1,7 @@
 """One chunk into the record, in one transaction under the write lock: the record ends as if identify had been called
 for each row, one after another, with nothing else between.
 
-What the rows name is looked up at once, decided in memory (import_decide) and written by COPY. Only this differs from
+What the rows name is looked up at once, decided in memory (`decide`) and written by COPY. Only this differs from
 what identify leaves: the changes of a chunk count up from one moment, a microsecond each; all carry the request id of
 the import; and a family that changed several times asks the relay for one look, by its newest version.
 """
@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple, cast
 from uuid import UUID
 
-from nexus_graph.identity.import_chunk import Chunk
-from nexus_graph.identity.import_decide import (
+from nexus_graph.bulk.chunk import Chunk
+from nexus_graph.bulk.decide import (
     FAMILY_LIMIT,
     Decider,
     Decisions,

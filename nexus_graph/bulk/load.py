@@ -22,11 +22,11 @@ from uuid import uuid4
 from rich.console import Console
 
 from nexus_graph import telemetry
+from nexus_graph.bulk import summary as load_summary
+from nexus_graph.bulk.rows import BadRow, Row, Rows, UnreadableFile, open_rows
+from nexus_graph.bulk.summary import Fault, Summary
 from nexus_graph.config import Settings
 from nexus_graph.errors import InvalidIdentifier, NexusError, Unavailable
-from nexus_graph.identity import load_summary
-from nexus_graph.identity.load_rows import BadRow, Row, Rows, UnreadableFile, open_rows
-from nexus_graph.identity.load_summary import Fault, Summary
 from nexus_graph.identity.model import IdentifyRequest
 from nexus_graph.identity.normalize import identify_request
 from nexus_graph.identity.opening import Identity, open_identity

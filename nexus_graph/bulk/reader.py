@@ -14,10 +14,10 @@ from typing import Final, Self
 
 import msgspec
 
+from nexus_graph.bulk.chunk import Chunk, chunks
+from nexus_graph.bulk.rows import UnreadableFile, open_rows
 from nexus_graph.collecting import spare_collector
 from nexus_graph.config import Settings
-from nexus_graph.identity.import_chunk import Chunk, chunks
-from nexus_graph.identity.load_rows import UnreadableFile, open_rows
 
 # A child that is a copy of this process would share its connections.
 _PROCESSES: Final = multiprocessing.get_context("spawn")

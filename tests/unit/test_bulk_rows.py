@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nexus_graph.identity.load_rows import BadRow, Row, UnreadableFile, open_rows
+from nexus_graph.bulk.rows import BadRow, Row, UnreadableFile, open_rows
 
 _LINE_MAX_BYTES = 4_096
 
