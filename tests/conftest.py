@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,10 +20,20 @@ from nexus_graph.identity.opening import Identity, open_identity
 from nexus_graph.store.database import Pool
 from nexus_graph.store.migrate import migrate
 from nexus_graph.telemetry import configure_logging
+from tests.equipment import closing_line
 from tests.running import ApiServer, running_api, running_relay
 
 _TEMPLATE = "nexus_template"
 _numbers = count(1)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None]:
+    """Name in one line, after all that pytest says, which tests were not run."""
+    yield
+    reasons = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", []) if report.longrepr]
+    if (line := closing_line(reason.removeprefix("Skipped: ") for reason in reasons)) is not None:
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,6 @@
 """Debian's pgbouncer before the tests' PostgreSQL, in transaction mode, with two sessions for all of its clients."""
 
 import os
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,11 +9,11 @@ from tempfile import TemporaryDirectory
 from urllib.parse import SplitResult, urlsplit
 
 import asyncpg
-import pytest
 
 from nexus_graph.devstack.ports import LOOPBACK, PortLeases
 from nexus_graph.devstack.postgres import _system_user
 from nexus_graph.devstack.process import ChildProcess, Command
+from tests.equipment import debian_program
 
 SESSIONS = 2
 FIT = "nexus_pooled"
@@ -54,7 +53,7 @@ class Pooler:
 @asynccontextmanager
 async def running_pooler(primary_url: str) -> AsyncIterator[Pooler]:
     """pgbouncer on a port of its own, for all databases of the server. Its logins must exist."""
-    program = _program()
+    program = debian_program("pgbouncer")
     leases = PortLeases()
     port = leases.choose(0)
     with TemporaryDirectory(prefix="nexus-pooler-", ignore_cleanup_errors=True) as name:
@@ -86,16 +85,6 @@ def _configure(folder: Path, *, listen_port: int, server: SplitResult) -> None:
     )
     (folder / "pgbouncer.ini").write_text(configuration, encoding="utf-8")
     folder.chmod(0o755)  # it refuses to run as root
-
-
-def _program() -> str:
-    program = shutil.which("pgbouncer", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"]))
-    if program is not None:
-        return program
-    advice = "No pgbouncer on PATH: install it (Debian: apt-get install --no-install-recommends pgbouncer)."
-    if os.geteuid() == 0 and shutil.which("apt-get") is not None:
-        pytest.fail(advice)
-    pytest.skip(advice)
 
 
 async def _answers(port: int) -> bool:

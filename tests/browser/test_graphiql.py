@@ -6,37 +6,13 @@ NEXUS_SCREENSHOT=docs/images/graphiql.png keeps a picture of it.
 import asyncio
 import os
 import re
-import shutil
 from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
-from playwright.async_api import BrowserContext, Page, async_playwright, expect
+from playwright.async_api import BrowserContext, Page, expect
 
 from tests.running import ApiServer
-
-_QUIET = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
-
-@pytest.fixture
-async def context(server: ApiServer) -> AsyncIterator[BrowserContext]:
-    """A browser that knows nothing yet."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.fail("No chromium on PATH: install it (Debian: apt-get install --no-install-recommends chromium).")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=_QUIET)
-        yield await browser.new_context(base_url=server.url, viewport={"width": 1600, "height": 900})
-        await browser.close()
 
 
 @pytest.fixture
