@@ -4,8 +4,8 @@ What a request costs by ASGI (a scope, an event, three messages, headers checked
 and writing its answer cost. An endpoint that takes a whole body and gives a whole answer needs none of it. So a plain
 request for one, a POST of JSON with its length ahead, goes directly from the parser to the endpoint and its answer into
 one write. Anything else takes the usual way to the same endpoint: chunked bodies, other media types, too many headers,
-a page of an origin where origins are judged, answers that come one after another, a request that was sent before the
-last was answered. Both ways give the same answer.
+a page of an origin where origins are judged, a request that was sent before the last was answered; and a request whose
+endpoint finds that its answers come one after another. Both ways give the same answer.
 """
 
 import asyncio
@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any, Final, Protocol, cast
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from nexus_graph.api.middleware import NO_STORE, SAFE_HEADERS, Observing, Post, RequestId, failed
 from nexus_graph.api.one_write import OneWriteProtocol
-from nexus_graph.api.responses import JSON, Answer, Header, wants_stream
+from nexus_graph.api.responses import JSON, Answer, AnsweredInTurn, Header
 from nexus_graph.config import Settings
 from nexus_graph.telemetry import CORRELATION_ID
 
@@ -31,7 +31,11 @@ class Endpoint(Protocol):
     """What can be answered directly."""
 
     async def answer(self, post: Post) -> Answer:
-        """The whole answer to a whole body. An error that it raises is answered from the one table."""
+        """The whole answer to a whole body.
+
+        An error that it raises is answered from the one table. AnsweredInTurn asks for the request to be brought to it
+        by ASGI, where it can send several answers.
+        """
 
 
 class DirectRoutes:
@@ -55,7 +59,7 @@ class DirectRoutes:
         by_name = dict(headers)
         if len(by_name) < len(headers) or not self._not_plain.isdisjoint(by_name):
             return None
-        if by_name.get(b"content-type") != JSON or wants_stream(by_name.get(b"accept")):
+        if by_name.get(b"content-type") != JSON:
             return None
         length = by_name.get(b"content-length", b"")
         if not length.isdigit() or len(length) > _LENGTH_MAX_DIGITS or int(length) > self._body_max_bytes:
@@ -193,6 +197,9 @@ class DirectProtocol(OneWriteProtocol):
         CORRELATION_ID.set(identified.text)
         try:
             answer = await exchange.endpoint.answer(Post(exchange.body, exchange.headers, identified, self.app_state))
+        except AnsweredInTurn:
+            self._bring_by_asgi(exchange)
+            return
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer that tells nothing of it
             answer = failed(error, identified.text)
         if self.flow.write_paused:
@@ -204,6 +211,44 @@ class DirectProtocol(OneWriteProtocol):
                 self._socket.close()
         self.on_response_complete()
         self._routes.observe(exchange.path, answer.status, perf_counter() - began, identified)
+
+    def _bring_by_asgi(self, exchange: Exchange) -> None:
+        """Let a request that came directly, and whole, begin once more on the usual way."""
+        scope: Any = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": "1.1",
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": self.root_path,
+            "headers": list(exchange.headers.items()),
+            "state": self.app_state.copy(),
+            "method": "POST",
+            "path": self.root_path + exchange.path,
+            "raw_path": (self.root_path + exchange.path).encode(),
+            "query_string": b"",
+        }
+        cycle = RequestResponseCycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=exchange.keep_alive,
+            on_response=self.on_response_complete,
+        )
+        cycle.disconnected = exchange.disconnected
+        cycle.body += exchange.body
+        cycle.more_body = False
+        cycle.message_event.set()
+        if cast("Any", self.cycle) is exchange:
+            self.cycle = cycle
+        self._start_asgi_task(cycle, self.app)
 
     def _wire(self, answer: Answer, exchange: Exchange, identified: RequestId) -> bytes:
         """The answer as it leaves."""

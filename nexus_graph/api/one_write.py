@@ -7,12 +7,12 @@ woken twice. Here the head waits for what follows it in the same turn of the loo
 import asyncio
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from nexus_graph.api.upgrades import UpgradesProtocol
 
 _HEAD: Final = b"HTTP/1.1 "
 
 
-class OneWriteProtocol(HttpToolsProtocol):
+class OneWriteProtocol(UpgradesProtocol):
     """As uvicorn's, on a transport that joins."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it

@@ -86,9 +86,8 @@ class Answer(NamedTuple):
     headers: Sequence[Header] = ()
 
 
-def wants_stream(accept: bytes | None) -> bool:
-    """Whether a client that sends this Accept header asks for answers one after another."""
-    return accept is not None and EVENT_STREAM in accept
+class AnsweredInTurn(Exception):
+    """The request is answered by several answers, one after another: only ASGI carries those."""
 
 
 async def respond(

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
+from prometheus_client import REGISTRY
 
 from nexus_graph.api.direct import DirectProtocol, DirectRoutes
 from nexus_graph.api.middleware import RequestId
@@ -41,8 +42,8 @@ def posted(body: bytes | Mapping[str, object], *headers: str, path: str = "/iden
 
 
 async def answered(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
-    """The next answer, head and body."""
-    head = await reader.readuntil(b"\r\n\r\n")
+    """The next answer, head and body; the head without its date, since two answers need not leave in one second."""
+    head = re.sub(rb"date: [^\r]*\r\n", b"", await reader.readuntil(b"\r\n\r\n"))
     length = re.search(rb"content-length: (\d+)", head)
     assert length is not None
     return head, await reader.readexactly(int(length[1]))
@@ -135,11 +136,73 @@ async def test_a_masked_field_is_logged_with_the_id_that_its_caller_is_told(
     assert [line["correlation_id"] for line in logged] == ["trace-3"]
 
 
-async def test_answers_that_come_one_after_another_take_the_usual_way(server: ApiServer, direct: list[bytes]) -> None:
+URQL = (
+    "Accept: application/graphql-response+json, application/graphql+json, application/json, text/event-stream, "
+    "multipart/mixed"
+)
+EVENTS = {"query": "subscription { identityEvents(after: 0) { sequence } }"}
+
+
+@pytest.mark.parametrize("asked", [*GRAPHQL[:5], *GRAPHQL[6:]])
+async def test_who_takes_streams_among_others_is_given_one_answer(
+    server: ApiServer, direct: list[bytes], asked: dict[str, object]
+) -> None:
     async with connected(server) as (reader, writer):
-        writer.write(posted(GRAPHQL[1], "Accept: text/event-stream", "Connection: close", path="/graphql"))
-        assert b"event: complete" in await reader.read()
-    assert direct == []
+        writer.write(
+            posted(asked, "X-Request-ID: trace-1", "Accept: application/graphql-response+json", path="/graphql")
+        )
+        plain = await answered(reader)
+        writer.write(posted(asked, "X-Request-ID: trace-1", URQL, path="/graphql"))
+        assert await answered(reader) == plain
+        assert direct == [b"/graphql"] * 2
+        writer.write(posted(asked, "X-Request-ID: trace-1", URQL, *TWICE, path="/graphql"))
+        assert await answered(reader) == plain
+        assert direct == [b"/graphql"] * 2
+
+
+@pytest.mark.parametrize("more", [(), TWICE])
+@pytest.mark.parametrize(
+    "accept",
+    ["Accept: text/event-stream", URQL, "Accept: application/json;q=0.1, text/event-stream", "Accept: text/*"],
+)
+async def test_a_subscription_is_a_stream_on_both_ways(
+    server: ApiServer, direct: list[bytes], accept: str, more: tuple[str, ...]
+) -> None:
+    async with connected(server) as (reader, writer):
+        writer.write(posted(ADA))
+        await answered(reader)
+        writer.write(posted(EVENTS, accept, "X-Request-ID: trace-1", *more, path="/graphql"))
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert b"content-type: text/event-stream\r\n" in head
+        assert b"x-request-id: trace-1\r\n" in head
+        assert b'"sequence":1}' in await reader.readuntil(b"\n\n")
+    assert direct == ([b"/identify"] if more else [b"/identify", b"/graphql"])
+
+
+@pytest.mark.parametrize("more", [(), TWICE])
+async def test_a_query_is_a_stream_for_those_who_take_nothing_else(server: ApiServer, more: tuple[str, ...]) -> None:
+    async with connected(server) as (reader, writer):
+        writer.write(posted(GRAPHQL[1], "Accept: text/event-stream", *more, path="/graphql"))
+        writer.write(posted(GRAPHQL[1], "Accept: text/event-stream, application/json;q=0", *more, path="/graphql"))
+        writer.write(posted(GRAPHQL[1], "Connection: close", *more, path="/graphql"))
+        told = await reader.read()
+    assert told.count(b"event: next") == told.count(b"event: complete") == 2
+    assert told.count(b"HTTP/1.1 200 ") == 3
+    assert told.endswith(b"}")
+
+
+async def test_a_stream_that_came_directly_ends_with_its_client(server: ApiServer, direct: list[bytes]) -> None:
+    following = {"transport": "sse"}
+    async with connected(server) as (reader, writer):
+        writer.write(posted(EVENTS, URQL, path="/graphql"))
+        await reader.readuntil(b"\r\n\r\n")
+        assert REGISTRY.get_sample_value("nexus_subscriptions", following) == 1
+    assert direct == [b"/graphql"]
+    async with asyncio.timeout(30), connected(server) as (reader, writer):
+        while REGISTRY.get_sample_value("nexus_subscriptions", following) != 0:
+            writer.write(posted(ADA))
+            await answered(reader)
 
 
 @pytest.mark.parametrize(("origins", "taken"), [((), [b"/identify"]), (("https://app.example",), [])])
@@ -173,7 +236,6 @@ async def test_an_error_nobody_expected_is_masked_alike(server: ApiServer, pool:
     [
         (["Content-Type: application/json"], 200),  # twice
         (["Expect: 100-continue"], 100),
-        (["Connection: upgrade", "Upgrade: h2c"], 400),  # nothing behind it is a body
         ([f"X-Filler-{number}: x" for number in range(100)], 431),
         ([f"X-Filler: {'x' * 17_000}"], 431),
     ],

@@ -1,48 +1,67 @@
-"""Which media type an answer has (GraphQL over HTTP, edition September 2026; RFC 9110, section 12.5.1)."""
+"""What a client accepts (RFC 9110, section 12.5.1), and so how it is answered (GraphQL over HTTP, September 2026)."""
 
-from functools import lru_cache
-from typing import Final
+import re
+from collections.abc import Mapping
+from functools import lru_cache, partial
+from typing import Final, NamedTuple
 
-from nexus_graph.api.responses import JSON
+from nexus_graph.api.responses import EVENT_STREAM, JSON
 
 GRAPHQL_RESPONSE: Final = b"application/graphql-response+json"
+_HTML: Final = b"text/html"
+_ACCEPTED_REMEMBERED: Final = 64
+"""Accept headers that a process keeps in parsed form: a client sends the same one with each request."""
+
+_without_quoted = partial(re.compile(rb'"(?:[^"\\]|\\.)*"?').sub, b"")
+_quality_of = re.compile(rb";\s*q\s*=\s*([^;\s]*)").search
+_is_quality = re.compile(rb"0(?:\.[0-9]*)?|1(?:\.0*)?").fullmatch
 
 
-@lru_cache(maxsize=64)
-def media_type(accept: bytes | None) -> bytes | None:
-    """The best media type for an Accept header; None if nothing that is served will do.
+class Accepted(NamedTuple):
+    """How the client of an Accept header can be answered."""
 
-    The highest quality wins. A client that names neither type, but takes anything, knows JSON: it gets that.
+    media_type: bytes | None
+    """That of one answer in JSON; None if the client takes none."""
+    stream: bool
+    """It takes answers one after another: it names text/event-stream."""
+    stream_only: bool
+    """It wants even the one answer to a query as a stream: it takes no JSON, or likes it less."""
+    page: bool
+    """It is a browser that came to look."""
+
+
+@lru_cache(maxsize=_ACCEPTED_REMEMBERED)
+def accepted(accept: bytes | None) -> Accepted:
+    """What the header says. The highest quality wins.
+
+    A client that names neither JSON type, but takes anything, knows JSON: it gets that. A stream and a page must be
+    named: who takes anything, or says nothing, is answered in JSON.
     """
     if accept is None or not accept.strip():
-        return JSON
-    ranges = dict(_range(part) for part in accept.lower().split(b",") if part.strip())
+        return Accepted(JSON, stream=False, stream_only=False, page=False)
+    ranges = _ranges(accept.lower())
     preferred = (GRAPHQL_RESPONSE, JSON) if GRAPHQL_RESPONSE in ranges else (JSON, GRAPHQL_RESPONSE)
-    best = max(preferred, key=lambda served: _quality(served, ranges))
-    return best if _quality(best, ranges) > 0 else None
+    best = max(preferred, key=lambda served: _quality(served, ranges, b"application/*", b"*/*"))
+    json_quality = _quality(best, ranges, b"application/*", b"*/*")
+    stream_quality = _quality(EVENT_STREAM, ranges, b"text/*")
+    return Accepted(
+        best if json_quality > 0 else None,
+        stream=stream_quality > 0,
+        stream_only=stream_quality > json_quality,
+        page=0 < _quality(_HTML, ranges) >= json_quality,
+    )
 
 
-def accepts_html(accept: bytes | None) -> bool:
-    """Whether this is a browser that came to look."""
-    return accept is not None and b"text/html" in accept.lower()
+def _ranges(accept: bytes) -> dict[bytes, float]:
+    """The media ranges without their parameters, and the quality of each."""
+    found: dict[bytes, float] = {}
+    for part in _without_quoted(accept).split(b","):
+        name, quality = part.partition(b";")[0].strip(), _quality_of(part)
+        value = 1.0 if quality is None else float(quality[1]) if _is_quality(quality[1]) else 0.0
+        found[name] = max(value, found.get(name, 0.0))
+    return found
 
 
-def _range(part: bytes) -> tuple[bytes, float]:
-    name, *parameters = part.split(b";")
-    quality = 1.0
-    for parameter in parameters:
-        key, _, value = parameter.strip().partition(b"=")
-        if key == b"q":
-            try:
-                quality = min(max(float(value), 0.0), 1.0)
-            except ValueError:
-                quality = 0.0
-    return name.strip(), quality
-
-
-def _quality(served: bytes, ranges: dict[bytes, float]) -> float:
+def _quality(served: bytes, ranges: Mapping[bytes, float], *wildcards: bytes) -> float:
     """The quality of the most specific range that covers the type."""
-    for candidate in (served, b"application/*", b"*/*"):
-        if candidate in ranges:
-            return ranges[candidate]
-    return 0.0
+    return next((ranges[name] for name in (served, *wildcards) if name in ranges), 0.0)

@@ -15,19 +15,31 @@ from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
 from nexus_graph.api.body import decode_object, read_json_body
-from nexus_graph.api.graphql.answering import BAD_REQUEST, OBJECTS, TEXTS, Answering, Request, check_shape
+from nexus_graph.api.graphql.answering import BAD_REQUEST, OBJECTS, TEXTS, Answering, Asked, Request, check_shape
 from nexus_graph.api.graphql.documents import RequestError, request_error, unexecutable
 from nexus_graph.api.graphql.event_stream import stream
-from nexus_graph.api.graphql.negotiation import GRAPHQL_RESPONSE, accepts_html, media_type
+from nexus_graph.api.graphql.negotiation import GRAPHQL_RESPONSE, Accepted, accepted
 from nexus_graph.api.graphql.page import PAGE, PAGE_HEADERS
 from nexus_graph.api.middleware import Post, RequestId, header, request_id
-from nexus_graph.api.responses import HTML, JSON, Answer, encode, failure_of, graphql_extensions, respond, wants_stream
+from nexus_graph.api.responses import (
+    HTML,
+    JSON,
+    Answer,
+    AnsweredInTurn,
+    encode,
+    failure_of,
+    graphql_extensions,
+    respond,
+)
 from nexus_graph.config import Settings
 from nexus_graph.errors import InvalidRequest, NexusError, UnacceptableMediaType
 
 _ALLOW: Final = ((b"allow", b"POST"),)
 _CHARSET: Final = b"; charset=utf-8"
-
+_NOT_STREAMED: Final = (
+    "a subscription has many answers: accept them as text/event-stream, or subscribe over a WebSocket "
+    "(graphql-transport-ws)"
+)
 
 _decode = msgspec.json.Decoder(Request).decode
 
@@ -39,28 +51,22 @@ class GraphQLRoute:
         self._answering = answering
         self._settings = settings
 
-    async def answer(self, post: Post, *, reads: bool = False) -> Answer:
-        """The one answer to a request; `reads`: it may only be a query."""
-        accepted = media_type(post.headers.get(b"accept"))
+    async def answer(self, post: Post) -> Answer:
+        """The one answer to a request. Raises AnsweredInTurn if it is to have more than one."""
+        wanted = accepted(post.headers.get(b"accept"))
         try:
-            if accepted is None:
-                raise UnacceptableMediaType("answers are application/graphql-response+json or application/json")
-            asked = await self._answering.asked(self._read(post.body), post.state)
-            if asked.kind is OperationType.SUBSCRIPTION:
-                message = "subscriptions are served over graphql-transport-ws, or as text/event-stream"
-                raise unexecutable([request_error(message, "SUBSCRIPTION_NOT_SERVED_HERE")])
-            if reads and asked.kind is not OperationType.QUERY:
-                raise _not_allowed("only queries are served by GET")
-            told = await self._answering.answer(asked, post.state, post.identified)
+            asked = await self._asked(post, wanted)
+            if _in_turn(asked, wanted):
+                raise AnsweredInTurn
+            return await self._answered(asked, post, wanted)
         except (RequestError, NexusError) as error:
-            return _refusal(error, post.identified, accepted)
-        return Answer(HTTPStatus.OK, encode(told), accepted + _CHARSET)
+            return _refusal(error, post.identified, wanted.media_type)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        accept = header(scope, b"accept")
-        gets = scope["method"] == "GET" and self._settings.graphql_get and not accepts_html(accept)
+        wanted = accepted(header(scope, b"accept"))
+        gets = scope["method"] == "GET" and self._settings.graphql_get and not wanted.page
         if scope["method"] != "POST" and not gets:
-            await respond(send, *_not_posted(scope, accept))
+            await respond(send, *_not_posted(scope, wanted))
             return
         limit_bytes = self._settings.body_max_bytes
         try:
@@ -71,18 +77,36 @@ class GraphQLRoute:
         except NexusError as error:
             await respond(send, *_refusal(error, request_id(scope)))
             return
-        if wants_stream(accept) and not gets:
-            await self._stream(body, scope, receive, send)
-        else:
-            await respond(send, *await self.answer(Post.by_asgi(scope, body), reads=gets))
-
-    async def _stream(self, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        post = Post.by_asgi(scope, body)
         try:
-            asked = await self._answering.asked(self._read(body), scope["state"])
+            asked = await self._asked(post, wanted, reads=gets)
+            answer = None if _in_turn(asked, wanted) else await self._answered(asked, post, wanted)
         except (RequestError, NexusError) as error:
-            await respond(send, *_refusal(error, request_id(scope)))
-        else:
+            answer = _refusal(error, post.identified, wanted.media_type)
+        if answer is None:
             await stream(self._answering, asked, self._settings, scope=scope, receive=receive, send=send)
+        else:
+            await respond(send, *answer)
+
+    async def _asked(self, post: Post, wanted: Accepted, *, reads: bool = False) -> Asked:
+        """What a request asks for, if it can be answered so; `reads`: it may only be a query.
+
+        Raises RequestError, NexusError.
+        """
+        if wanted.media_type is None and not wanted.stream:
+            raise UnacceptableMediaType(
+                "answers are application/graphql-response+json or application/json, subscriptions text/event-stream"
+            )
+        asked = await self._answering.asked(self._read(post.body), post.state)
+        if asked.kind is OperationType.SUBSCRIPTION and not wanted.stream:
+            raise unexecutable([request_error(_NOT_STREAMED, "SUBSCRIPTION_NOT_SERVED_HERE")])
+        if reads and asked.kind is OperationType.MUTATION:
+            raise _not_allowed("mutations are not served by GET: send them by POST")
+        return asked
+
+    async def _answered(self, asked: Asked, post: Post, wanted: Accepted) -> Answer:
+        told = await self._answering.answer(asked, post.state, post.identified)
+        return Answer(HTTPStatus.OK, encode(told), (wanted.media_type or JSON) + _CHARSET)
 
     def _read(self, body: bytes) -> Request:
         if body.lstrip()[:1] == b"[":
@@ -103,8 +127,13 @@ def _body_of_url(query_string: bytes, *, limit_bytes: int) -> bytes:
     return f"{{{','.join(members)}}}".encode(errors="surrogatepass")
 
 
-def _not_posted(scope: Scope, accept: bytes | None) -> Answer:
-    if scope["method"] in ("GET", "HEAD") and accepts_html(accept):
+def _in_turn(asked: Asked, wanted: Accepted) -> bool:
+    """Whether the answer is a stream: to a subscription, and to whoever takes nothing else."""
+    return wanted.stream_only or asked.kind is OperationType.SUBSCRIPTION
+
+
+def _not_posted(scope: Scope, wanted: Accepted) -> Answer:
+    if scope["method"] in ("GET", "HEAD") and wanted.page:
         return Answer(HTTPStatus.OK, PAGE, HTML, PAGE_HEADERS)
     return _refusal(_not_allowed("only POST is served here"), request_id(scope))
 
