@@ -12,6 +12,8 @@ from typing import Any, Final, cast
 
 import uvicorn
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Route, WebSocketRoute
@@ -26,7 +28,19 @@ from nexus_graph.api.graphql.view import GraphQLRoute
 from nexus_graph.api.graphql.websocket import GraphQLSockets
 from nexus_graph.api.middleware import Envelope
 from nexus_graph.api.one_write import OneWriteProtocol
-from nexus_graph.api.ops import RECORD, Check, Health, HealthRoute, LiveRoute, MetricsRoute, Migrated, ReadyRoute
+from nexus_graph.api.ops import (
+    MIGRATIONS,
+    OUTBOX,
+    RECORD,
+    Check,
+    Health,
+    HealthRoute,
+    LiveRoute,
+    MetricsRoute,
+    Migrated,
+    ReadyRoute,
+    outbox_check,
+)
 from nexus_graph.api.rest import IdentifyRoute
 from nexus_graph.collecting import spare_collector
 from nexus_graph.config import Settings, is_loopback
@@ -91,7 +105,7 @@ def create_app(settings: Settings) -> App:
 
     answering = Answering(schema(federated=settings.graphql_federation), settings)
     identify, graphql = IdentifyRoute(settings), GraphQLRoute(answering, settings)
-    app = App(routes=_routes(settings, identify, graphql, GraphQLSockets(answering, settings)), lifespan=lifespan)
+    app = App(routes=_routes(identify, graphql, GraphQLSockets(answering, settings)), lifespan=lifespan)
     app.settings = settings
     app.direct = DirectRoutes({"/identify": identify, "/graphql": graphql}, settings)
     app.stopping = asyncio.Event()
@@ -164,9 +178,7 @@ def server_config(app: Starlette, settings: Settings) -> uvicorn.Config:
     )
 
 
-def _routes(
-    settings: Settings, identify: IdentifyRoute, graphql: GraphQLRoute, sockets: GraphQLSockets
-) -> list[BaseRoute]:
+def _routes(identify: IdentifyRoute, graphql: GraphQLRoute, sockets: GraphQLSockets) -> list[BaseRoute]:
     return [
         Route("/identify", identify, methods=["POST"]),
         Route("/graphql", graphql),
@@ -175,7 +187,7 @@ def _routes(
         Route("/health", HealthRoute(), methods=["GET"]),
         Route("/livez", LiveRoute(), methods=["GET"]),
         Route("/readyz", ReadyRoute(), methods=["GET"]),
-        Route("/metrics", MetricsRoute(settings), methods=["GET"]),
+        Route("/metrics", MetricsRoute(), methods=["GET"]),
     ]
 
 
@@ -192,19 +204,21 @@ async def _opened(settings: Settings) -> AsyncIterator[dict[str, Any]]:
             settings.redis_url.get_secret_value(),
             socket_timeout=settings.health_timeout_seconds,
             socket_connect_timeout=settings.health_timeout_seconds,
+            retry=Retry(NoBackoff(), 1),  # a connection that the server closed while it was idle is no sign of trouble
         )
         closing.push_async_callback(redis.aclose)
 
         async def redis_up() -> bool:
             return bool(await redis.ping())
 
-        checks: dict[str, Check] = {RECORD: identity.record_up, "neo4j": identity.graph_up, "redis": redis_up}
+        checks: dict[str, Check] = {RECORD: identity.record_condition, "neo4j": identity.graph_up, "redis": redis_up}
         if identity.replica is not None:
             checks["replica"] = identity.replica.up
+        checks[MIGRATIONS] = Migrated(identity.record)
+        checks[OUTBOX] = outbox_check(identity.record)
         health = Health(checks, settings)
         closing.push_async_callback(health.close)
-        migrated = Migrated(identity.pool, settings)
-        yield {"identity": identity, "health": health, "migrated": migrated, "redis": redis}
+        yield {"identity": identity, "health": health, "redis": redis}
 
 
 def _cannot(exit_code: int, reason: str) -> int:

@@ -12,7 +12,8 @@ when that has been in flight for longer than is usual.
 Its promises:
 - a caller that goes away takes nothing with it: its batch is never cancelled, and the other callers get their answers;
 - the queue is bounded, by length and by estimated wait: past that `Overloaded` is raised at once;
-- a caller past its deadline is dropped before its request is sent.
+- every caller is answered at its deadline, whatever hangs: before its request is sent it is dropped, and after that it
+  is told that nothing is known of it. The batch goes on, as its other callers may have time yet.
 """
 
 import asyncio
@@ -20,8 +21,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context
+from itertools import chain
+from math import inf
 from time import monotonic
-from typing import Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from nexus_graph import telemetry
 from nexus_graph.errors import Overloaded, Unavailable
@@ -31,6 +34,9 @@ Answer = TypeVar("Answer")
 
 _SMOOTHING = 0.2
 """Weight of the newest batch in the estimate of how long a batch takes."""
+
+_DEADLINES_TOGETHER: Final = 0.005
+"""The part of a caller's time by which its end may come early, so that the ends of a moment are looked at together."""
 
 
 class _Waiter(NamedTuple, Generic[Request, Answer]):
@@ -76,7 +82,13 @@ class Gatherer(Generic[Request, Answer]):
         self._queue_max = queue_max
         self._wait_max_seconds = wait_max_seconds
         self._timeout_seconds = timeout_seconds
+        self._together_seconds = _DEADLINES_TOGETHER * timeout_seconds
         self._waiting: deque[_Waiter[Request, Answer]] = deque()
+        self._sent: list[list[_Waiter[Request, Answer]]] = []
+        """The batches in flight."""
+        self._look: asyncio.TimerHandle | None = None
+        self._look_at = inf
+        """When deadlines are looked at next: one timer for all callers, and none while nobody waits."""
         self._patience_seconds = patience_seconds
         self._in_flight = 0
         self._lanes = 0
@@ -87,14 +99,20 @@ class Gatherer(Generic[Request, Answer]):
         self._batch_size = telemetry.BATCH_SIZE.labels(name)
         self._queue_wait = telemetry.QUEUE_WAIT.labels(name)
 
-    async def ask(self, request: Request) -> Answer:
-        """The answer to one request. Raises Overloaded, Unavailable, or what `send` gave for this request."""
+    async def ask(self, request: Request, *, since: float | None = None) -> Answer:
+        """The answer to one request. Raises Overloaded, Unavailable, or what `send` gave for this request.
+
+        Its time began at `since`, by the monotonic clock; None: now.
+        """
         if self._closed:
             raise Unavailable("the service is stopping")
         if len(self._waiting) >= self._queue_max or self._estimated_wait_seconds() > self._wait_max_seconds:
             raise Overloaded("too many requests are waiting")
-        waiter: _Waiter[Request, Answer] = _Waiter(request, asyncio.get_running_loop().create_future(), monotonic())
+        began = monotonic() if since is None else since
+        waiter: _Waiter[Request, Answer] = _Waiter(request, asyncio.get_running_loop().create_future(), began)
         self._waiting.append(waiter)
+        if began + self._timeout_seconds < self._look_at:
+            self._look_by(began + self._timeout_seconds)
         if self._lanes == self._slow_lanes or self._are_enough_waiting():
             self._start_lane()
         return await waiter.answer
@@ -109,6 +127,28 @@ class Gatherer(Generic[Request, Answer]):
         self._closed = True
         while self._tasks:
             await asyncio.wait(self._tasks)
+        self._look_by(inf)
+
+    def _look_by(self, moment: float) -> None:
+        """Look at the deadlines at this moment and no other; infinity: not at all."""
+        if self._look is not None:
+            self._look.cancel()
+        self._look, self._look_at = None, moment
+        if moment < inf:
+            self._look = asyncio.get_running_loop().call_later(max(0.0, moment - monotonic()), self._end_the_late)
+
+    def _end_the_late(self) -> None:
+        """Answer those whose time is up."""
+        late = monotonic() + self._together_seconds - self._timeout_seconds
+        for waiter in self._waiting:
+            if waiter.since <= late and not waiter.answer.done():
+                waiter.answer.set_exception(Overloaded("waited too long for its turn"))
+        self._waiting = deque(waiter for waiter in self._waiting if not waiter.answer.done())
+        for waiter in chain.from_iterable(self._sent):
+            if waiter.since <= late and not waiter.answer.done():
+                waiter.answer.set_exception(Unavailable("there was no answer in time; the request may be sent again"))
+        unanswered = [waiter.since for waiter in chain(self._waiting, *self._sent) if not waiter.answer.done()]
+        self._look_by(min(unanswered, default=inf) + self._timeout_seconds)
 
     def _estimated_wait_seconds(self) -> float:
         # Whole batches before one's own. Not seconds by request: a lone slow request would speak for full batches.
@@ -166,6 +206,7 @@ class Gatherer(Generic[Request, Answer]):
     async def _answer(self, batch: list[_Waiter[Request, Answer]]) -> None:
         self._batch_size.observe(len(batch))
         self._in_flight += len(batch)
+        self._sent.append(batch)
         if self._are_enough_waiting():
             self._start_lane()
         started, ended = monotonic(), self._ended
@@ -177,6 +218,7 @@ class Gatherer(Generic[Request, Answer]):
         may_tell = self._ended == ended
         self._ended += 1
         self._in_flight -= len(batch)
+        self._sent = [other for other in self._sent if other is not batch]
         self._seconds_per_batch += _SMOOTHING * (monotonic() - started - self._seconds_per_batch)
         for waiter, answer in zip(batch, answers, strict=True):
             if waiter.answer.done():

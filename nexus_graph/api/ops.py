@@ -1,84 +1,136 @@
 """The operators' routes: health, liveness, readiness and metrics."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import Context
+from functools import partial
 from time import monotonic
-from typing import Any, Final, cast
+from typing import Any, Final
 
-import asyncpg
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.types import Receive, Scope, Send
 
 from nexus_graph import __version__
 from nexus_graph.api.responses import encode, respond
+from nexus_graph.condition import WELL, Condition
 from nexus_graph.config import Settings
-from nexus_graph.store.database import Pool
 from nexus_graph.store.migrate import pending
 from nexus_graph.store.outbox import outbox_gauges
+from nexus_graph.store.record import Record
 from nexus_graph.telemetry import error_name, exposition, log
 
 _LOG = log("health")
 
-Check = Callable[[], Awaitable[bool]]
+Check = Callable[[], Awaitable[Condition | bool]]
+"""How a server is; True for well, False for down. Any error is down."""
+
 RECORD: Final = "postgres"
+MIGRATIONS: Final = "migrations"
+OUTBOX: Final = "outbox"
+
+_NEVER: Final = float("-inf")
+_LEFT_ALONE_SECONDS: Final = 10.0
+"""A check that hangs for longer is given up, and another begins: at most one a server is under way."""
+
+
+class Probe:
+    """One check. Whoever asks is answered in time: a check that takes longer is left behind, and goes on."""
+
+    def __init__(self, name: str, check: Check, settings: Settings) -> None:
+        self._name = name
+        self._check = check
+        self._timeout_seconds = settings.health_timeout_seconds
+        self._remembered_seconds = settings.health_remembered_seconds
+        self._condition = WELL
+        self._asked_at = _NEVER
+        self._checking: asyncio.Task[Condition] | None = None
+        self._began_at = _NEVER
+
+    async def condition(self) -> Condition:
+        """How the server is: found now, or a moment ago."""
+        if monotonic() - self._asked_at <= self._remembered_seconds:
+            return self._condition
+        checking = self._under_way()
+        await asyncio.wait({checking}, timeout=self._timeout_seconds)
+        if checking.done() and not checking.cancelled():
+            self._note(checking.result())
+            self._asked_at = monotonic()
+        else:
+            self._note(Condition("down", f"does not answer within {self._timeout_seconds:g} s"))
+        return self._condition
+
+    async def close(self) -> None:
+        """End the check that is under way."""
+        if self._checking is not None:
+            self._checking.cancel()
+            await asyncio.wait({self._checking}, timeout=self._timeout_seconds)
+
+    def _under_way(self) -> "asyncio.Task[Condition]":
+        hangs = monotonic() - self._began_at > _LEFT_ALONE_SECONDS
+        if self._checking is None or self._checking.done() or hangs:
+            if self._checking is not None:
+                self._checking.cancel()
+            # On behalf of no request in particular: its log lines carry nobody's correlation id, like the one below.
+            self._checking = asyncio.get_running_loop().create_task(self._checked(), context=Context())
+            self._began_at = monotonic()
+        return self._checking
+
+    async def _checked(self) -> Condition:
+        try:
+            found = await self._check()
+        except Exception as error:  # noqa: BLE001 - any way of not answering is not answering
+            return Condition("down", f"does not answer ({error_name(error)})")
+        if isinstance(found, Condition):
+            return found
+        return WELL if found else Condition("down")
+
+    def _note(self, condition: Condition) -> None:
+        if condition.status != self._condition.status:
+            changed = partial(_LOG.warning, "server_condition", server=self._name)
+            Context().run(changed, status=condition.status, reason=condition.reason)
+        self._condition = condition
 
 
 class Health:
-    """What the servers behind this process answer. Each check is bounded in time, and its answer kept for a moment."""
+    """How the servers behind this process are. Every answer comes in time, whatever hangs."""
 
     def __init__(self, checks: dict[str, Check], settings: Settings) -> None:
         """`checks` names each server; without the one named RECORD nothing can be answered."""
-        self._checks = checks
-        self._timeout_seconds = settings.health_timeout_seconds
-        self._remembered_seconds = settings.health_remembered_seconds
-        self._up: dict[str, bool] = {}
-        self._asked_at = float("-inf")
-        self._asking: asyncio.Task[None] | None = None
+        self._probes = {name: Probe(name, check, settings) for name, check in checks.items()}
 
-    async def up(self) -> dict[str, bool]:
-        """Which servers answer, by name."""
-        if monotonic() - self._asked_at > self._remembered_seconds:
-            if self._asking is None or self._asking.done():
-                # On behalf of no request in particular: its log lines carry nobody's correlation id.
-                self._asking = asyncio.get_running_loop().create_task(self._ask(), context=Context())
-            await asyncio.shield(self._asking)
-        return self._up
+    @property
+    def servers(self) -> list[str]:
+        """What /health tells of."""
+        return [name for name in self._probes if name not in (MIGRATIONS, OUTBOX)]
+
+    async def conditions(self, names: Iterable[str]) -> dict[str, Condition]:
+        """The condition of each, all asked at once."""
+        named = list(names)
+        found = await asyncio.gather(*(self._probes[name].condition() for name in named))
+        return dict(zip(named, found, strict=True))
 
     async def close(self) -> None:
-        """Wait for checks under way."""
-        if self._asking is not None:
-            await asyncio.wait({self._asking})
-
-    async def _ask(self) -> None:
-        answers = await asyncio.gather(*(self._answers(name, check) for name, check in self._checks.items()))
-        self._up = dict(zip(self._checks, answers, strict=True))
-        self._asked_at = monotonic()
-
-    async def _answers(self, name: str, check: Check) -> bool:
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await check()
-        except Exception as error:  # noqa: BLE001 - any way of not answering is not answering
-            if self._up.get(name, True):
-                _LOG.warning("server_away", server=name, error=error_name(error))
-            return False
+        """End the checks that are under way."""
+        await asyncio.gather(*(probe.close() for probe in self._probes.values()))
 
 
 class HealthRoute:
-    """GET /health: ok; degraded while Neo4j, Redis or the replica is away; 503 and down without PostgreSQL."""
+    """GET /health: ok; degraded while Neo4j, Redis, the replica or a part of PostgreSQL is away; 503 and down while
+    identify is not answered.
+    """
 
     def __init__(self) -> None:
         self._started = monotonic()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
         health: Health = scope["state"]["health"]
-        up = await health.up()
-        status = "down" if not up[RECORD] else "ok" if all(up.values()) else "degraded"
+        found = await health.conditions(health.servers)
+        all_well = all(condition.status == "ok" for condition in found.values())
+        status = "down" if found[RECORD].status == "down" else "ok" if all_well else "degraded"
         answer: dict[str, Any] = {
             "status": status,
             "version": __version__,
-            "checks": {name: {"status": "ok" if answers else "down"} for name, answers in up.items()},
+            "checks": _shown(found),
             "uptimeSeconds": round(monotonic() - self._started, 1),
         }
         await respond(send, 503 if status == "down" else 200, encode(answer))
@@ -92,49 +144,55 @@ class LiveRoute:
 
 
 class ReadyRoute:
-    """GET /readyz: PostgreSQL answers and its schema is this release's; else 503, so that no traffic comes here."""
+    """GET /readyz: PostgreSQL answers identify, takes writes, and its schema is this release's; else 503, so that no
+    traffic comes here.
+    """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
         health: Health = scope["state"]["health"]
-        migrated: Migrated = scope["state"]["migrated"]
-        record_up = (await health.up())[RECORD]
-        checks = {RECORD: record_up, "migrations": record_up and await migrated()}
-        ready = all(checks.values())
-        answer = {
-            "status": "ok" if ready else "down",
-            "checks": {name: {"status": "ok" if good else "down"} for name, good in checks.items()},
-        }
+        found = await health.conditions((RECORD, MIGRATIONS))
+        ready = all(condition.status != "down" for condition in found.values())
+        answer = {"status": "ok" if ready else "down", "checks": _shown(found)}
         await respond(send, 200 if ready else 503, encode(answer))
 
 
 class Migrated:
-    """Has every migration of this release landed? Once true it stays true."""
+    """Has every migration of this release landed? Once true it stays true. Raises what the record raises."""
 
-    def __init__(self, pool: Pool, settings: Settings) -> None:
-        self._pool = pool
-        self._timeout_seconds = settings.health_timeout_seconds
+    def __init__(self, record: Record) -> None:
+        self._record = record
         self._landed = False
 
-    async def __call__(self) -> bool:
+    async def __call__(self) -> Condition:
         if not self._landed:
-            try:
-                async with asyncio.timeout(self._timeout_seconds), self._pool.acquire() as connection:
-                    self._landed = not await pending(cast("asyncpg.Connection[asyncpg.Record]", connection))
-            except Exception as error:  # noqa: BLE001 - any way of not answering is not answering
-                _LOG.warning("migrations_unknown", error=error_name(error))
-        return self._landed
+            missing = await pending(self._record)
+            if missing:
+                return Condition("down", f"{len(missing)} not applied: run `nexus-graph migrate`")
+            self._landed = True
+        return WELL
 
 
 class MetricsRoute:
     """GET /metrics, for Prometheus. The outbox is looked at as it is asked for; away, its last figures stay."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._timeout_seconds = settings.health_timeout_seconds
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                await outbox_gauges(scope["state"]["identity"].pool)
-        except Exception as error:  # noqa: BLE001 - the other figures are wanted most when something is wrong
-            _LOG.warning("outbox_unknown", error=error_name(error))
+        health: Health = scope["state"]["health"]
+        await health.conditions((OUTBOX,))
         await respond(send, 200, exposition(), content_type=CONTENT_TYPE_LATEST.encode())
+
+
+def outbox_check(record: Record) -> Check:
+    """A look at the outbox for its gauges."""
+
+    async def look() -> bool:
+        await outbox_gauges(record)
+        return True
+
+    return look
+
+
+def _shown(found: dict[str, Condition]) -> dict[str, dict[str, str]]:
+    return {
+        name: {"status": condition.status} | ({} if condition.reason is None else {"reason": condition.reason})
+        for name, condition in found.items()
+    }

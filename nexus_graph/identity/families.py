@@ -24,25 +24,24 @@ from nexus_graph.gather import Gatherer
 from nexus_graph.graph.reads import GraphFamilies
 from nexus_graph.identity.model import Family, FamilyKey, Source
 from nexus_graph.statements import sql
-from nexus_graph.store.database import Pool, is_servers_trouble
+from nexus_graph.store.record import Record
 from nexus_graph.store.replica import Replica
 
 _Fetch: TypeAlias = Callable[..., Awaitable[list[asyncpg.Record]]]
 _Send: TypeAlias = Callable[[list[FamilyKey]], Awaitable[Sequence[Family | None]]]
 _ReadRecord: TypeAlias = Callable[[FamilyKey, int | None], Awaitable[Family | None]]
 
-_LOG = telemetry.log("families")
 _reads = cache(telemetry.FAMILY_READS.labels)
 _record_reads = cache(telemetry.RECORD_READS.labels)
 
 
 class Families:
-    """Family reads. `graph` answers by walking identifiers; `replica` and `pool` by a recursive query of the record."""
+    """Family reads. `graph` answers by walking identifiers; `replica` and `record` by a recursive query."""
 
     def __init__(
         self,
         *,
-        pool: Pool,
+        record: Record,
         graph: GraphFamilies,
         settings: Settings,
         cache: FamilyCache | None = None,
@@ -50,7 +49,7 @@ class Families:
     ) -> None:
         self._cache = cache
         self._replica = replica
-        self._pool = pool
+        self._primary = record
         self._graph = graph
         self._settings = settings
         self._graph_away_until = 0.0
@@ -136,13 +135,7 @@ class Families:
             return None
 
     async def _read_record(self, keys: list[FamilyKey]) -> list[Family | None]:
-        try:
-            return await _families(self._pool.fetch, keys)
-        except Exception as error:
-            if not is_servers_trouble(error):
-                raise
-            _LOG.warning("record_unavailable", error=telemetry.error_name(error))
-            raise Unavailable("the record does not answer; the same request may be sent again") from error
+        return await _families(self._primary.fetch, keys)
 
     async def _read_replica(self, keys: list[FamilyKey]) -> list[Family | None]:
         assert self._replica is not None

@@ -5,18 +5,22 @@ one snapshot, no lock. Any other goes through the write path: a batch under the 
 linearizable; the cache never answers here.
 """
 
+import asyncio
 from collections.abc import Sequence
+from time import monotonic
 
 import asyncpg
 
 from nexus_graph import telemetry
 from nexus_graph.cache.families import FamilyCache
+from nexus_graph.condition import WELL, Condition
 from nexus_graph.config import Settings
 from nexus_graph.errors import NexusError, RowRejected, Unavailable
 from nexus_graph.gather import Gatherer
 from nexus_graph.identity.model import Family, Identification, IdentifyRequest, Outcome
 from nexus_graph.statements import sql
-from nexus_graph.store.database import CONNECTION_LOST, KeptConnections, Pool, is_datas_fault, is_servers_trouble
+from nexus_graph.store.database import Pool, is_datas_fault, is_datas_state
+from nexus_graph.store.record import Record
 
 _LOG = telemetry.log("identify")
 _FAILED = "FAILED"
@@ -34,8 +38,12 @@ class Identify:
     ) -> None:
         """`cache`: is told of what is written, and never asked."""
         self._cache = cache
-        self._resolving = KeptConnections(resolve_pool)
-        self._writing = self._resolving if write_pool is resolve_pool else KeptConnections(write_pool)
+        self._resolving = Record(resolve_pool, settings)
+        self._writing = self._resolving
+        if write_pool is not resolve_pool:
+            # A writer waits for the lock: that is no sign of a server that hangs.
+            patience_seconds = settings.lock_timeout_seconds + settings.health_timeout_seconds
+            self._writing = Record(write_pool, settings, patience_seconds=patience_seconds)
         self._known_count = telemetry.IDENTIFY_OUTCOMES.labels(Outcome.MATCHED.value, "fast")
         self._written_counts = {
             outcome: telemetry.IDENTIFY_OUTCOMES.labels(outcome.value, "write") for outcome in Outcome
@@ -67,13 +75,15 @@ class Identify:
     async def __call__(self, request: IdentifyRequest) -> Identification:
         """The family of the request and what was done; the answer is committed and durable.
 
-        Raises Overloaded or Unavailable (nothing is known of the effect; sending it again is safe) and RowRejected.
+        Raises Overloaded or Unavailable (nothing is known of the effect; sending it again is safe) and RowRejected,
+        within `identify_timeout_seconds` whatever hangs.
         """
+        began = monotonic()
         try:
-            family = await self._known.ask(request)
+            family = await self._known.ask(request, since=began)
             if family is not None:
                 return Identification(Outcome.MATCHED, family)
-            answer = await self._unknown.ask(request)
+            answer = await self._unknown.ask(request, since=began)
             if self._cache is not None and answer.outcome is not Outcome.MATCHED:
                 self._cache.identified(answer)
         except NexusError as error:
@@ -81,6 +91,11 @@ class Identify:
             raise
         self._written_counts[answer.outcome].inc()
         return answer
+
+    async def condition(self) -> Condition:
+        """How the record is for the fast path and for the write path, whichever is worse off."""
+        conditions = await asyncio.gather(self._resolving.condition(), self._writing.condition())
+        return next((condition for condition in conditions if condition is not WELL), WELL)
 
     async def close(self) -> None:
         """Answer what was accepted, then stop, and give the pools their connections back."""
@@ -93,7 +108,7 @@ class Identify:
         families: list[Family | None] = [None] * len(requests)
         in_full = not all(request.brief for request in requests)
         try:
-            rows = await _fetch(self._resolving, sql("resolve_identities"), *_columns(requests), in_full)
+            rows = await self._resolving.fetch(sql("resolve_identities"), *_columns(requests), in_full)
         except Exception as error:
             if not is_datas_fault(error):
                 raise
@@ -129,7 +144,7 @@ class Identify:
     async def _call(self, statement: str, requests: list[IdentifyRequest]) -> list[Identification | Exception]:
         emails, phones = _columns(requests)
         request_ids = [request.request_id for request in requests]
-        rows = await _fetch(self._writing, sql(statement), emails, phones, request_ids, self._family_limit)
+        rows = await self._writing.fetch(sql(statement), emails, phones, request_ids, self._family_limit)
         return [_identification(row) for row in rows]
 
 
@@ -141,28 +156,7 @@ def _identification(row: asyncpg.Record) -> Identification | Exception:
     outcome, reason = row[0], row[1]
     if outcome == _FAILED:
         _LOG.warning("row_rejected", error=reason)
+        if not is_datas_state(reason):
+            return Unavailable("the record does not take this request now; it may be sent again")
         return RowRejected("the database refused this request for its data")
     return Identification(Outcome(outcome), Family.of_columns(*row[2:]), reason)
-
-
-async def _fetch(connections: KeptConnections, statement: str, *arguments: object) -> list[asyncpg.Record]:
-    """The statement's rows. Where a connection is lost the statement is sent once more: repeating an identify changes
-    nothing. Raises Unavailable for the server's trouble; errors of the data pass.
-    """
-    try:
-        return await connections.fetch(statement, *arguments)
-    except CONNECTION_LOST as error:
-        _LOG.warning("connection_lost", error=telemetry.error_name(error))
-    except Exception as error:
-        raise _unavailable(error) from error
-    try:
-        return await connections.fetch(statement, *arguments)
-    except Exception as error:
-        raise _unavailable(error) from error
-
-
-def _unavailable(error: Exception) -> Exception:
-    if not is_servers_trouble(error):
-        return error
-    _LOG.warning("record_unavailable", error=telemetry.error_name(error))
-    return Unavailable("the record does not answer; the same request may be sent again")

@@ -14,10 +14,9 @@ from nexus_graph.config import LISTED_COUNT_MAX
 from nexus_graph.errors import Unavailable
 from nexus_graph.identity.model import Contact, ContactFilter, ContactPlace, IdentityEvent, ListedContact, Precedence
 from nexus_graph.statements import sql
-from nexus_graph.store.database import Pool, is_servers_trouble
+from nexus_graph.store.record import Record
 from nexus_graph.store.replica import Replica
 
-_LOG = telemetry.log("listing")
 _EVER: Final = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 
 
@@ -27,8 +26,8 @@ class Listing:
     They raise Unavailable when the record does not answer.
     """
 
-    def __init__(self, pool: Pool, *, replica: Replica | None = None) -> None:
-        self._pool = pool
+    def __init__(self, record: Record, *, replica: Replica | None = None) -> None:
+        self._record = record
         self._replica = replica
 
     async def contacts(self, wanted: ContactFilter, *, after: ContactPlace | None, limit: int) -> list[ListedContact]:
@@ -92,13 +91,7 @@ class Listing:
         return rows
 
     async def _fetch_primary(self, statement: str, *parameters: object, fallback: str) -> list[asyncpg.Record]:
-        try:
-            rows = await self._pool.fetch(sql(statement), *parameters)
-        except Exception as error:
-            if not is_servers_trouble(error):
-                raise
-            _LOG.warning("record_unavailable", error=telemetry.error_name(error))
-            raise Unavailable("the record does not answer; the same request may be sent again") from error
+        rows = await self._record.fetch(sql(statement), *parameters)
         telemetry.RECORD_READS.labels("primary", fallback).inc()
         return rows
 

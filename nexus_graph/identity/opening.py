@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from neo4j import AsyncDriver
 
 from nexus_graph.cache.families import FamilyCache
+from nexus_graph.condition import WELL, Condition
 from nexus_graph.config import Settings
 from nexus_graph.graph.driver import open_driver
 from nexus_graph.graph.reads import GraphFamilies
@@ -15,8 +16,8 @@ from nexus_graph.identity.families import Families
 from nexus_graph.identity.feed import Feed
 from nexus_graph.identity.identify import Identify
 from nexus_graph.identity.listing import Listing
-from nexus_graph.statements import sql
-from nexus_graph.store.database import Pool, connect_pool
+from nexus_graph.store.database import close_pool, connect_pool
+from nexus_graph.store.record import Record
 from nexus_graph.store.replica import Replica
 
 
@@ -28,13 +29,17 @@ class Identity:
     families: Families
     listing: Listing
     feed: Feed
-    pool: Pool
+    record: Record
+    """For reads."""
     driver: AsyncDriver
     replica: Replica | None
 
-    async def record_up(self) -> bool:
-        """Does PostgreSQL answer? Raises what the driver raises if it does not."""
-        return bool(await self.pool.fetchval(sql("ping")))
+    async def record_condition(self) -> Condition:
+        """Down while identify is not answered; degraded while only families and lists are not."""
+        identified, read = await asyncio.gather(self.identify.condition(), self.record.condition())
+        if identified is WELL and read is not WELL:
+            return Condition("degraded", f"reads: {read.reason}")
+        return identified
 
     async def graph_up(self) -> bool:
         """Does Neo4j answer? Raises what the driver raises if it does not."""
@@ -52,9 +57,11 @@ async def open_identity(settings: Settings) -> AsyncIterator[Identity]:
         pools = []
         for size in (settings.read_connections, settings.resolve_connections, 1):
             pool = await connect_pool(settings, role="nexus_api", size=size)
-            closing.push_async_callback(pool.close)
+            closing.push_async_callback(close_pool, pool, settings)
             pools.append(pool)
         read_pool, resolve_pool, write_pool = pools
+        record = Record(read_pool, settings)
+        closing.push_async_callback(record.close)
         driver = open_driver(settings)
         closing.push_async_callback(driver.close)
         cache = None if settings.cache == "off" else FamilyCache(settings)
@@ -66,12 +73,12 @@ async def open_identity(settings: Settings) -> AsyncIterator[Identity]:
         replica = None if settings.database_replica_url is None else Replica(settings)
         if replica is not None:
             closing.push_async_callback(replica.close)
-        families = Families(pool=read_pool, graph=graph, settings=settings, cache=cache, replica=replica)
+        families = Families(record=record, graph=graph, settings=settings, cache=cache, replica=replica)
         closing.push_async_callback(families.close)
         closing.push_async_callback(_ended, asyncio.create_task(graph.warm()))
-        feed = Feed(Listing(read_pool), families, settings)
+        feed = Feed(Listing(record), families, settings)
         closing.push_async_callback(feed.close)
-        yield Identity(identify, families, Listing(read_pool, replica=replica), feed, read_pool, driver, replica)
+        yield Identity(identify, families, Listing(record, replica=replica), feed, record, driver, replica)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

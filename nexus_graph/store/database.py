@@ -1,11 +1,15 @@
 """Connections to the record, and what their failures mean."""
 
 import asyncio
+import os
+import socket
+import ssl
 import sys
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import asyncpg
 
+from nexus_graph import addresses
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.statements import sql
@@ -29,33 +33,120 @@ CONNECTION_LOST: Final = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
+    asyncio.IncompleteReadError,
 )
 
-# SQLSTATE classes that are the server's trouble, not the data's: rollback, resources, intervention, system, internal.
-_SERVER_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
+# SQLSTATE classes that speak of the values: not supported, too many rows, not valid, against a constraint, changed by a
+# trigger, outside a view, past a limit, or refused by a trigger. Every other class speaks of the server.
+_DATA_CLASSES: Final = frozenset({"0A", "21", "22", "23", "27", "44", "54", "P0"})
 
-# Those that are the data's: not supported, not valid, against a constraint, past a limit, or refused by a trigger.
-_DATA_CLASSES: Final = frozenset({"0A", "22", "23", "54", "P0"})
+# The server is well, and busy: a deadlock or a lost race, a lock or an object in use, a statement that took too long.
+_BUSY: Final = ("40", "55", "57014")
+
+_READ_ONLY: Final = "25006"
+
+_REASONS: Final = {
+    _READ_ONLY: "is read-only",
+    "08": "broke the connection",
+    "28": "refuses the login",
+    "3D": "has no such database",
+    "42": "lacks something that we need, or denies it",
+    "42501": "denies us a right that we need",
+    "42P01": "lacks a table that we need; `nexus-graph migrate` makes them",
+    "53": "has run out of connections, memory or disk",
+    "53300": "has no connection left",
+    "57": "was told to stop",
+    "57014": "took too long",
+    "57P03": "is starting or stopping",
+    "58": "cannot read or write its files",
+}
+"""What an SQLSTATE, or else its class, says of the server."""
+
+_NO_SUCH_ROLE: Final = "22023"
+"""How a server refuses a session that is to act as a role which it does not have."""
+
+# A peer that is gone without a word is noticed: asked after 10 s of silence, three times, 5 s apart.
+_SILENCE_SECONDS: Final = 10
+_ASKED_EVERY_SECONDS: Final = 5
+_ASKED_TIMES: Final = 3
+_UNACKNOWLEDGED_MS: Final = 20_000
+"""What was sent and is not acknowledged for so long went nowhere."""
 
 
 class UnfitLogin(Unavailable):
     """The login that a pooler uses does not bring the settings that our sessions must have."""
 
 
-def is_servers_trouble(error: BaseException) -> bool:
-    """True if the same statement may succeed later; False if its data is at fault."""
-    if isinstance(error, (*CONNECTION_LOST, TimeoutError, asyncio.IncompleteReadError)):
-        return True
-    sqlstate: str | None = getattr(error, "sqlstate", None)
-    return sqlstate is not None and sqlstate[:2] in _SERVER_CLASSES
+class UnusableAddress(Unavailable):
+    """The URL of the server cannot be read."""
 
 
 def is_datas_fault(error: BaseException) -> bool:
     """True if the statement failed for the values it was given, on their way to the server or there."""
-    sqlstate: str | None = getattr(error, "sqlstate", None)
-    return isinstance(error, asyncpg.DataError | UnicodeError) or (
-        sqlstate is not None and sqlstate[:2] in _DATA_CLASSES
-    )
+    return isinstance(error, asyncpg.DataError | UnicodeError) or is_datas_state(sqlstate_of(error))
+
+
+def is_datas_state(sqlstate: str | None) -> bool:
+    """True if this SQLSTATE speaks of the values that a statement was given."""
+    return sqlstate is not None and sqlstate[:2] in _DATA_CLASSES
+
+
+def is_servers_trouble(error: BaseException) -> bool:
+    """True if the server is away or not itself: the same statement may succeed later, there or on its successor.
+
+    The one rule of what "away" means: a connection that broke or came to nothing, a server that says nothing in time,
+    and every SQLSTATE that does not speak of the values.
+    """
+    if isinstance(error, (*CONNECTION_LOST, TimeoutError)):
+        return True
+    sqlstate = sqlstate_of(error)
+    return sqlstate is not None and not is_datas_state(sqlstate)
+
+
+def is_lost(error: BaseException) -> bool:
+    """True if the connection broke, or leads to a server that takes no writes any more: another one may do.
+
+    A server that says nothing in time is not that: whoever asked it has waited long enough.
+    """
+    if isinstance(error, TimeoutError):
+        return False
+    return isinstance(error, CONNECTION_LOST) or is_read_only(error)
+
+
+def is_read_only(error: BaseException) -> bool:
+    """True if the server takes no writes: a standby, one that a failover demoted, or one under maintenance."""
+    return sqlstate_of(error) == _READ_ONLY
+
+
+def is_busy(error: BaseException) -> bool:
+    """True if the server is well and only had no time for this statement."""
+    return (sqlstate_of(error) or "").startswith(_BUSY)
+
+
+def sqlstate_of(error: BaseException) -> str | None:
+    """The SQLSTATE that the server gave, if it gave one."""
+    sqlstate = getattr(error, "sqlstate", None)
+    return sqlstate if isinstance(sqlstate, str) else None
+
+
+def reason(error: BaseException) -> str:
+    """What the matter is, as a predicate of the server: "refuses the login (28P01)". It quotes no text of a driver."""
+    if isinstance(error, TimeoutError):
+        return "does not answer in time"
+    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+        return "is a standby, which takes no writes"
+    sqlstate = sqlstate_of(error)
+    if sqlstate is None:
+        return f"does not answer ({_words(error)})"
+    said = _REASONS.get(sqlstate) or _REASONS.get(sqlstate[:2], "is not itself")
+    return f"{said} ({sqlstate})"
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno and not isinstance(error, ssl.SSLError):
+        known = isinstance(error, socket.gaierror)  # its numbers are of another kind
+        return (error.strerror if known else os.strerror(error.errno)) or type(error).__name__
+    return type(error).__name__
 
 
 async def connect_pool(settings: Settings, *, role: Role | None, size: int, server: Server = "primary") -> Pool:
@@ -71,69 +162,110 @@ async def connect_pool(settings: Settings, *, role: Role | None, size: int, serv
             url_of(settings, server),
             min_size=size,
             max_size=size,
-            timeout=settings.connect_timeout_seconds,
             command_timeout=settings.statement_timeout_seconds + 1,
-            server_settings={"application_name": role or "nexus"} | ({} if pooled else session),
+            server_settings={"application_name": role or "nexus"} | ({} if pooled else session | _KEEP_ALIVE),
             # In transaction mode the next statement may run in another session, which knows none of the last's names.
             statement_cache_size=0 if pooled else _STATEMENTS_PREPARED,
             max_inactive_connection_lifetime=0,
             max_queries=sys.maxsize,  # one made anew has to plan its statements again: a pause a minute under load
             reset=_nothing_to_reset,
+            **_connecting(settings, server),
         )
-    except (*CONNECTION_LOST, TimeoutError, asyncpg.PostgresError) as error:
-        raise Unavailable(f"PostgreSQL does not answer ({type(error).__name__})") from error
+    except Exception as error:
+        raise _unavailable(settings, server, error) from error
     if pooled:
-        await _check_login(pool, session)
+        await _check_login(settings, server, pool, session)
     return pool
 
 
-class KeptConnections:
-    """A pool's connections, kept between statements: to take one and give it back is a third of what a statement costs
-    the client. Whoever else asks the pool meanwhile may wait for ever; `close` gives it back what it had.
-    """
+async def connect(settings: Settings, server: Server = "direct") -> Connection:
+    """One connection that acts as the login itself. Raises Unavailable. Whoever asked closes it."""
+    try:
+        connection: Connection = await asyncpg.connect(url_of(settings, server), **_connecting(settings, server))
+    except Exception as error:
+        raise _unavailable(settings, server, error) from error
+    return connection
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-        self._free: asyncio.LifoQueue[PoolConnection | None] = asyncio.LifoQueue()
-        for _ in range(pool.get_max_size()):
-            self._free.put_nowait(None)  # one that was not taken yet
 
-    async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
-        """The statement's rows. It waits while all connections are in use. Raises what the pool's `fetch` raises."""
-        connection = await self._free.get()
-        try:
-            if connection is not None and _is_lost(connection):
-                await self._pool.release(connection)
-                connection = None
-            if connection is None:
-                connection = await self._pool.acquire()
-            return await connection.fetch(statement, *arguments)
-        except BaseException:
-            # Its pool knows what a connection needs after an error: to be ended, to be waited for, or nothing.
-            if connection is not None:
-                await self._pool.release(connection)
-                connection = None
-            raise
-        finally:
-            self._free.put_nowait(connection)
-
-    async def close(self) -> None:
-        """Give them back. No statement may be under way."""
-        while not self._free.empty():
-            connection = self._free.get_nowait()
-            if connection is not None:
-                await self._pool.release(connection)
+async def close_pool(pool: Pool, settings: Settings) -> None:
+    """Close it: in order where the server answers within the time of a connection, else at once."""
+    try:
+        async with asyncio.timeout(settings.connect_timeout_seconds):
+            await pool.close()
+    except (*CONNECTION_LOST, TimeoutError):
+        pool.terminate()
 
 
 def url_of(settings: Settings, server: Server) -> str:
     """Where the server is. There must be one: a replica is optional."""
-    url = settings.database_url
+    url = getattr(settings, _setting(settings, server))
+    assert url is not None
+    return str(url.get_secret_value())
+
+
+def where(settings: Settings, server: Server) -> str:
+    """The server's address and the variable that names it, for messages."""
+    return addresses.where(settings, _setting(settings, server))
+
+
+def _setting(settings: Settings, server: Server) -> addresses.Server:
     if server == "replica":
-        assert settings.database_replica_url is not None
-        url = settings.database_replica_url
-    elif server == "direct" and settings.database_direct_url is not None:
-        url = settings.database_direct_url
-    return url.get_secret_value()
+        return "database_replica_url"
+    if server == "direct" and settings.database_direct_url is not None:
+        return "database_direct_url"
+    return "database_url"
+
+
+class _Watched(asyncpg.Connection):
+    """A connection whose socket notices when the server is gone without a word."""
+
+    def __init__(self, protocol: Any, transport: asyncio.Transport, *rest: Any) -> None:
+        """As asyncpg calls it."""
+        super().__init__(protocol, transport, *rest)
+        opened = transport.get_extra_info("socket")
+        if opened is None or opened.family not in (socket.AF_INET, socket.AF_INET6):
+            return
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _SOCKET_OPTIONS.items():
+            if hasattr(socket, option):  # not every system has each of them
+                opened.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+_SOCKET_OPTIONS: Final = {
+    "TCP_KEEPIDLE": _SILENCE_SECONDS,
+    "TCP_KEEPINTVL": _ASKED_EVERY_SECONDS,
+    "TCP_KEEPCNT": _ASKED_TIMES,
+    "TCP_USER_TIMEOUT": _UNACKNOWLEDGED_MS,
+}
+
+# The same, for the server's end of the session: locks of a host that is gone are not held for hours.
+_KEEP_ALIVE: Final = {
+    "tcp_keepalives_idle": str(_SILENCE_SECONDS),
+    "tcp_keepalives_interval": str(_ASKED_EVERY_SECONDS),
+    "tcp_keepalives_count": str(_ASKED_TIMES),
+    "tcp_user_timeout": str(_UNACKNOWLEDGED_MS),
+}
+
+
+def _connecting(settings: Settings, server: Server) -> dict[str, Any]:
+    """How every connection is made."""
+    made: dict[str, Any] = {"timeout": settings.connect_timeout_seconds, "connection_class": _Watched}
+    if server != "replica":
+        # After a failover the address may still lead to the old primary: a standby of now, whose answers are older.
+        made["target_session_attrs"] = "primary"
+    return made
+
+
+def _unavailable(settings: Settings, server: Server, error: Exception) -> Exception:
+    """What it means that no connection could be made."""
+    place = where(settings, server)
+    if is_servers_trouble(error) and not isinstance(error, ValueError):
+        return Unavailable(f"PostgreSQL at {place} {reason(error)}")
+    if sqlstate_of(error) == _NO_SUCH_ROLE:
+        return Unavailable(f"PostgreSQL at {place} does not know our roles: run `nexus-graph migrate`")
+    if isinstance(error, ValueError | UnicodeError):
+        return UnusableAddress(f"PostgreSQL cannot be found at {place}: that is no postgresql:// URL")
+    return error
 
 
 def _session(settings: Settings, role: Role | None) -> dict[str, str]:
@@ -152,13 +284,13 @@ def _session(settings: Settings, role: Role | None) -> dict[str, str]:
     return session if role is None else {**session, "role": role}
 
 
-async def _check_login(pool: Pool, session: dict[str, str]) -> None:
+async def _check_login(settings: Settings, server: Server, pool: Pool, session: dict[str, str]) -> None:
     """Raises UnfitLogin unless a session behind the pooler has these settings of itself; the pool is closed then."""
     try:
         found: dict[str, str] = {row[0]: row[1] for row in await pool.fetch(sql("session_settings"), list(session))}
-    except (*CONNECTION_LOST, TimeoutError, asyncpg.PostgresError) as error:
+    except Exception as error:
         pool.terminate()
-        raise Unavailable(f"PostgreSQL does not answer ({type(error).__name__})") from error
+        raise _unavailable(settings, server, error) from error
     unfit = [f"{name} is {found.get(name)}, not {value}" for name, value in session.items() if found.get(name) != value]
     if unfit:
         await pool.close()
@@ -166,13 +298,6 @@ async def _check_login(pool: Pool, session: dict[str, str]) -> None:
             "behind pgbouncer the login brings the settings of its sessions (deploy/pgbouncer/login.sql), and this one "
             f"does not: {', '.join(unfit)}"
         )
-
-
-def _is_lost(connection: PoolConnection) -> bool:
-    try:
-        return connection.is_closed()
-    except asyncpg.InterfaceError:
-        return True  # its pool has taken it back already, as it does where a connection breaks
 
 
 async def _nothing_to_reset(_connection: Connection) -> None:

@@ -5,19 +5,20 @@ A landed migration is never edited; this refuses to run when one was.
 
 import hashlib
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 import asyncpg
 
-from nexus_graph import statements
+from nexus_graph import statements, telemetry
 from nexus_graph.config import Settings
 from nexus_graph.errors import NexusError, Unavailable
 from nexus_graph.statements import sql
-from nexus_graph.store.database import CONNECTION_LOST, Connection, url_of
-from nexus_graph.telemetry import log
+from nexus_graph.store.database import CONNECTION_LOST, Connection, connect, is_servers_trouble, reason, where
+from nexus_graph.store.record import Record
 
 _NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
-_LOG = log("migrate")
+_LOG = telemetry.log("migrate")
 
 
 class MigrationError(NexusError):
@@ -75,13 +76,15 @@ async def migrate(connection: Connection) -> list[str]:
                 applied.append(migration.name)
         return applied
     finally:
-        if not connection.is_closed():
+        # The lock is the session's: it goes with a connection that is lost.
+        with suppress(*CONNECTION_LOST, TimeoutError):
             await connection.execute(sql("migrations_unlock"))
 
 
-async def pending(connection: Connection) -> list[str]:
+async def pending(connection: "Connection | Record") -> list[str]:
     """Names of the migrations that this database still lacks."""
-    if not await connection.fetchval(sql("migrations_exist")):
+    ((exist,),) = await connection.fetch(sql("migrations_exist"))
+    if not exist:
         return [migration.name for migration in migrations()]
     landed = {row["number"] for row in await connection.fetch(sql("migrations_landed"))}
     return [migration.name for migration in migrations() if migration.number not in landed]
@@ -89,14 +92,18 @@ async def pending(connection: Connection) -> list[str]:
 
 async def migrate_database(settings: Settings) -> list[str]:
     """`migrate` on a connection of its own, as the login that owns the schema. Raises Unavailable, MigrationError."""
-    try:
-        connection = await asyncpg.connect(url_of(settings, "direct"), timeout=settings.connect_timeout_seconds)
-    except (*CONNECTION_LOST, TimeoutError, asyncpg.PostgresError) as error:
-        raise Unavailable(f"PostgreSQL does not answer ({type(error).__name__})") from error
+    connection = await connect(settings)
     try:
         return await migrate(connection)
+    except Exception as error:
+        if is_servers_trouble(error):
+            raise Unavailable(f"PostgreSQL at {where(settings, 'direct')} {reason(error)}") from error
+        if not isinstance(error, asyncpg.PostgresError):
+            raise
+        raise MigrationError(f"a migration failed ({telemetry.error_name(error)}); nothing of it was kept") from error
     finally:
-        await connection.close()
+        with suppress(*CONNECTION_LOST, TimeoutError):
+            await connection.close(timeout=settings.connect_timeout_seconds)
 
 
 def _check_landed(known: list[Migration], landed: dict[int, str]) -> None:

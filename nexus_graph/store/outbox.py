@@ -10,6 +10,7 @@ from nexus_graph import telemetry
 from nexus_graph.config import OUTBOX_COUNT_MAX, Settings
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Connection, Pool
+from nexus_graph.store.record import Record
 
 
 class Due(NamedTuple):
@@ -47,11 +48,9 @@ async def failed(connection: Connection, family: Due, *, error: str, settings: S
     return parked
 
 
-async def outbox_gauges(source: "Connection | Pool") -> None:
+async def outbox_gauges(source: "Connection | Pool | Record") -> None:
     """Set the gauges of the outbox by one cheap query. Raises what the driver raises; the gauges keep their values."""
-    row = await source.fetchrow(sql("outbox_gauges"), OUTBOX_COUNT_MAX)
-    assert row is not None
-    depth, age, parked = row
+    ((depth, age, parked),) = await source.fetch(sql("outbox_gauges"), OUTBOX_COUNT_MAX)
     telemetry.OUTBOX_DEPTH.set(depth)
     telemetry.OUTBOX_OLDEST_AGE.set(max(age, 0.0))
     telemetry.OUTBOX_PARKED.set(parked)

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -22,6 +21,7 @@ from nexus_graph.config import Settings
 from nexus_graph.store.database import Pool
 from tests.graphing import identify
 from tests.running import running_api
+from tests.wire import wired
 
 ADA = {"email": "ada@example.com", "phoneNumber": "123456"}
 IDENTIFY_SOMEBODY = """
@@ -37,65 +37,10 @@ NOWHERE = "127.0.0.1:9"  # the discard port: nothing listens there
 LOCK_WAITERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
-class Wire:
-    """The way from the API to a server, which can be cut and mended."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
-        self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
-        self.port = 0
-
-    async def mend(self) -> None:
-        """Let connections through, on the same port as before."""
-        self._server = await asyncio.start_server(self._pass_on, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def cut(self) -> None:
-        """Break what is connected, refuse what comes."""
-        assert self._server is not None
-        self._server.close()
-        for writer in tuple(self._writers):
-            writer.transport.abort()
-        await self._server.wait_closed()
-
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection(*self._target)
-        self._writers |= {writer, far_writer}
-        await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
-        self._writers -= {writer, far_writer}
-
-    @staticmethod
-    async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while chunk := await reader.read(65_536):
-                writer.write(chunk)
-        except OSError:
-            pass
-        finally:
-            writer.close()
-
-
 async def somebody_waits_for_the_lock(pool: Pool) -> None:
     async with asyncio.timeout(10):
         while not await pool.fetchval(LOCK_WAITERS):
             pass
-
-
-@asynccontextmanager
-async def wired(settings: Settings) -> AsyncIterator[tuple[Settings, Wire]]:
-    """Settings whose record is at the far end of a wire."""
-    url = urlsplit(settings.database_url.get_secret_value())
-    assert url.hostname is not None
-    assert url.port is not None
-    wire = Wire(url.hostname, url.port)
-    await wire.mend()
-    credentials, at, _ = url.netloc.rpartition("@")
-    moved = url._replace(netloc=f"{credentials}{at}127.0.0.1:{wire.port}").geturl()
-    try:
-        yield settings.model_copy(update={"database_url": SecretStr(moved), "health_remembered_seconds": 0.0}), wire
-    finally:
-        await wire.cut()
 
 
 @asynccontextmanager
@@ -180,7 +125,10 @@ async def test_a_schema_behind_this_release_is_not_ready(settings: Settings, poo
     async with api_of(settings) as api:
         response = await api.get("/readyz")
         assert response.status_code == 503
-        assert response.json()["checks"] == {"postgres": {"status": "ok"}, "migrations": {"status": "down"}}
+        assert response.json()["checks"] == {
+            "postgres": {"status": "ok"},
+            "migrations": {"status": "down", "reason": "1 not applied: run `nexus-graph migrate`"},
+        }
 
 
 async def test_metrics_count_by_route_and_never_by_caller(api: httpx2.AsyncClient) -> None:
@@ -306,7 +254,10 @@ async def test_what_was_accepted_is_answered_before_it_stops(settings: Settings,
 async def test_it_does_not_start_without_the_record(settings: Settings, project: Path) -> None:
     away = settings.model_copy(update={"database_url": SecretStr(f"postgresql://postgres@{NOWHERE}/nexus")})
     running = await Process.start(away, project)
-    assert "PostgreSQL does not answer" in (await running.event("cannot_start"))["reason"]
+    assert (
+        f"PostgreSQL at {NOWHERE}/nexus (DATABASE_URL) does not answer"
+        in (await running.event("cannot_start"))["reason"]
+    )
     async with asyncio.timeout(10):
         assert await running.process.wait() == CANNOT_START
 

@@ -11,6 +11,7 @@ from nexus_graph.config import Settings
 from nexus_graph.errors import Overloaded, RowRejected, Unavailable
 from nexus_graph.identity.model import UNTOLD, Identification, IdentifyRequest, Outcome
 from nexus_graph.identity.opening import Identity, open_identity
+from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool
 
 WRITE_LOCK = 474219276659
@@ -186,7 +187,9 @@ async def test_a_full_queue_refuses_at_once(settings: Settings, pool: Pool) -> N
 async def _queued(identity: Identity, number: int) -> None:
     async with asyncio.timeout(5):
         while identity.identify._unknown.depth < number:
-            await identity.record_up()  # a round trip: the time that requests take to come this far
+            await identity.record.fetch(
+                sql("record_condition")
+            )  # a round trip: the time that requests take to come this far
 
 
 @pytest.mark.parametrize("function", ["identify_batch_v1", "identify_batch_v2", "identify_batch_v3"])
@@ -209,5 +212,6 @@ async def test_writers_refuse_another_isolation(pool: Pool, function: str) -> No
     ],
 )
 async def test_the_api_has_no_direct_hand_in_the_record(identity: Identity, statement: str) -> None:
-    with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await identity.pool.execute(statement)
+    with pytest.raises(Unavailable) as refused:
+        await identity.record.fetch(statement)
+    assert isinstance(refused.value.__cause__, asyncpg.InsufficientPrivilegeError)

@@ -202,7 +202,7 @@ async def test_the_command_says_when_the_record_is_away(settings: Settings, tmp_
     code, answer, errors = await command(away, "load", str(file))
 
     assert (code, answer) == (1, "")
-    assert errors.startswith("PostgreSQL does not answer")
+    assert errors.startswith("PostgreSQL at 127.0.0.1:1/x (DATABASE_URL) does not answer")
     assert "Traceback" not in errors
 
 

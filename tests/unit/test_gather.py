@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -108,6 +109,62 @@ async def test_who_waited_past_the_deadline_is_dropped_before_sending() -> None:
     with pytest.raises(Overloaded):
         await asked[0]
     assert gate.batches == []
+
+
+async def test_every_caller_is_answered_at_its_deadline_while_a_batch_hangs() -> None:
+    """Those in flight and those that wait; nobody is cancelled, and who has time left gets the batch's answer."""
+    gate = Gate()
+    gatherer = _gatherer(gate, timeout_seconds=30, batch_max=2)
+    long_ago = monotonic() - 29.9
+    late = asyncio.create_task(gatherer.ask(1, since=long_ago))
+    in_time = asyncio.create_task(gatherer.ask(2))
+    await gate.called.wait()
+    late_in_queue = asyncio.create_task(gatherer.ask(3, since=long_ago))
+    in_time_in_queue = asyncio.create_task(gatherer.ask(4))
+    async with asyncio.timeout(5):
+        with pytest.raises(Unavailable) as in_flight:
+            await late
+        assert not isinstance(in_flight.value, Overloaded)
+        with pytest.raises(Overloaded):
+            await late_in_queue
+        assert gatherer.depth == 1
+        assert not in_time.done()
+        gate.open.set()
+        assert [await in_time, await in_time_in_queue] == [4, 8]
+    assert gate.batches == [[1, 2], [4]]
+    await gatherer.close()
+
+
+async def test_an_earlier_deadline_is_kept_although_a_later_one_was_there_first() -> None:
+    gate = Gate()
+    gatherer = _gatherer(gate, timeout_seconds=30)
+    first = asyncio.create_task(gatherer.ask(1))
+    await gate.called.wait()
+    second = asyncio.create_task(gatherer.ask(2, since=monotonic() - 29.9))
+    async with asyncio.timeout(5):
+        with pytest.raises(Unavailable):
+            await second
+        gate.open.set()
+        assert await first == 2
+    await gatherer.close()
+
+
+async def test_deadlines_leave_no_timer_behind() -> None:
+    gate = Gate()
+    gate.open.set()
+    gatherer = _gatherer(gate)
+    for request in (1, 2):
+        assert await gatherer.ask(request) == 2 * request
+        assert _timers(gatherer) == 1
+        gatherer._end_the_late()  # as the timer does, once nobody waits
+        assert _timers(gatherer) == 0
+    await gatherer.ask(3)
+    await gatherer.close()
+    assert _timers(gatherer) == 0
+
+
+def _timers(gatherer: Gatherer[int, int]) -> int:
+    return 0 if gatherer._look is None else 1
 
 
 async def test_a_long_queue_and_a_long_wait_are_refused() -> None:

@@ -1,0 +1,45 @@
+"""Where the servers are, in words for messages: the address and the variable that names it, and never a password."""
+
+import re
+from typing import Final, Literal
+from urllib.parse import parse_qs, urlsplit
+
+from nexus_graph.config import Settings
+
+Server = Literal["database_url", "database_direct_url", "database_replica_url", "redis_url", "neo4j_uri"]
+
+_VARIABLES: Final[dict[Server, str]] = {
+    "database_url": "DATABASE_URL",
+    "database_direct_url": "DATABASE_DIRECT_URL",
+    "database_replica_url": "DATABASE_REPLICA_URL",
+    "redis_url": "REDIS_URL",
+    "neo4j_uri": "NEO4J_URI",
+}
+_UNREADABLE: Final = "an address that cannot be read"
+_is_host: Final = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[\w.\-/]+)(:\d+)?").fullmatch
+
+
+def where(settings: Settings, server: Server) -> str:
+    """The address of a server and its variable, as in `127.0.0.1:5432/nexus (DATABASE_URL)`."""
+    value = getattr(settings, server)
+    url = value if isinstance(value, str) else value.get_secret_value() if value is not None else ""
+    variable = _VARIABLES[server]
+    # Settings count among the fields set whatever came from the environment or from a data directory.
+    if server not in settings.model_fields_set:
+        variable += " is not set; this is the default"
+    return f"{address(url)} ({variable})"
+
+
+def address(url: str) -> str:
+    """Host, port and database of a URL. Where a password may be mistaken for one of them, none of it."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return _UNREADABLE
+    # An unescaped mark in a password ends the host too soon, and the rest of the password stands after it.
+    if "@" in parts.path + parts.query + parts.fragment:
+        return _UNREADABLE
+    hosts = parts.netloc.rpartition("@")[2] or ",".join(parse_qs(parts.query).get("host", []))
+    if not hosts or not all(_is_host(host) for host in hosts.split(",")):
+        return _UNREADABLE
+    return hosts + parts.path.rstrip("/")

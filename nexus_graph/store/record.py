@@ -1,0 +1,213 @@
+"""Statements for the record, each answered within its time, whatever hangs.
+
+A statement may be sent twice: reading changes nothing, and neither does an identify that is repeated. So where a
+connection is lost under it, it is sent once more if there is time. Where the server says nothing in time, it is not:
+whoever asked has waited long enough. A connection that does not answer is ended behind the caller's back, and another
+takes its place.
+"""
+
+import asyncio
+from collections import deque
+from time import monotonic
+from typing import Final, TypeAlias
+
+import asyncpg
+
+from nexus_graph import telemetry
+from nexus_graph.condition import WELL, Condition
+from nexus_graph.config import Settings
+from nexus_graph.errors import Unavailable
+from nexus_graph.statements import sql
+from nexus_graph.store.database import (
+    Pool,
+    PoolConnection,
+    is_busy,
+    is_lost,
+    is_read_only,
+    is_servers_trouble,
+    reason,
+)
+
+_LOG = telemetry.log("record")
+
+_CANCEL_SECONDS: Final = 0.25
+"""How long a server may take to confirm that it has given a statement up; a connection that takes longer is ended."""
+
+_RENEW_SECONDS: Final = 1.0
+"""Connections to a server that takes no writes are given up no more often than this: its successor may take a while."""
+
+_TROUBLE_SECONDS: Final = 5.0
+"""How long a failed statement speaks against the record, if none succeeds meanwhile. Past it, callers try again."""
+
+_Place: TypeAlias = "PoolConnection | None"
+"""A place for one statement at a time: its connection, or None where there is none yet."""
+
+
+class Record:
+    """The record through a pool's connections, which are kept between statements: to take one and give it back is a
+    third of what a statement costs the client. Whoever else asks the pool meanwhile may wait for ever.
+    """
+
+    def __init__(self, pool: Pool, settings: Settings, *, patience_seconds: float | None = None) -> None:
+        """`patience_seconds`: a statement may take so long before `condition` calls it hung; None: what a health check
+        may take. Whoever waits for locks is given more.
+        """
+        self._pool = pool
+        self._timeout_seconds = settings.identify_timeout_seconds
+        self._statement_seconds = settings.statement_timeout_seconds + 1  # the server's own bound comes first
+        self._health_seconds = settings.health_timeout_seconds
+        self._patience_seconds = settings.health_timeout_seconds if patience_seconds is None else patience_seconds
+        self._free: list[_Place] = [None] * pool.get_max_size()
+        self._turns: deque[asyncio.Future[_Place]] = deque()
+        self._returning: set[asyncio.Task[None]] = set()
+        self._renewed_at = float("-inf")
+        self._moved_at = monotonic()
+        """When a statement last began or ended."""
+        self._trouble: tuple[float, str] | None = None
+        """When a statement last failed for the server's trouble, and why; None once one has succeeded since."""
+
+    async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        """The statement's rows. Raises Unavailable for whatever the server's trouble is; errors of the data pass."""
+        deadline = monotonic() + self._timeout_seconds
+        try:
+            try:
+                rows = await self._sent(deadline, statement, arguments)
+            except Exception as error:
+                if not is_lost(error) or monotonic() >= deadline:
+                    raise
+                _LOG.warning("connection_lost", error=telemetry.error_name(error))
+                rows = await self._sent(deadline, statement, arguments)
+        except Exception as error:
+            if not is_servers_trouble(error):
+                raise
+            raise self._unavailable(error) from error
+        self._trouble = None
+        return rows
+
+    async def condition(self) -> Condition:
+        """Does it answer, and does it take writes? Told within the time of a health check.
+
+        Where all connections are in use, it is hung if no statement has begun or ended for longer than one may take. A
+        statement that just failed for the server's trouble speaks against it for a while.
+        """
+        began = monotonic()
+        try:
+            async with asyncio.timeout(self._health_seconds):
+                place = await self._turn()
+        except TimeoutError:
+            hung = monotonic() - self._moved_at >= self._patience_seconds
+            return Condition("down", "does not answer in time") if hung else WELL
+        try:
+            ((standby, read_only),) = await self._sent_on(
+                place, began + self._health_seconds, sql("record_condition"), ()
+            )
+        except Exception as error:  # noqa: BLE001 - any way of not answering is not answering
+            return Condition("down", reason(error))
+        if standby or read_only:
+            self._renew()
+            return Condition("down", "is a standby, which takes no writes" if standby else "is read-only")
+        if self._trouble is not None and monotonic() - self._trouble[0] < _TROUBLE_SECONDS:
+            return Condition("down", self._trouble[1])
+        return WELL
+
+    async def close(self) -> None:
+        """Give the connections back. No statement may be under way."""
+        for place in self._free:
+            self._give_back(place)
+        self._free.clear()
+        while self._returning:
+            await asyncio.wait(self._returning)
+
+    async def _sent(self, deadline: float, statement: str, arguments: tuple[object, ...]) -> list[asyncpg.Record]:
+        if self._free:
+            place = self._free.pop()
+        else:
+            async with asyncio.timeout(deadline - monotonic()):
+                place = await self._turn()
+        return await self._sent_on(place, deadline, statement, arguments)
+
+    async def _sent_on(
+        self, place: _Place, deadline: float, statement: str, arguments: tuple[object, ...]
+    ) -> list[asyncpg.Record]:
+        """The statement's rows, by the connection of this place, which is free again afterwards."""
+        connection = place
+        self._moved_at = began = monotonic()
+        try:
+            if connection is not None and _is_lost(connection):
+                self._give_back(connection)
+                connection = None
+            if connection is None:
+                connection = await self._pool.acquire(timeout=max(0.0, deadline - began))
+                began = monotonic()
+            left = min(deadline - began, self._statement_seconds)
+            return await connection.fetch(statement, *arguments, timeout=max(0.0, left))
+        except BaseException as error:
+            # Its pool knows what a connection needs after an error: to be ended, to be waited for, or nothing.
+            self._give_back(connection)
+            connection = None
+            if is_read_only(error):
+                self._renew()
+            raise
+        finally:
+            self._moved_at = monotonic()
+            self._put(connection)
+
+    async def _turn(self) -> _Place:
+        """A place, when it is this caller's turn."""
+        if self._free:
+            return self._free.pop()
+        turn: asyncio.Future[_Place] = asyncio.get_running_loop().create_future()
+        self._turns.append(turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._put(turn.result())
+            raise
+
+    def _put(self, place: _Place) -> None:
+        while self._turns:
+            turn = self._turns.popleft()
+            if not turn.done():
+                turn.set_result(place)
+                return
+        # Connections that are there are taken first, the one used last before all.
+        self._free.insert(0 if place is None else len(self._free), place)
+
+    def _renew(self) -> None:
+        """Give up the connections, as they may lead to a server that was the primary once."""
+        if monotonic() - self._renewed_at < _RENEW_SECONDS:
+            return
+        self._renewed_at = monotonic()
+        for number, place in enumerate(self._free):
+            if place is not None:
+                self._free[number] = None
+                self._give_back(place, end=True)
+
+    def _give_back(self, place: _Place, *, end: bool = False) -> None:
+        """Give a connection back to its pool, without waiting for what that takes. `end`: it is to be closed."""
+        if place is not None:
+            returning = asyncio.get_running_loop().create_task(self._returned(place, end=end))
+            self._returning.add(returning)
+            returning.add_done_callback(self._returning.discard)
+
+    async def _returned(self, connection: PoolConnection, *, end: bool) -> None:
+        try:
+            if end:
+                await connection.close(timeout=_CANCEL_SECONDS)
+            await self._pool.release(connection, timeout=_CANCEL_SECONDS)
+        except Exception as error:  # noqa: BLE001 - its pool has ended it, and makes another
+            _LOG.debug("connection_ended", error=telemetry.error_name(error))
+
+    def _unavailable(self, error: Exception) -> Unavailable:
+        if not is_busy(error):
+            self._trouble = monotonic(), reason(error)
+        _LOG.warning("record_unavailable", error=telemetry.error_name(error))
+        return Unavailable("the record does not answer; the same request may be sent again")
+
+
+def _is_lost(connection: PoolConnection) -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        return True  # its pool has taken it back already, as it does where a connection breaks
