@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope
 
 from nexus_graph.api.responses import JSON
 from nexus_graph.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
+from nexus_graph.identity.normalize import Written
 
 Shape = TypeVar("Shape", bound=msgspec.Struct)
 
@@ -84,7 +85,7 @@ def decode_object(raw: bytes, decode: Callable[[bytes], Shape], shape: type[Shap
 
 def _second_reading(raw: bytes, shape: type[Shape]) -> Shape:
     try:
-        found: Any = json.loads(raw.decode(), parse_constant=_refuse, parse_int=_bounded_int)
+        found: Any = json.loads(raw.decode(), parse_constant=_refuse, parse_int=_bounded_int, parse_float=Written)
     except (ValueError, RecursionError) as error:
         place = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
         raise InvalidRequest(f"the body is not valid JSON{place}") from None

@@ -7,11 +7,11 @@ from starlette.types import Receive, Scope, Send
 
 from nexus_graph.api.body import decode_object, read_json_body
 from nexus_graph.api.middleware import Post
-from nexus_graph.api.responses import Answer, encode, respond
+from nexus_graph.api.responses import Answer, Header, encode, respond
 from nexus_graph.config import Settings
 from nexus_graph.identity.identify import Identify
 from nexus_graph.identity.model import Family, Outcome
-from nexus_graph.identity.normalize import identify_request
+from nexus_graph.identity.normalize import Dropped, Written, identify_request
 
 
 class _Question(msgspec.Struct):
@@ -33,9 +33,11 @@ class _Answer(msgspec.Struct):
     contact: _Contact
 
 
-_OUTCOMES: Final = {outcome: ((b"nexus-outcome", outcome.value.encode()),) for outcome in Outcome}
+_OUTCOMES: Final[dict[Outcome, tuple[Header, ...]]] = {
+    outcome: ((b"nexus-outcome", outcome.value.encode()),) for outcome in Outcome
+}
 
-_decode = msgspec.json.Decoder(_Question).decode
+_decode = msgspec.json.Decoder(_Question, float_hook=Written).decode
 
 
 class IdentifyRoute:
@@ -59,11 +61,19 @@ class IdentifyRoute:
         identify: Identify = post.state["identity"].identify
         found = await identify(request)
         # Callers of one batch who name one family are given the same.
-        return Answer(200, found.family.told(_encoded, found.family), headers=_OUTCOMES[found.outcome])
+        headers = _OUTCOMES[found.outcome]
+        if request.dropped:
+            headers = (*headers, (b"nexus-ignored", _ignored(request.dropped)))
+        return Answer(200, found.family.told(_encoded, found.family), headers=headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = await read_json_body(scope, receive, limit_bytes=self._body_max_bytes, type_required=False)
         await respond(send, *await self.answer(Post.by_asgi(scope, body)))
+
+
+def _ignored(dropped: Dropped) -> bytes:
+    """What was left away of the body's members, as a list of RFC 9651."""
+    return ", ".join(f"{member};dropped={part}" for member, part in dropped).encode()
 
 
 def _encoded(family: Family) -> bytes:

@@ -67,6 +67,8 @@ class IdentifyRequest(msgspec.Struct, frozen=True, gc=False):
     phone: str | None
     request_id: UUID | None = None
     brief: bool = False
+    dropped: tuple[tuple[str, str], ...] = ()
+    """Parts that were left away to make it canonical: the member of the request, and the part of it."""
 
 
 class FamilyKey(msgspec.Struct, frozen=True, gc=False):

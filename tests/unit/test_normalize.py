@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nexus_graph.errors import IdentifierMissing, InvalidIdentifier
-from nexus_graph.identity import normalize
+from nexus_graph.identity import normalize, phone_number
 from nexus_graph.identity.model import IdentifyRequest
 
 REQUEST = UUID("7b0c2f4e-6d51-4a8e-9e33-0b8f5f8d2a10")
@@ -32,13 +32,13 @@ def _short(value: object) -> str:
         ("  Ada.Lovelace+news@Example.COM\t\n", "ada.lovelace+news@example.com"),
         ("a@b", "a@b"),
         ("o'brien!#$%@example.com", "o'brien!#$%@example.com"),
-        ("JOSÉ@EXAMPLE.ES", "josé@example.es"),
-        ("jose\u0301@example.es", "jos\u00e9@example.es"),
-        ("ada@bücher.example", "ada@bücher.example"),
         ("\u00a0ada@example.com\u3000", "ada@example.com"),
-        ("J\u030c@example.com", "\u01f0@example.com"),
+        ("\u212aada@example.com", "kada@example.com"),
         ("x" * 64 + "@example.com", "x" * 64 + "@example.com"),
-        ("x@" + "d" * 252, "x@" + "d" * 252),
+        ("x@" + "d" * 63 + ".example", "x@" + "d" * 63 + ".example"),
+        ("a.@example.com", "a.@example.com"),
+        ("a..b@example.com", "a..b@example.com"),
+        ("a%2B18@example.com", "a%2b18@example.com"),
         ("", None),
         (" \t\r\n", None),
     ],
@@ -62,7 +62,6 @@ def test_emails_have_one_form(given_email: str, canonical: str | None) -> None:
         ("ada@example.com\x00", "must not contain spaces, control characters"),
         ("\x1fada@example.com", "must not contain spaces, control characters"),
         ("ada\u0085@example.com", "must not contain spaces, control characters"),
-        ("\u202eada@example.com", "characters that cannot be seen"),
         ("ada\u200b@example.com", "characters that cannot be seen"),
         ("ada\u200d@example.com", "characters that cannot be seen"),
         ("ada\ufeff@example.com", "characters that cannot be seen"),
@@ -72,8 +71,29 @@ def test_emails_have_one_form(given_email: str, canonical: str | None) -> None:
         ("ada\ud800@example.com", "characters that cannot be seen"),
         ("x" * 65 + "@example.com", "is too long: more than 64 octets before the @"),
         ("é" * 33 + "@example.com", "is too long: more than 64 octets before the @"),
-        ("x@" + "d" * 253, "is too long: more than 254 octets"),
+        ("x@" + ".".join(["d" * 60] * 5), "is too long: more than 254 octets"),
         ("x" * 100_000, "is too long"),
+        ("ada@example..com", "must have a domain"),
+        ("ada@example,com", "must have a domain"),
+        ("ada@example.com/", "must have a domain"),
+        ("ada@-example.com", "must have a domain"),
+        ("ada@example-.com", "must have a domain"),
+        ("ada@exam_ple.com", "must have a domain"),
+        ("ada@" + "d" * 64 + ".com", "must have a domain"),
+        ("ada@[127.0.0.1]", "must have a domain"),
+        (".ada@example.com", "no dot first"),
+        ("josé@example.es", "may only have letters a to z"),
+        ("\u0130nfo@example.com", "may only have letters a to z"),
+        ("\u0131nfo@example.com", "may only have letters a to z"),
+        ("Ada<ada@example.com>", "may only have letters a to z"),
+        ("o&#39;brien@example.com", "may only have letters a to z"),
+        ('"ada lovelace"@example.com', "must not contain spaces"),
+        ("ada@xn--a.example", "no internationalised domain name"),
+        ("ada@xn--.example", "no internationalised domain name"),
+        ("ada@xn--abc.example", "no internationalised domain name"),
+        ("ada@a\u200cb.example", "no internationalised domain name"),
+        ("ada@" + "ü" * 60 + ".example", "must have a domain"),
+        ("<>", "must be text, one @ and a domain"),
         (5, "must be a string"),
         (True, "must be a string"),
         (["ada@example.com"], "must be a string"),
@@ -95,7 +115,7 @@ def test_bad_emails_are_refused_by_rule(refused: object, because: str) -> None:
         ("123456", "123456"),
         (123456, "123456"),
         ("  12-34 56 ", "123456"),
-        ("(030) 123.45/67", "0301234567"),
+        ("(030) 123/45.67", "0301234567"),
         ("0049 30 1234567", "0049301234567"),
         ("+1 415 555 2671", "+14155552671"),
         ("+44 (0)20 7946 0958", "+442079460958"),
@@ -141,14 +161,11 @@ def test_a_region_makes_local_numbers_international(given_phone: object, region:
         ("+999", "no such number is possible"),
         ("+1 415", "no such number is possible"),
         ("555-CALL", "may only contain digits"),
-        ("123456 ext 7", "may only contain digits"),
         ("123456#", "may only contain digits"),
         ("12+3456", "may only contain digits"),
         ("++123456", "may only contain digits"),
         ("²³⁴⁵", "may only contain digits"),
         ("123\x00456", "must not contain control characters"),
-        ("\u202a123456\u202c", "characters that cannot be seen"),
-        ("123\u200b456", "characters that cannot be seen"),
         ("123\ud800456", "characters that cannot be seen"),
         ("1 " * 60_000, "is too long"),
         (12, "must have 3 to 20 digits"),
@@ -156,7 +173,9 @@ def test_a_region_makes_local_numbers_international(given_phone: object, region:
         (-123456, "must be a positive number"),
         (10**20, "must be a positive number"),
         (True, "must be a string or an integer"),
-        (123456.0, "must be a string or an integer"),
+        (1.5, "must not be a decimal number"),
+        (1e22, "may only contain digits"),
+        (float("nan"), "may only contain digits"),
         (["123456"], "must be a string or an integer"),
     ],
     ids=_short,
@@ -251,12 +270,12 @@ def test_a_typical_email_costs_next_to_nothing() -> None:
 @example(code=1, national="12025550123")
 def test_the_short_way_ends_where_the_long_way_does(code: int, national: str) -> None:
     number = f"+{code}{national}"
-    if normalize._is_plainly_e164(number):
-        assert normalize._e164(number, None) == number
+    if phone_number._is_plainly_e164(number):
+        assert phone_number._e164(number, None) == number
 
 
 @settings(deadline=None)
 @given(digits=st.text("0123456789", max_size=20))
 def test_the_short_way_takes_any_digits(digits: str) -> None:
-    if normalize._is_plainly_e164(f"+{digits}"):
-        assert normalize._e164(f"+{digits}", None) == f"+{digits}"
+    if phone_number._is_plainly_e164(f"+{digits}"):
+        assert phone_number._e164(f"+{digits}", None) == f"+{digits}"

@@ -108,6 +108,7 @@ def test_names_that_clients_rely_on() -> None:
         "reason": "RefusalReason",
         "family": "ContactFamily!",
         "version": "BigInt!",
+        "dropped": "[DroppedPart!]!",
     }
     assert fields("ContactFamily") == {
         "id": "ID!",

@@ -135,7 +135,7 @@ class Mutation:
                 region=context.settings.phone_region,
                 request_id=context.request_id,
             )
-            return IdentifySuccess(identification=await context.identify(request))
+            return IdentifySuccess(identification=await context.identify(request), parts_dropped=request.dropped)
         except Unavailable as error:
             return TemporarilyUnavailableError(
                 code=UserErrorCode[error.code],

@@ -5,8 +5,18 @@ from datetime import UTC, datetime
 from typing import Any, Final, NewType
 
 import strawberry
-from graphql import ConstValueNode, GraphQLError, IntValueNode, StringValueNode, ValueNode, value_from_ast_untyped
+from graphql import (
+    ConstValueNode,
+    FloatValueNode,
+    GraphQLError,
+    IntValueNode,
+    StringValueNode,
+    ValueNode,
+    value_from_ast_untyped,
+)
 from strawberry.types.scalar import ScalarDefinition
+
+from nexus_graph.identity.normalize import Written
 
 BigInt = NewType("BigInt", int)
 EmailAddress = NewType("EmailAddress", object)
@@ -50,6 +60,8 @@ def _as_given(value: object) -> object:
 
 
 def _literal_as_given(node: ConstValueNode, _variables: object = None) -> object:
+    if isinstance(node, FloatValueNode):
+        return Written(node.value)
     return value_from_ast_untyped(node)
 
 
@@ -70,15 +82,18 @@ SCALARS: Final[Mapping[object, ScalarDefinition]] = {
     ),
     EmailAddress: strawberry.scalar(
         name="EmailAddress",
-        description="An email address, as a string. Blanks around it and upper case do not matter; "
-        "dots and plus tags do. null and a blank string mean that there is none.",
+        description="An email address, as a string. Upper case does not matter; dots and plus tags do. What is pasted "
+        "around it is no part of it: blanks, quotes, brackets, `mailto:`, a full stop or comma at its end. An "
+        "internationalised domain is held in ASCII (UTS 46). null and a blank string mean that there is none.",
         specified_by_url="https://html.spec.whatwg.org/multipage/input.html#valid-e-mail-address",
         **_AS_GIVEN,
     ),
     PhoneNumber: strawberry.scalar(
         name="PhoneNumber",
         description="A phone number, as a string or a positive integer. One that begins with + is held as E.164, "
-        "any other as its digits; separators do not matter. null and a blank string mean that there is none.",
+        "any other as its digits; separators, what is pasted around it and `tel:` do not matter. An extension is "
+        "dropped, and `dropped` says so. Two numbers, a date or a decimal are refused. null and a blank string mean "
+        "that there is none.",
         specified_by_url="https://www.itu.int/rec/T-REC-E.164",
         **_AS_GIVEN,
     ),

@@ -185,9 +185,18 @@ class ContactFamily(Node):
         return await events_page(info.context, self.family.id, first, after)
 
 
+@strawberry.enum(description="A part of an identifier that is not kept.")
+class DroppedPart(Enum):
+    PHONE_EXTENSION = enum_value("PHONE_EXTENSION", description="The extension of the phone number.")
+    PHONE_PARAMETERS = enum_value(
+        "PHONE_PARAMETERS", description="What a `tel:` or `sms:` link says beyond the number."
+    )
+
+
 @strawberry.type(description="identify decided; the answer is committed.")
 class IdentifySuccess:
     identification: strawberry.Private[model.Identification]
+    parts_dropped: strawberry.Private[tuple[tuple[str, str], ...]] = ()
 
     @described("What was done.")
     def outcome(self) -> IdentifyOutcome:
@@ -205,6 +214,10 @@ class IdentifySuccess:
     @described("The family's version after this request: give it as `atLeast` to read your write.")
     def version(self) -> BigInt:
         return BigInt(self.identification.family.version)
+
+    @described("What was left away of the identifiers; nearly always nothing.")
+    def dropped(self) -> list[DroppedPart]:
+        return [_PARTS[part] for part in self.parts_dropped]
 
 
 @strawberry.type(description="An identifier is missing, has no canonical form, or was refused. Nothing was written.")
@@ -242,5 +255,9 @@ class FamilyLookup:
     )
 
 
+_PARTS = {
+    ("phoneNumber", "extension"): DroppedPart.PHONE_EXTENSION,
+    ("phoneNumber", "parameters"): DroppedPart.PHONE_PARAMETERS,
+}
 _OUTCOMES = {outcome: IdentifyOutcome[outcome.name] for outcome in model.Outcome}
 _SOURCES = {source: FamilySource[source.name] for source in model.Source}

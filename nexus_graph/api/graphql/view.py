@@ -33,6 +33,7 @@ from nexus_graph.api.responses import (
 )
 from nexus_graph.config import Settings
 from nexus_graph.errors import InvalidRequest, NexusError, UnacceptableMediaType
+from nexus_graph.identity.normalize import Written
 
 _ALLOW: Final = ((b"allow", b"POST"),)
 _CHARSET: Final = b"; charset=utf-8"
@@ -41,7 +42,7 @@ _NOT_STREAMED: Final = (
     "(graphql-transport-ws)"
 )
 
-_decode = msgspec.json.Decoder(Request).decode
+_decode = msgspec.json.Decoder(Request, float_hook=Written).decode
 
 
 class GraphQLRoute:

@@ -15,6 +15,7 @@ from nexus_graph.api.middleware import RequestId, header
 from nexus_graph.api.responses import encode, failure_of, graphql_extensions
 from nexus_graph.config import Settings
 from nexus_graph.errors import InvalidRequest, NexusError
+from nexus_graph.identity.normalize import Written
 
 PROTOCOL: Final = "graphql-transport-ws"
 TOO_SLOW: Final = 1013
@@ -28,7 +29,7 @@ class _Message(msgspec.Struct):
     payload: Any = None
 
 
-_decode = msgspec.json.Decoder(_Message).decode
+_decode = msgspec.json.Decoder(_Message, float_hook=Written).decode
 
 
 class Closed(Exception):

@@ -1,0 +1,149 @@
+"""The canonical form of an email address: what WHATWG's definition allows, in lower case, its domain in ASCII. Pure.
+
+https://html.spec.whatwg.org/multipage/input.html#valid-e-mail-address; internationalised domains become A-labels by
+UTS 46 (non-transitional, as browsers do it), so that both spellings are one. Two rules are narrower. The part before
+the @ has at most 64 octets, and the whole 254 (RFC 5321). And no address begins with a dot: no provider issues one, so
+the dot is a slip. Dots side by side or before the @ are kept: Japanese carriers issued them, and WHATWG allows them.
+"""
+
+import re
+from typing import Final
+from urllib.parse import unquote
+
+import idna
+
+from nexus_graph.errors import InvalidIdentifier
+from nexus_graph.identity.pasting import BLANKS, QUOTES, is_blank, narrowed, unwrapped
+from nexus_graph.identity.unseen import is_unseen
+
+MAX_OCTETS: Final = 254
+_LOCAL_PART_MAX_OCTETS: Final = 64
+_LABEL_MAX_OCTETS: Final = 63
+_RAW_MAX_CHARACTERS: Final = 1_024
+"""Nothing longer has a canonical form that fits, whatever its wrappers or blanks."""
+_A_LABEL: Final = "xn--"
+_JOINERS: Final = frozenset("\u200c\u200d")
+"""Cannot be seen, and are letters of a domain where IDNA allows them: in Persian, say."""
+
+# Nearly every address: short enough that no label is too long, no label that UTS 46 would have to read, nothing pasted.
+_SHORT: Final = 64
+_is_plain = re.compile(
+    r"[a-z0-9!#$%&*+/=?^_|}~-][a-z0-9.!#$%&'*+/=?^_`{|}~-]*+@[a-z0-9]++(?:-[a-z0-9]++)*+(?:\.[a-z0-9]++(?:-[a-z0-9]++)*+)*+"
+).fullmatch
+_is_local_part = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~-][a-z0-9.!#$%&'*+/=?^_`{|}~-]*").fullmatch
+_is_domain = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*").fullmatch
+_find_scheme = re.compile(r"(?:mailto|smtp|e-?mail):/*", re.IGNORECASE | re.ASCII).match
+_find_quoted_local_part = re.compile(rf"[{QUOTES}]([^@]+)[{QUOTES}]@").match
+
+
+def email(value: object) -> str | None:
+    """The address in canonical form; None if blank. Raises InvalidIdentifier."""
+    if not isinstance(value, str):
+        raise _bad("must be a string")
+    text = value.strip(BLANKS).lower()
+    if len(text) <= _SHORT and _is_plain(text):
+        return text
+    return _any_email(value)
+
+
+def email_prefix(value: str) -> str:
+    """What canonical addresses begin with that begin so. Raises InvalidIdentifier.
+
+    A label of a domain that is not ASCII is taken for a whole one: its A-label does not begin as a part of it would.
+    """
+    text = narrowed(value.strip(BLANKS))
+    if not text or len(text) > MAX_OCTETS:
+        raise _bad_prefix(f"must have 1 to {MAX_OCTETS} characters")
+    if any(map(is_unseen, text)):
+        raise _bad_prefix("must not contain characters that cannot be seen")
+    local, at, domain = text.partition("@")
+    if not domain.isascii():
+        try:
+            domain = _ascii_domain(domain)
+        except InvalidIdentifier:
+            raise _bad_prefix("must name a domain that can be written in ASCII") from None
+    return f"{local.lower()}{at}{domain.lower()}"
+
+
+def _any_email(value: str) -> str | None:
+    if is_blank(value):
+        return None
+    if len(value.strip(BLANKS)) > _RAW_MAX_CHARACTERS:
+        raise _bad("is too long")
+    local, at, domain = _bare(value).partition("@")
+    if not (local and at and domain) or "@" in domain:
+        raise _bad("must be text, one @ and a domain")
+    if any(map(is_unseen, local)) or any(is_unseen(character) for character in domain if character not in _JOINERS):
+        raise _bad("must not contain spaces, control characters or characters that cannot be seen")
+    return _checked(local.lower(), domain)
+
+
+def _bare(value: str) -> str:
+    """The address alone, without scheme, quotes and what else was pasted with it."""
+    text = value
+    while True:
+        bare = narrowed(text).strip(BLANKS)
+        if scheme := _find_scheme(bare):
+            bare = unquote(bare[scheme.end() :].partition("?")[0], errors="replace")
+        elif quoted := _find_quoted_local_part(bare):
+            bare = f"{quoted[1]}@{bare[quoted.end() :]}"
+        else:
+            bare = unwrapped(bare)
+        if bare == text:
+            return text
+        text = bare
+
+
+def _checked(local: str, domain: str) -> str:
+    if len(local.encode()) > _LOCAL_PART_MAX_OCTETS:
+        raise _bad(f"is too long: more than {_LOCAL_PART_MAX_OCTETS} octets before the @")
+    if not _is_local_part(local):
+        raise _bad("may only have letters a to z, digits and .!#$%&'*+/=?^_`{|}~- before the @, and no dot first")
+    domain = domain.lower() if domain.isascii() else domain
+    if not domain.isascii() or _A_LABEL in domain:
+        domain = _ascii_domain(domain)
+    if len(local) + 1 + len(domain) > MAX_OCTETS:
+        raise _bad(f"is too long: more than {MAX_OCTETS} octets")
+    if not _is_domain(domain):
+        raise _bad("must have a domain after the @: labels of letters, digits and inner hyphens, each of 1 to 63")
+    return f"{local}@{domain}"
+
+
+def _ascii_domain(domain: str) -> str:
+    """The domain with A-labels, by UTS 46. Raises InvalidIdentifier where a label is none that UTS 46 allows."""
+    try:
+        mapped = idna.uts46_remap(domain, std3_rules=False, transitional=False)
+        return ".".join(map(_ascii_label, mapped.split(".")))
+    except UnicodeError:  # idna's errors are such, too
+        raise _bad("has a domain that is no internationalised domain name") from None
+
+
+def _ascii_label(label: str) -> str:
+    """Raises UnicodeError."""
+    if label.startswith(_A_LABEL):
+        if len(label) > _LABEL_MAX_OCTETS:
+            raise UnicodeError
+        decoded = label.removeprefix(_A_LABEL).encode("ascii").decode("punycode")
+        if decoded.isascii() or idna.uts46_remap(decoded, std3_rules=False) != decoded or _a_label(decoded) != label:
+            raise UnicodeError
+        return label
+    return label if label.isascii() else _a_label(label)
+
+
+def _a_label(label: str) -> str:
+    """The A-label of a label that is mapped already. UTS 46 allows more of them than IDNA 2008: emoji, say."""
+    idna.check_nfc(label)
+    idna.check_initial_combiner(label)
+    for place, character in enumerate(label):
+        if character in _JOINERS and not idna.valid_contextj(label, place):
+            raise UnicodeError
+    idna.check_bidi(label)
+    return _A_LABEL + label.encode("punycode").decode("ascii")
+
+
+def _bad(rule: str) -> InvalidIdentifier:
+    return InvalidIdentifier(f"email {rule}", field="email")
+
+
+def _bad_prefix(rule: str) -> InvalidIdentifier:
+    return InvalidIdentifier(f"emailPrefix {rule}", field="emailPrefix")
