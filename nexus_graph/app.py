@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -11,9 +10,6 @@ from types import FrameType
 from typing import Any, Final, cast
 
 import uvicorn
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Route, WebSocketRoute
@@ -42,9 +38,10 @@ from nexus_graph.api.ops import (
     outbox_check,
 )
 from nexus_graph.api.rest import IdentifyRoute
+from nexus_graph.cache.server import open_redis
 from nexus_graph.collecting import spare_collector
 from nexus_graph.config import Settings, is_loopback
-from nexus_graph.errors import NexusError
+from nexus_graph.ending import say, why
 from nexus_graph.identity.opening import open_identity
 from nexus_graph.telemetry import configure_logging, log
 
@@ -62,6 +59,8 @@ class App(Starlette):
     direct: DirectRoutes
     stopping: asyncio.Event
     """Set when it is to stop: whoever would go on for ever ends by it."""
+    cannot_start: str | None = None
+    """What kept it from starting."""
 
     def build_middleware_stack(self) -> ASGIApp:
         enveloped = Envelope(self.router, routes=self.routes, settings=self.settings)
@@ -100,7 +99,13 @@ def create_app(settings: Settings) -> App:
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[dict[str, Any]]:
-        async with _opened(settings) as state:
+        async with AsyncExitStack() as closing:
+            try:
+                state = await closing.enter_async_context(_opened(settings))
+            except Exception as error:
+                app.cannot_start = why(error, settings)
+                _LOG.error("cannot_start", reason=app.cannot_start)
+                raise
             yield {**state, "stopping": app.stopping}
 
     answering = Answering(schema(federated=settings.graphql_federation), settings)
@@ -143,8 +148,8 @@ def serve_on(settings: Settings, listener: socket.socket) -> int:
     spare_collector()
     try:
         Server(server_config(app, settings)).run(sockets=[listener])
-    except SystemExit:  # uvicorn's, when the application could not open what it needs; it has said why
-        return CANNOT_START
+    except SystemExit:  # uvicorn's, when the application could not open what it needs
+        return _cannot(CANNOT_START, app.cannot_start or "the server could not start")
     return STOPPED
 
 
@@ -193,19 +198,10 @@ def _routes(identify: IdentifyRoute, graphql: GraphQLRoute, sockets: GraphQLSock
 
 @asynccontextmanager
 async def _opened(settings: Settings) -> AsyncIterator[dict[str, Any]]:
-    """What requests find in their scope's state. Raises NexusError, logged, if the record is away."""
+    """What requests find in their scope's state. Raises Unavailable if the record is away."""
     async with AsyncExitStack() as closing:
-        try:
-            identity = await closing.enter_async_context(open_identity(settings))
-        except NexusError as error:
-            _LOG.error("cannot_start", reason=error.message)
-            raise
-        redis = Redis.from_url(
-            settings.redis_url.get_secret_value(),
-            socket_timeout=settings.health_timeout_seconds,
-            socket_connect_timeout=settings.health_timeout_seconds,
-            retry=Retry(NoBackoff(), 1),  # a connection that the server closed while it was idle is no sign of trouble
-        )
+        identity = await closing.enter_async_context(open_identity(settings))
+        redis = open_redis(settings, timeout_seconds=settings.health_timeout_seconds)
         closing.push_async_callback(redis.aclose)
 
         async def redis_up() -> bool:
@@ -222,5 +218,5 @@ async def _opened(settings: Settings) -> AsyncIterator[dict[str, Any]]:
 
 
 def _cannot(exit_code: int, reason: str) -> int:
-    sys.stderr.write(f"nexus-graph: {reason}\n")
+    say(reason)
     return exit_code

@@ -61,16 +61,20 @@ def serve(
 ) -> None:
     """Serve the API on the servers that DATABASE_URL, REDIS_URL and NEO4J_URI name."""
     from nexus_graph.app import serve as run
+    from nexus_graph.ending import without_traceback
 
-    raise typer.Exit(run(_settings(), host=host, port=port, workers=workers))
+    settings = _settings()
+    raise typer.Exit(without_traceback(settings, lambda: run(settings, host=host, port=port, workers=workers)))
 
 
 @app.command()
 def relay() -> None:
     """Keep the graph in step with the record, until stopped."""
+    from nexus_graph.ending import without_traceback
     from nexus_graph.relay import run
 
-    raise typer.Exit(run(_settings()))
+    settings = _settings()
+    raise typer.Exit(without_traceback(settings, lambda: run(settings)))
 
 
 @app.command()
@@ -78,15 +82,17 @@ def migrate() -> None:
     """Bring the record's schema up to date."""
     import asyncio
 
-    from nexus_graph.errors import NexusError
+    from nexus_graph.ending import without_traceback
     from nexus_graph.store.migrate import migrate_database
 
-    try:
-        applied = asyncio.run(migrate_database(_settings()))
-    except NexusError as error:
-        typer.echo(error.message, err=True)
-        raise typer.Exit(1) from None
-    typer.echo("\n".join(applied) if applied else "nothing to do")
+    settings = _settings()
+
+    def run() -> int:
+        applied = asyncio.run(migrate_database(settings))
+        typer.echo("\n".join(applied) if applied else "nothing to do")
+        return 0
+
+    raise typer.Exit(without_traceback(settings, run))
 
 
 @app.command()
@@ -144,8 +150,10 @@ def import_file(
 def demo(data_dir: DataDir = _DATA_DIR) -> None:
     """Load the shipped demonstration data and print three families as trees."""
     from nexus_graph.demo import run
+    from nexus_graph.ending import without_traceback
 
-    raise typer.Exit(run(_settings(data_dir)))
+    settings = _settings(data_dir)
+    raise typer.Exit(without_traceback(settings, lambda: run(settings)))
 
 
 @cache_app.command("warm")

@@ -12,7 +12,8 @@ NexusError
 │   └── PageTooLarge    more was asked for than a page may hold
 ├── NotFound            404
 ├── Unavailable         try again later: 503 with Retry-After
-│   └── Overloaded      the queue is full
+│   ├── Overloaded      the queue is full
+│   └── UnusableAddress the address of a server cannot be read
 └── RowRejected         the database refused this row for its data: 422
 
 REST answers `application/problem+json` from `code` and `status`; GraphQL answers the same `code` as data where the
@@ -123,6 +124,10 @@ class Unavailable(NexusError):
     code = "UNAVAILABLE"
     status = 503
     retry_after_seconds = 1
+
+
+class UnusableAddress(Unavailable):
+    """The URL of a server cannot be read: no trying again will help."""
 
 
 class Overloaded(Unavailable):

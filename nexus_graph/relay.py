@@ -29,7 +29,8 @@ from nexus_graph.cache.shared import SharedFamilies
 from nexus_graph.cancelling import heed_cancellation
 from nexus_graph.collecting import spare_collector
 from nexus_graph.config import Settings
-from nexus_graph.errors import Unavailable
+from nexus_graph.ending import why
+from nexus_graph.errors import Unavailable, UnusableAddress
 from nexus_graph.graph import driver as graph
 from nexus_graph.graph.projection import project, warm
 from nexus_graph.graph.states import read_states
@@ -73,7 +74,7 @@ class Relay:
         """Set while this relay holds the lock."""
 
     async def work(self) -> None:
-        """Work until `stop`; whatever goes wrong, it is logged and tried again."""
+        """Work until `stop`; whatever goes wrong, it is logged and tried again. Raises UnusableAddress."""
         driver = graph.open_driver(self._settings)
         if self._settings.cache == "both":
             self._cached = SharedFamilies(self._settings)
@@ -81,11 +82,14 @@ class Relay:
             while not self._stopping.is_set():
                 try:
                     await self._serve(driver)
+                except UnusableAddress:
+                    raise
                 except Exception as error:  # noqa: BLE001 - a relay that ends leaves the graph behind
                     self._failures_in_a_row += 1
                     cause = _cause(error)
                     telemetry.RELAY_FAILURES.labels(cause).inc()
-                    _LOG.warning("relay_failed", cause=cause, error=telemetry.error_name(error))
+                    reason = why(error, self._settings)
+                    _LOG.warning("relay_failed", cause=cause, error=telemetry.error_name(error), reason=reason)
                     await _wait(self._stopping, self._pause_seconds())
         finally:
             await driver.close()
@@ -259,11 +263,7 @@ async def _pool(settings: Settings) -> AsyncIterator[Pool]:
     try:
         yield pool
     finally:
-        try:
-            async with asyncio.timeout(settings.connect_timeout_seconds):
-                await pool.close()
-        except (*database.CONNECTION_LOST, TimeoutError):
-            pool.terminate()
+        await database.close_pool(pool, settings)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> bool:

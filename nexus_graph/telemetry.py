@@ -10,6 +10,8 @@ from bisect import bisect_left
 from collections import Counter as Multiset
 from collections.abc import Sequence
 from contextvars import ContextVar
+from pathlib import Path
+from traceback import extract_tb
 from typing import Final
 
 import structlog
@@ -17,6 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from nexus_graph.config import METRICS_FOLDER
+from nexus_graph.library_log import listen_to_libraries
 
 
 class ManyAtOnce(Histogram):
@@ -29,6 +32,7 @@ class ManyAtOnce(Histogram):
             self._buckets[bucket].inc(count)
 
 
+_PACKAGE: Final = Path(__file__).parent
 _LATENCY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 REQUEST_DURATION = ManyAtOnce(
@@ -86,7 +90,10 @@ def exposition() -> bytes:
 
 
 def configure_logging(level: str) -> None:
-    """JSON lines on stderr, one event each, with the request's correlation id where there is one."""
+    """JSON lines on stderr, one event each, with the request's correlation id where there is one. What libraries log
+    is among them.
+    """
+    listen_to_libraries(error_name)
     structlog.configure(
         processors=[
             _correlated,
@@ -117,3 +124,11 @@ def error_name(error: BaseException) -> str:
     """What a log may say of an unexpected error: its type. Texts of drivers quote the values they choked on."""
     code = getattr(error, "sqlstate", None) or getattr(error, "code", None)
     return f"{type(error).__name__}:{code}" if isinstance(code, str) else type(error).__name__
+
+
+def place(error: BaseException) -> str:
+    """File and line of our own code that raised: what a developer needs, without a value in it."""
+    for frame in reversed(extract_tb(error.__traceback__)):
+        if Path(frame.filename).is_relative_to(_PACKAGE):
+            return f"{Path(frame.filename).relative_to(_PACKAGE.parent)}:{frame.lineno}"
+    return "elsewhere"

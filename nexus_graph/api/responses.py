@@ -2,15 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
-from pathlib import Path
-from traceback import extract_tb
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from starlette.types import Send
 
 from nexus_graph.errors import NexusError
-from nexus_graph.telemetry import error_name, log
+from nexus_graph.telemetry import error_name, log, place
 
 Header = tuple[bytes, bytes]
 
@@ -22,7 +20,6 @@ MASKED_CODE: Final = "INTERNAL"
 MASKED_MESSAGE: Final = "Internal error"
 
 _LOG = log("api")
-_PACKAGE: Final = Path(__file__).parent.parent
 
 encode = msgspec.json.Encoder().encode
 
@@ -46,7 +43,7 @@ def failure_of(error: BaseException) -> Failure:
     """The table: a NexusError tells its code and message; anything else is masked, and logged by its type and place."""
     if isinstance(error, NexusError):
         return Failure(error.status, error.code, error.message, error.fields, error.retry_after_seconds)
-    _LOG.error("unexpected_error", error=error_name(error), at=_place(error))
+    _LOG.error("unexpected_error", error=error_name(error), at=place(error))
     return Failure(HTTPStatus.INTERNAL_SERVER_ERROR, MASKED_CODE, MASKED_MESSAGE)
 
 
@@ -102,11 +99,3 @@ async def respond(
         }
     )
     await send({"type": "http.response.body", "body": body})
-
-
-def _place(error: BaseException) -> str:
-    """File and line of our own code that raised: what a developer needs, without a value in it."""
-    for frame in reversed(extract_tb(error.__traceback__)):
-        if Path(frame.filename).is_relative_to(_PACKAGE):
-            return f"{Path(frame.filename).relative_to(_PACKAGE.parent)}:{frame.lineno}"
-    return "elsewhere"

@@ -29,7 +29,7 @@ from nexus_graph.config import Settings
 from nexus_graph.errors import RowRejected, Unavailable
 from nexus_graph.identity.identify import Identify
 from nexus_graph.identity.model import Outcome
-from nexus_graph.store.database import Pool, connect_pool, is_datas_fault, is_servers_trouble
+from nexus_graph.store.database import Pool, connect_pool, is_datas_fault, is_read_only, is_servers_trouble
 
 _AGAIN: Final = "Import the file again: what is in already changes nothing."
 
@@ -117,6 +117,9 @@ class _Importing:
                 )
             except Exception as error:
                 _LOG.warning("chunk_failed", line=chunk.first_line, error=telemetry.error_name(error))
+                if is_read_only(error):
+                    # The server was the primary once, perhaps: the next connection may lead to its successor.
+                    await self._pool.expire_connections()
                 if is_datas_fault(error):
                     return await self._one_by_one(chunk)
                 if not is_servers_trouble(error):

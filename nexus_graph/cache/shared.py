@@ -12,10 +12,10 @@ from time import monotonic
 from typing import Final, cast
 
 import msgspec
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from nexus_graph import telemetry
+from nexus_graph.cache.server import open_redis
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.gather import Gatherer
@@ -43,11 +43,7 @@ class SharedFamilies:
 
     def __init__(self, settings: Settings) -> None:
         timeout_seconds = settings.cache_timeout_seconds
-        self._redis = Redis.from_url(
-            settings.redis_url.get_secret_value(),
-            socket_timeout=timeout_seconds,
-            socket_connect_timeout=timeout_seconds,
-        )
+        self._redis = open_redis(settings, timeout_seconds=timeout_seconds)
         self._settings = settings
         self._secret = blake2b(settings.database_url.get_secret_value().encode()).digest()
         self._keep_newer = self._redis.register_script(lua("keep_newer"))

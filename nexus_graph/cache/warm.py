@@ -4,14 +4,15 @@ import asyncio
 import json
 import sys
 
+from nexus_graph.addresses import where
 from nexus_graph.cache.shared import SharedFamilies
 from nexus_graph.config import Settings
+from nexus_graph.ending import say, without_traceback
 from nexus_graph.graph.progress import contacts_bar
-from nexus_graph.graph.servers import without_traceback
 from nexus_graph.graph.verify import Progress
 from nexus_graph.identity.model import Family
 from nexus_graph.statements import sql
-from nexus_graph.store.database import Pool, connect_pool
+from nexus_graph.store.database import Pool, close_pool, connect_pool
 
 _BATCH = 500
 _EVENTS_A_FAMILY = 4
@@ -39,9 +40,9 @@ async def warm(pool: Pool, shared: SharedFamilies, settings: Settings, *, progre
 def run(settings: Settings, *, as_json: bool = False) -> int:
     """The command: exit code 0, or 1 with a reason if there is no such cache or a server is away."""
     if settings.cache != "both":
-        sys.stderr.write("nexus-graph: nothing to warm: NEXUS_CACHE is not `both`\n")
+        say("nothing to warm: NEXUS_CACHE is not `both`")
         return 1
-    return without_traceback(lambda: asyncio.run(_run(settings, as_json=as_json)))
+    return without_traceback(settings, lambda: asyncio.run(_run(settings, as_json=as_json)))
 
 
 async def _run(settings: Settings, *, as_json: bool) -> int:
@@ -54,9 +55,9 @@ async def _run(settings: Settings, *, as_json: bool) -> int:
         away = shared.is_away
     finally:
         await shared.close()
-        await pool.close()
+        await close_pool(pool, settings)
     if away:
-        sys.stderr.write("nexus-graph: Redis does not answer\n")
+        say(f"Redis at {where(settings, 'redis_url')} does not answer, or refuses the login")
         return 1
     sys.stdout.write(json.dumps({"families": kept}) + "\n" if as_json else f"kept {kept:,} families\n")
     return 0

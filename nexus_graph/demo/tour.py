@@ -16,6 +16,7 @@ from nexus_graph.bulk.rows import Row, open_rows
 from nexus_graph.bulk.summary import Summary, print_table
 from nexus_graph.config import Settings
 from nexus_graph.demo.kinship import Kin, Pairing, kinship
+from nexus_graph.ending import say
 from nexus_graph.errors import Unavailable
 from nexus_graph.graph.driver import ask, is_graphs_trouble
 from nexus_graph.identity.families import Families
@@ -58,11 +59,12 @@ def run(settings: Settings) -> int:
     try:
         return asyncio.run(_show(settings, console))
     except Unavailable as error:
-        Console(stderr=True).print(error.message, style="red", markup=False)
+        say(error.message)
         return EXIT_AWAY
 
 
 async def _show(settings: Settings, console: Console) -> int:
+    """Raises Unavailable if the record does not answer, and what the driver raises if the graph does not."""
     pairings = _pairings(settings)
     async with open_identity(settings) as identity:
         deadline = monotonic() + settings.demo_graph_wait_seconds
@@ -70,11 +72,10 @@ async def _show(settings: Settings, console: Console) -> int:
             with console.status("waiting for the graph"):
                 family = await family_in_graph(identity.families, sight, settings, deadline=deadline)
             if family is None:
-                console.print(
-                    f"\nThe graph has not caught up within {settings.demo_graph_wait_seconds:g} s: does the relay run? "
-                    "`nexus-graph doctor` says more.",
-                    style="red",
-                    soft_wrap=True,
+                await identity.driver.verify_connectivity()  # or it raises what keeps the graph away
+                say(
+                    f"the graph has not caught up within {settings.demo_graph_wait_seconds:g} s: does the relay run? "
+                    "`nexus-graph doctor` says more"
                 )
                 return EXIT_AWAY
             console.print(f"\n[bold]{sight.title}[/bold]")

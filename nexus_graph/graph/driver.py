@@ -1,7 +1,6 @@
 """Connections to the graph, and what their failures mean."""
 
 import asyncio
-import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -15,9 +14,6 @@ from neo4j.exceptions import DriverError, Neo4jError
 from nexus_graph.config import CONSTRAINTS_WAIT_MAX_SECONDS, Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.statements import cypher
-
-# Its retries and connection errors come to us as exceptions; its own log lines would quote what the server said.
-logging.getLogger("neo4j").setLevel(logging.CRITICAL + 1)
 
 # A plan made once is kept while the graph grows: its statement names the indexes to use, and planning anew takes the
 # server half a second in which nobody is answered.

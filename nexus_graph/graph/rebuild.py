@@ -14,10 +14,11 @@ from time import monotonic
 from neo4j import AsyncDriver
 
 from nexus_graph.config import Settings
+from nexus_graph.ending import without_traceback
 from nexus_graph.graph.driver import ensure_constraints
 from nexus_graph.graph.progress import contacts_bar
 from nexus_graph.graph.projection import project
-from nexus_graph.graph.servers import opened, without_traceback
+from nexus_graph.graph.servers import opened
 from nexus_graph.graph.states import pages, read_states, work_through
 from nexus_graph.graph.verify import Progress
 from nexus_graph.statements import cypher, sql
@@ -67,7 +68,7 @@ async def _run_alone(driver: AsyncDriver, name: str) -> None:
 
 def run(settings: Settings, *, as_json: bool = False) -> int:
     """The command: exit code 0, or 1 with a reason if a server is away."""
-    return without_traceback(lambda: asyncio.run(_run(settings, as_json=as_json)))
+    return without_traceback(settings, lambda: asyncio.run(_run(settings, as_json=as_json)))
 
 
 async def _run(settings: Settings, *, as_json: bool) -> int:

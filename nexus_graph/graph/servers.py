@@ -1,16 +1,13 @@
 """Both servers, opened for a command that runs once and ends."""
 
-import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from neo4j import AsyncDriver
 
-from nexus_graph import telemetry
 from nexus_graph.config import Settings
-from nexus_graph.errors import Unavailable
-from nexus_graph.graph.driver import is_graphs_trouble, open_driver
-from nexus_graph.store.database import Pool, connect_pool, is_servers_trouble
+from nexus_graph.graph.driver import open_driver
+from nexus_graph.store.database import Pool, close_pool, connect_pool
 
 
 @asynccontextmanager
@@ -21,19 +18,4 @@ async def opened(settings: Settings, *, connections: int) -> AsyncIterator[tuple
         async with open_driver(settings) as driver:
             yield pool, driver
     finally:
-        await pool.close()
-
-
-def without_traceback(command: Callable[[], int]) -> int:
-    """The command's exit code; 1, with a reason on stderr, if a server does not answer."""
-    try:
-        return command()
-    except Exception as error:
-        if isinstance(error, Unavailable):
-            reason = error.message
-        elif is_graphs_trouble(error) or is_servers_trouble(error):
-            reason = f"a server does not answer ({telemetry.error_name(error)})"
-        else:
-            raise
-        sys.stderr.write(f"nexus-graph: {reason}\n")
-        return 1
+        await close_pool(pool, settings)

@@ -19,12 +19,13 @@ from typing import Any, Final, NamedTuple
 from neo4j import AsyncDriver
 
 from nexus_graph.config import Settings
+from nexus_graph.ending import without_traceback
 from nexus_graph.graph.comparison import differences, read_shown
 from nexus_graph.graph.driver import ask, ensure_constraints
 from nexus_graph.graph.findings import Finding, Report
 from nexus_graph.graph.progress import contacts_bar
 from nexus_graph.graph.repair import repair as mended
-from nexus_graph.graph.servers import opened, without_traceback
+from nexus_graph.graph.servers import opened
 from nexus_graph.graph.states import FamilyState, pages, read_page, read_states, work_through
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool
@@ -224,7 +225,7 @@ def _slices(ids: list[int], length: int) -> list[list[int]]:
 
 def run(settings: Settings, *, repair: bool = False, as_json: bool = False) -> int:
     """The command: 0 if nothing differs (after repair, where that was asked for), else 1 and the output says what."""
-    return without_traceback(lambda: asyncio.run(_run(settings, mend=repair, as_json=as_json)))
+    return without_traceback(settings, lambda: asyncio.run(_run(settings, mend=repair, as_json=as_json)))
 
 
 async def _run(settings: Settings, *, mend: bool, as_json: bool) -> int:

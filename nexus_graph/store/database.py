@@ -11,7 +11,7 @@ import asyncpg
 
 from nexus_graph import addresses
 from nexus_graph.config import Settings
-from nexus_graph.errors import Unavailable
+from nexus_graph.errors import Unavailable, UnusableAddress
 from nexus_graph.statements import sql
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -75,10 +75,6 @@ _UNACKNOWLEDGED_MS: Final = 20_000
 
 class UnfitLogin(Unavailable):
     """The login that a pooler uses does not bring the settings that our sessions must have."""
-
-
-class UnusableAddress(Unavailable):
-    """The URL of the server cannot be read."""
 
 
 def is_datas_fault(error: BaseException) -> bool:

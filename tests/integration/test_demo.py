@@ -73,4 +73,4 @@ async def test_the_demo_loads_and_shows_three_families(
 async def test_the_demo_says_that_the_graph_is_behind(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     impatient = settings.model_copy(update={"demo_graph_wait_seconds": 0.0, "graph_wait_max_seconds": 0.0})
     assert await asyncio.to_thread(run, impatient) == 1
-    assert "The graph has not caught up within 0 s: does the relay run?" in capsys.readouterr().out
+    assert "the graph has not caught up within 0 s: does the relay run?" in capsys.readouterr().err

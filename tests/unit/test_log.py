@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 
 import pytest
 
@@ -23,3 +24,40 @@ def test_a_line_is_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
     assert line.endswith("\n")
     told = json.loads(line)
     assert (told["part"], told["event"], told["code"], told["level"]) == ("test", "something_happened", "X", "info")
+
+
+def test_what_libraries_log_is_a_line_without_their_words(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        raise ValueError("ada@example.com is no number")
+    except ValueError:
+        logging.getLogger("redis.connection").exception("could not send ada@example.com")
+    line = capsys.readouterr().err
+    told = json.loads(line)
+    assert told["event"] == "library_said"
+    assert (told["library"], told["level"], told["error"]) == ("redis.connection", "error", "ValueError")
+    assert told["at"].startswith("test_log.py:")
+    assert "ada" not in line
+
+
+def test_one_place_of_a_library_does_not_fill_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    """asyncpg's words are constants, and are told."""
+    library = logging.getLogger("asyncpg.pool")
+    for _ in range(100):
+        library.warning("Failed to restore the pool connection floor; retrying", exc_info=OSError())
+    (line,) = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["said"] == "Failed to restore the pool connection floor; retrying"
+
+
+def test_what_was_left_out_is_counted_once_it_is_told_again(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        logging.getLogger("neo4j.io").error("defunct %s", "ada@example.com")
+
+    for _ in range(3):
+        fail()
+    monkeypatch.setattr("nexus_graph.library_log._AGAIN_AFTER_SECONDS", 0.0)
+    fail()
+    first, second = map(json.loads, capsys.readouterr().err.splitlines())
+    assert "left_out" not in first
+    assert second["left_out"] == 2

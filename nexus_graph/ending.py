@@ -1,0 +1,87 @@
+"""How a command ends that cannot go on: with one line on stderr that names the server, and never with a traceback."""
+
+import os
+import socket
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from neo4j.exceptions import AuthError, ConfigurationError, DriverError, Neo4jError
+from redis.exceptions import AuthenticationError, RedisError
+
+from nexus_graph import addresses, telemetry
+from nexus_graph.config import Settings
+from nexus_graph.errors import NexusError
+from nexus_graph.store import database
+
+CANNOT_GO_ON: Final = 1
+_SECURITY: Final = ".Security."
+_MORE: Final = "`nexus-graph doctor` looks at all servers"
+
+
+def without_traceback(settings: Settings, command: Callable[[], int]) -> int:
+    """The command's exit code; 1, with the reason on stderr, if it cannot go on."""
+    telemetry.configure_logging(settings.log_level)
+    try:
+        return command()
+    except BrokenPipeError:
+        raise  # whoever read the output has seen enough
+    except Exception as error:  # noqa: BLE001 - whatever it is, a user gets a sentence
+        say(why(error, settings))
+        return CANNOT_GO_ON
+
+
+def say(reason: str) -> None:
+    """The one line."""
+    sys.stderr.write(f"nexus-graph: {reason}\n")
+
+
+def why(error: BaseException, settings: Settings | None = None) -> str:
+    """What keeps a command from going on, and what to do next. It quotes no text of a driver."""
+    if isinstance(error, BaseExceptionGroup):
+        return why(error.exceptions[0], settings)
+    if isinstance(error, NexusError):
+        return error.message
+    if isinstance(error, TimeoutError):
+        return f"a server does not answer in time; {_MORE}"
+    trouble = _trouble(error)
+    if trouble is not None:
+        name, server, reason = trouble
+        place = "" if settings is None else f" at {addresses.where(settings, server)}"
+        return f"{name}{place} {reason}; {_MORE}"
+    if isinstance(error, OSError):
+        return f"cannot go on: {os.strerror(error.errno) if error.errno else _name(error)}"
+    return (
+        f"an error in nexus-graph itself ({telemetry.error_name(error)} at {telemetry.place(error)}): please report it"
+    )
+
+
+def _trouble(error: BaseException) -> tuple[str, addresses.Server, str] | None:
+    """Whose trouble it is and what the matter is there; None if it is no server's."""
+    if isinstance(error, Neo4jError | DriverError):
+        return "Neo4j", "neo4j_uri", _graphs_reason(error)
+    if isinstance(error, RedisError):
+        return "Redis", "redis_url", redis_reason(error)
+    ours = isinstance(error, OSError) and not isinstance(error, ConnectionError | socket.gaierror)
+    if database.is_servers_trouble(error) and not ours:
+        return "PostgreSQL", "database_url", database.reason(error)
+    return None
+
+
+def redis_reason(error: BaseException) -> str:
+    """What the matter with Redis is, as a predicate."""
+    return "refuses the login" if isinstance(error, AuthenticationError) else f"does not answer ({_name(error)})"
+
+
+def _graphs_reason(error: BaseException) -> str:
+    if isinstance(error, AuthError) or (isinstance(error, Neo4jError) and _SECURITY in (error.code or "")):
+        return "refuses the login of NEO4J_USER and NEO4J_PASSWORD"
+    if isinstance(error, ConfigurationError):
+        return "cannot be found: that is no bolt:// or neo4j:// URI"
+    if isinstance(error, Neo4jError):
+        return f"refuses a statement ({error.code})"
+    return f"does not answer ({_name(error)})"
+
+
+def _name(error: BaseException) -> str:
+    return type(error).__name__
