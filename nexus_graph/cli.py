@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from nexus_graph.bulk.options import Options
     from nexus_graph.config import Settings
 
 app = typer.Typer(
@@ -24,6 +25,36 @@ DataDir = Annotated[Path, typer.Option(help="Where the embedded servers keep the
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(help="Port of the API.")]
+
+ContactsFile = Annotated[Path, typer.Argument(help="A .csv, .tsv or .jsonl file with emails and phones.", exists=True)]
+Map = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="KIND=COLUMN",
+        help="A column holds emails or phones: email=COLUMN, phone=COLUMN. One of a known name needs none. Repeatable.",
+    ),
+]
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN", help="Leave out a column that looks like an email or a phone. Repeatable."),
+]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict", help="Refuse a row for any cell that is no email or phone. Without, the rest of the row is taken."
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print what was understood and the first faults. Nothing is written.")
+]
+RejectsFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Write each faulty row there, with its line, column and reason. Mended, it is input. It must not exist.",
+    ),
+]
 
 _DATA_DIR = Path(".nexus")
 
@@ -121,29 +152,65 @@ def rebuild_graph(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
 
 @app.command()
 def load(
-    file: Annotated[Path, typer.Argument(help="A .csv or .jsonl file with email and phoneNumber.", exists=True)],
+    file: ContactsFile,
     *,
+    mapped: Map = None,
+    ignore: Ignore = None,
+    strict: Strict = False,
+    dry_run: DryRun = False,
+    rejects: RejectsFile = None,
     rate: Annotated[float | None, typer.Option(help="At most this many rows a second.", min=0.1)] = None,
     data_dir: DataDir = _DATA_DIR,
     json: Json = False,
 ) -> None:
-    """Send the rows of a file through identify."""
-    from nexus_graph.bulk.load import run
+    """Send the rows of a file through identify.
 
-    raise typer.Exit(run(_settings(data_dir), file, rate=rate, as_json=json))
+    The file is .csv or .tsv, with a header, or .jsonl, in UTF-8. Exports of HubSpot, Salesforce, Google, Outlook,
+    Mailchimp and Shopify are known, in many languages; what was understood is printed first. A row that names several
+    emails and phones is sent as one pair each, tied. Phones without a + belong to no country unless NEXUS_PHONE_REGION
+    is set: 919876543210 and +919876543210 are two.
+
+    \b
+    nexus-graph load people.csv --dry-run
+    nexus-graph load people.csv --map phone="Tel. 2" --ignore "Owner email" --rejects faulty.csv
+    nexus-graph load faulty.csv    # once it is mended
+
+    Exit code: 0 if every row is in, and every cell that holds a value; 1 if not: the summary says which; 2 if the file
+    or its columns cannot be read, or the file not to its end.
+    """  # noqa: D301 - \b keeps the examples' lines
+    from nexus_graph.bulk.load import run
+    from nexus_graph.ending import without_traceback
+
+    options = _file_options(file, mapped, ignore, strict=strict, dry=dry_run, rejects=rejects)
+    settings = _settings(None if dry_run else data_dir)
+    raise typer.Exit(without_traceback(settings, lambda: run(settings, file, options, rate=rate, as_json=json)))
 
 
 @app.command("import")
 def import_file(
-    file: Annotated[Path, typer.Argument(help="A .csv or .jsonl file with email and phoneNumber.", exists=True)],
+    file: ContactsFile,
     *,
+    mapped: Map = None,
+    ignore: Ignore = None,
+    strict: Strict = False,
+    dry_run: DryRun = False,
+    rejects: RejectsFile = None,
     data_dir: DataDir = _DATA_DIR,
     json: Json = False,
 ) -> None:
-    """Bring the rows of a large file in, as load would, many times as fast."""
-    from nexus_graph.bulk.import_file import run
+    """Bring the rows of a large file in, as load would, many times as fast.
 
-    raise typer.Exit(run(_settings(data_dir), file, as_json=json))
+    Files, options and exit codes are those of load, except --rate. See nexus-graph load --help.
+
+    \b
+    nexus-graph import people.csv --map email="E-mail 1 - Value" --map phone="Phone 1 - Value" --rejects faulty.csv
+    """  # noqa: D301
+    from nexus_graph.bulk.import_file import run
+    from nexus_graph.ending import without_traceback
+
+    options = _file_options(file, mapped, ignore, strict=strict, dry=dry_run, rejects=rejects)
+    settings = _settings(None if dry_run else data_dir)
+    raise typer.Exit(without_traceback(settings, lambda: run(settings, file, options, as_json=json)))
 
 
 @app.command()
@@ -180,6 +247,24 @@ def schema_export(
             "schema/schema.graphql differs from the code: run `make schema` and look at the difference", err=True
         )
         raise typer.Exit(1)
+
+
+def _file_options(
+    file: Path, mapped: list[str] | None, ignored: list[str] | None, *, strict: bool, dry: bool, rejects: Path | None
+) -> "Options":
+    """What is said of a file of contacts. Exits with 2 if it cannot be."""
+    from nexus_graph.bulk.columns import Choice
+    from nexus_graph.bulk.options import Options
+    from nexus_graph.bulk.reading import UnclearColumns
+
+    try:
+        choice = Choice.of_options(mapped or (), ignored or ())
+        if dry and rejects is not None:
+            raise UnclearColumns("--dry-run writes nothing: leave out --rejects")
+    except UnclearColumns as error:
+        typer.echo(f"{file}: {error}", err=True)
+        raise typer.Exit(2) from None
+    return Options(choice, strict=strict, dry=dry, rejects=rejects)
 
 
 def _settings(data_dir: Path | None = None) -> "Settings":

@@ -13,16 +13,18 @@ from time import monotonic
 from typing import Final
 from uuid import uuid4
 
-from rich.console import Console
-
 from nexus_graph import telemetry
-from nexus_graph.bulk import summary as load_summary
+from nexus_graph.bulk import load
 from nexus_graph.bulk.chunk import Chunk
+from nexus_graph.bulk.contacts import Fate, Note
 from nexus_graph.bulk.decide import FAMILY_LIMIT
-from nexus_graph.bulk.load import EXIT_INCOMPLETE, EXIT_UNREADABLE
+from nexus_graph.bulk.options import Options
 from nexus_graph.bulk.reader import Reader
-from nexus_graph.bulk.rows import UnreadableFile
-from nexus_graph.bulk.summary import Fault, Summary
+from nexus_graph.bulk.reading import UnreadableFile
+from nexus_graph.bulk.rejects import Rejects
+from nexus_graph.bulk.report import Report
+from nexus_graph.bulk.rows import open_rows
+from nexus_graph.bulk.summary import Summary
 from nexus_graph.bulk.write import import_chunk
 from nexus_graph.collecting import spare_collector
 from nexus_graph.config import Settings
@@ -36,35 +38,35 @@ _AGAIN: Final = "Import the file again: what is in already changes nothing."
 _LOG = telemetry.log("import")
 
 
-def run(settings: Settings, file: Path, *, as_json: bool) -> int:
-    """The command. Returns 0; 1 if a row was invalid or is not in; 2 if the file cannot be read."""
+def run(settings: Settings, file: Path, options: Options, *, as_json: bool) -> int:
+    """The command. Returns what `load` returns."""
+    if options.dry:
+        return load.run(settings, file, options, rate=None, as_json=as_json)
     telemetry.configure_logging(settings.log_level)
-    summary = Summary()
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    code = EXIT_INCOMPLETE
+    summary, report = Summary(), Report(file, as_json=as_json)
+    code = load.EXIT_INCOMPLETE
     spare_collector()
     try:
-        asyncio.run(_import_showing(settings, file, summary, console))
+        with load.rejects_of(options, file, summary) as rejects:
+            asyncio.run(_Run(settings, file, options, summary, report).go(rejects))
     except UnreadableFile as error:
-        summary.stopped = f"{file}: {error}"
-        if summary.rows:
-            summary.stopped += f". The rows before it are in. {_AGAIN}"
-        code = EXIT_UNREADABLE
+        summary.stopped = load.ends_reading(file, error, summary, _AGAIN)
+        code = load.EXIT_UNREADABLE
     except Unavailable as error:
         summary.stopped = summary.stopped or error.message
     except KeyboardInterrupt:
         summary.stopped = summary.stopped or "interrupted"
     if summary.stopped:
-        console.print(summary.stopped, style="red", markup=False)
-    if as_json:
-        print(load_summary.as_json(summary))  # noqa: T201 - the answer of the command
-    elif summary.rows:
-        load_summary.print_table(Console(), summary)
+        report.wrong(summary.stopped)
+    report.ended(summary)
     return 0 if summary.complete else code
 
 
-async def import_rows(pool: Pool, reader: Reader, settings: Settings, summary: Summary) -> None:
-    """Bring the rows of a file in, in order, and count into `summary` what is in.
+async def import_rows(
+    pool: Pool, reader: Reader, settings: Settings, summary: Summary, rejects: Rejects | None = None
+) -> list[tuple[int, str]]:
+    """Bring the rows of a file in, in order, and count into `summary` what is in. Returns the line of each row that the
+    record did not take, and why.
 
     `pool` must act as nexus_import. Raises UnreadableFile, once the rows before it are in, and Unavailable if the
     record stays away; then, or if the caller cancels, `summary.stopped` says from which line on rows may not be in.
@@ -73,8 +75,13 @@ async def import_rows(pool: Pool, reader: Reader, settings: Settings, summary: S
     try:
         while (chunk := await reader.next()) is not None:
             await importing.take(chunk)
+            if rejects is not None:
+                for row, notes in chunk.rejected:
+                    rejects.add(row, notes)
+        summary.later = reader.later
     finally:
         summary.ended = monotonic()
+    return importing.failed
 
 
 class _Importing:
@@ -86,6 +93,8 @@ class _Importing:
         self._summary = summary
         self._request_id = uuid4()
         """One for all: the events of an import are those that carry it."""
+        self.failed: list[tuple[int, str]] = []
+        """The line of each row that the record did not take, and why."""
 
     async def take(self, chunk: Chunk) -> None:
         """Bring a chunk in, trying again for a while if the record is away."""
@@ -97,13 +106,14 @@ class _Importing:
         except asyncio.CancelledError:
             self._summary.stopped = f"interrupted: {_go_on_at(chunk.first_line)}"
             raise
-        self._summary.rows += chunk.size
+        self._summary.rows += chunk.rows
+        self._summary.pairs += len(chunk.pairs)
         self._summary.outcomes.update(outcomes)
         refused = outcomes[Outcome.REFUSED]
         if refused:
             self._summary.refusals[FAMILY_LIMIT] += refused
-        for line, reason in chunk.invalid:
-            self._note(self._summary.invalid, line, reason)
+        for note in chunk.notes:
+            self._summary.note(note, lines_shown=self._settings.load_lines_shown)
 
     async def _outcomes(self, chunk: Chunk) -> "Counter[Outcome]":
         settings = self._settings
@@ -135,24 +145,49 @@ class _Importing:
                 try:
                     outcomes[(await identify(request)).outcome] += 1
                 except RowRejected as error:
-                    self._note(self._summary.failed, line, error.message)
+                    self._summary.failed.add(error.message, line, lines_shown=self._settings.load_lines_shown)
+                    self.failed.append((line, error.message))
         finally:
             await identify.close()
         return outcomes
 
-    def _note(self, faults: dict[str, Fault], line: int, reason: str) -> None:
-        faults.setdefault(reason, Fault()).add(line, lines_shown=self._settings.load_lines_shown)
 
+class _Run:
+    """The command at work: a reader, a connection, and a report of both."""
 
-async def _import_showing(settings: Settings, file: Path, summary: Summary, console: Console) -> None:
-    patient = settings.model_copy(update={"statement_timeout_seconds": settings.import_statement_timeout_seconds})
-    async with Reader(file, settings) as reader:
-        pool = await connect_pool(patient, role="nexus_import", size=1, server="direct")
-        try:
-            async with load_summary.progress(console, reader, summary, report_seconds=settings.load_report_seconds):
-                await import_rows(pool, reader, settings, summary)
-        finally:
-            await pool.close()
+    def __init__(self, settings: Settings, file: Path, options: Options, summary: Summary, report: Report) -> None:
+        self._settings = settings
+        self._file = file
+        self._options = options
+        self._summary = summary
+        self._report = report
+
+    async def go(self, rejects: Rejects | None) -> None:
+        """Import the file. Raises what `import_rows` raises."""
+        settings, summary = self._settings, self._summary
+        patient = settings.model_copy(update={"statement_timeout_seconds": settings.import_statement_timeout_seconds})
+        async with Reader(self._file, settings, self._options) as reader:
+            opened = reader.opened
+            summary.understood = opened.understood
+            self._report.understood(opened.understood, settings.phone_region)
+            if rejects is not None:
+                rejects.begin(opened.names, opened.added, opened.delimiter)
+            pool = await connect_pool(patient, role="nexus_import", size=1, server="direct")
+            try:
+                async with self._report.progress(reader, summary, every_seconds=settings.load_report_seconds):
+                    failed = await import_rows(pool, reader, settings, summary, rejects)
+            finally:
+                await pool.close()
+        if rejects is not None and failed:
+            self._reject(dict(failed), rejects)
+
+    def _reject(self, failed: dict[int, str], rejects: Rejects) -> None:
+        """Read the rows at these lines again: what was sent of them has not the file's words."""
+        most, choice = self._settings.load_line_max_bytes, self._options.choice
+        with open_rows(self._file, line_max_bytes=most, choice=choice) as rows:
+            for row in rows:
+                if row.line in failed:
+                    rejects.add(row, [Note(Fate.INVALID, row.line, None, failed[row.line])])
 
 
 def _go_on_at(line: int) -> str:

@@ -13,22 +13,24 @@ of others may come between the rows.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from time import monotonic
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import uuid4
 
-from rich.console import Console
-
 from nexus_graph import telemetry
-from nexus_graph.bulk import summary as load_summary
-from nexus_graph.bulk.rows import BadRow, Row, Rows, UnreadableFile, open_rows
-from nexus_graph.bulk.summary import Fault, Summary
+from nexus_graph.bulk.contacts import Contact, Contacts, Fate, Note
+from nexus_graph.bulk.options import Options
+from nexus_graph.bulk.reading import UnclearColumns, UnreadableFile
+from nexus_graph.bulk.rejects import Rejects
+from nexus_graph.bulk.report import Report
+from nexus_graph.bulk.rows import open_rows
+from nexus_graph.bulk.summary import Summary
 from nexus_graph.config import Settings
-from nexus_graph.errors import InvalidIdentifier, NexusError, Unavailable
+from nexus_graph.errors import NexusError, Unavailable
 from nexus_graph.identity.model import IdentifyRequest
-from nexus_graph.identity.normalize import identify_request
 from nexus_graph.identity.opening import Identity, open_identity
 
 EXIT_INCOMPLETE: Final = 1
@@ -39,37 +41,81 @@ _AGAIN: Final = "Load the file again, or from that line on: what is in already c
 _LOG = telemetry.log("load")
 
 
-def run(settings: Settings, file: Path, *, rate: float | None, as_json: bool) -> int:
-    """The command. Returns 0; 1 if a row was invalid or is not in; 2 if the file cannot be read."""
+def run(settings: Settings, file: Path, options: Options, *, rate: float | None, as_json: bool) -> int:
+    """The command. Returns 0 if every row is in, and every cell that holds a value; 1 if not; 2 if the file cannot be
+    read, or not to its end.
+    """
     telemetry.configure_logging(settings.log_level)
-    summary = Summary()
-    code = load_file(settings, file, summary, rate=rate)
-    if as_json:
-        print(load_summary.as_json(summary))  # noqa: T201 - the answer of the command
-    elif summary.rows:
-        load_summary.print_table(Console(), summary)
-    return code
+    summary = Summary(dry=options.dry)
+    return load_file(settings, file, summary, options, rate=rate, report=Report(file, as_json=as_json))
 
 
-def load_file(settings: Settings, file: Path, summary: Summary, *, rate: float | None = None) -> int:
-    """Load the file, showing progress and saying what goes wrong on stderr. Returns the exit code of `run`."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+def load_file(
+    settings: Settings,
+    file: Path,
+    summary: Summary,
+    options: Options | None = None,
+    *,
+    rate: float | None = None,
+    report: Report | None = None,
+) -> int:
+    """Load the file and report. Returns the exit code of `run`."""
+    options = options or Options()
+    report = report or Report(file, quiet=True)
     code = EXIT_INCOMPLETE
     try:
-        with open_rows(file, line_max_bytes=settings.load_line_max_bytes) as rows:
-            asyncio.run(_load_showing(settings, rows, summary, rate, console))
+        with (
+            open_rows(file, line_max_bytes=settings.load_line_max_bytes, choice=options.choice) as rows,
+            rejects_of(options, file, summary) as rejects,
+        ):
+            summary.understood = rows.understood
+            report.understood(rows.understood, settings.phone_region)
+            if rejects is not None:
+                rejects.begin(rows.columns.names, rows.columns.rejects, rows.delimiter)
+            contacts = Contacts(rows, rows.columns, region=settings.phone_region, strict=options.strict)
+            noted = _noted(contacts, settings, summary, rejects)
+            if options.dry:
+                summary.pairs += sum(len(contact.pairs) for contact in noted)
+                summary.ended = monotonic()
+            else:
+                loading = _load(settings, noted, summary, rate=rate, rejects=rejects)
+                asyncio.run(
+                    _showing(report.progress(rows, summary, every_seconds=settings.load_report_seconds), loading)
+                )
+            summary.later = rows.understood.unused[len(summary.understood.unused) :]
     except UnreadableFile as error:
-        summary.stopped = f"{file}: {error}"
-        if summary.rows:
-            summary.stopped += f". The rows before it are in. {_AGAIN}"
+        summary.stopped = ends_reading(file, error, summary, _AGAIN)
         code = EXIT_UNREADABLE
     except Unavailable as error:
-        summary.stopped = error.message
+        summary.stopped = summary.stopped or error.message
     except KeyboardInterrupt:
         summary.stopped = summary.stopped or "interrupted"
     if summary.stopped:
-        console.print(summary.stopped, style="red", markup=False)
+        report.wrong(summary.stopped)
+    report.ended(summary)
     return 0 if summary.complete else code
+
+
+@contextmanager
+def rejects_of(options: Options, source: Path, summary: Summary) -> Iterator[Rejects | None]:
+    """The file of rejects, if one is wanted; the summary says in the end what it has. Raises UnclearColumns."""
+    if options.rejects is None:
+        yield None
+        return
+    with Rejects(options.rejects, source) as rejects:
+        try:
+            yield rejects
+        finally:
+            summary.rejected = rejects.rows
+            summary.rejects = str(options.rejects) if rejects.rows else None
+
+
+def ends_reading(file: Path, error: UnreadableFile, summary: Summary, again: str) -> str:
+    """What to say where the file could not be read, or not to its end."""
+    said = f"{file}: {error}"
+    if isinstance(error, UnclearColumns) or not summary.rows:
+        return said
+    return f"{said}. {'Nothing was sent.' if summary.dry else f'The rows before it are in. {again}'}"
 
 
 def settings_of_load(settings: Settings) -> Settings:
@@ -80,28 +126,27 @@ def settings_of_load(settings: Settings) -> Settings:
 async def load(
     identity: Identity,
     settings: Settings,
-    rows: Iterable[Row | BadRow],
+    contacts: Iterable[Contact],
     summary: Summary,
     *,
     rate: float | None = None,
+    rejects: Rejects | None = None,
 ) -> None:
-    """Send the rows through `identity.identify` in order, and count into `summary`.
+    """Send the contacts through `identity.identify` in order, and count into `summary` what becomes of them.
 
     `identity` must have been opened with `settings_of_load`. If the record stays away or the caller cancels,
-    `summary.stopped` says at which line to go on. Raises what `rows` raises, once the rows before it are in.
+    `summary.stopped` says at which line to go on. Raises what `contacts` raises, once those before it are in.
     """
-    dispatch = _Dispatch(identity, settings, summary)
+    dispatch = _Dispatch(identity, settings, summary, rejects)
     pace = _Pace(rate, settings.load_rate_slack_seconds)
     line = 1
     try:
         try:
-            for row in rows:
-                line = row.line
-                summary.rows += 1
-                request = _request(row, settings, summary)
-                if request is not None:
+            for contact in contacts:
+                line = contact.line
+                for email, phone in contact.pairs:
                     await pace.wait()
-                    await dispatch.send(line, request)
+                    await dispatch.send(contact, IdentifyRequest(email, phone, uuid4()))
         finally:
             await dispatch.finish()
     except _Away as away:
@@ -121,59 +166,72 @@ class _Away(Exception):
         self.line = line
 
 
-class _Dispatch:
-    """Sends rows in order, a bounded number under way, and again those that found the record away or overloaded."""
+class _Sent(NamedTuple):
+    """A pair on its way."""
 
-    def __init__(self, identity: Identity, settings: Settings, summary: Summary) -> None:
+    place: int
+    """Pairs are sent in the order of their places."""
+    contact: Contact
+    request: IdentifyRequest
+
+
+class _Dispatch:
+    """Sends pairs in order, a bounded number under way, and again those that found the record away or overloaded."""
+
+    def __init__(self, identity: Identity, settings: Settings, summary: Summary, rejects: Rejects | None) -> None:
         self._identity = identity
         self._settings = settings
         self._summary = summary
+        self._rejects = rejects
         self._slots = asyncio.Semaphore(settings.load_in_flight_max)
         self._under_way: set[asyncio.Task[None]] = set()
-        self._again: dict[int, IdentifyRequest] = {}
-        """By line."""
+        self._again: list[_Sent] = []
 
-    async def send(self, line: int, request: IdentifyRequest) -> None:
-        """Send a row once there is room. Raises _Away when rows before it cannot be brought in."""
+    async def send(self, contact: Contact, request: IdentifyRequest) -> None:
+        """Send a pair once there is room. Raises _Away when pairs before it cannot be brought in."""
         if self._again:
             await self.finish()
-        await self._slots.acquire()
-        task = asyncio.create_task(self._identify(line, request))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        self._summary.pairs += 1
+        await self._start(_Sent(self._summary.pairs, contact, request))
 
     async def finish(self) -> None:
-        """Wait until all rows that were sent are in, sending them again where that helps. Raises _Away."""
+        """Wait until all pairs that were sent are in, sending them again where that helps. Raises _Away."""
         await self._settle()
         for attempt in range(self._settings.load_tries_max - 1):
             if not self._again:
                 return
-            again, self._again = sorted(self._again.items()), {}
+            again, self._again = sorted(self._again, key=lambda sent: sent.place), []
             delay = self._settings.load_retry_base_seconds * 2.0**attempt
             await asyncio.sleep(min(delay, self._settings.load_retry_max_seconds))
-            for line, request in again:
+            for sent in again:
                 if self._again:
-                    self._again[line] = request
+                    self._again.append(sent)
                 else:
-                    await self.send(line, request)
+                    await self._start(sent)
             await self._settle()
         if self._again:
-            raise _Away(min(self._again))
+            raise _Away(min(sent.contact.line for sent in self._again))
+
+    async def _start(self, sent: _Sent) -> None:
+        await self._slots.acquire()
+        task = asyncio.create_task(self._identify(sent))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
 
     async def _settle(self) -> None:
         while self._under_way:
             await asyncio.wait(self._under_way)
 
-    async def _identify(self, line: int, request: IdentifyRequest) -> None:
+    async def _identify(self, sent: _Sent) -> None:
         try:
-            answer = await self._identity.identify(request)
+            answer = await self._identity.identify(sent.request)
         except Unavailable:
-            self._again[line] = request
+            self._again.append(sent)
         except NexusError as error:
-            self._fail(line, error.message)
+            self._fail(sent.contact, error.message)
         except Exception as error:  # noqa: BLE001 - a fault of ours; the rows after it should not pay for it
-            _LOG.error("row_failed", line=line, error=telemetry.error_name(error))
-            self._fail(line, f"an unexpected error ({telemetry.error_name(error)})")
+            _LOG.error("row_failed", line=sent.contact.line, error=telemetry.error_name(error))
+            self._fail(sent.contact, f"an unexpected error ({telemetry.error_name(error)})")
         else:
             self._summary.outcomes[answer.outcome] += 1
             if answer.reason is not None:
@@ -181,8 +239,10 @@ class _Dispatch:
         finally:
             self._slots.release()
 
-    def _fail(self, line: int, reason: str) -> None:
-        self._summary.failed.setdefault(reason, Fault()).add(line, lines_shown=self._settings.load_lines_shown)
+    def _fail(self, contact: Contact, reason: str) -> None:
+        self._summary.failed.add(reason, contact.line, lines_shown=self._settings.load_lines_shown)
+        if self._rejects is not None and contact.row is not None:
+            self._rejects.add(contact.row, [Note(Fate.INVALID, contact.line, None, reason)])
 
 
 class _Pace:
@@ -203,24 +263,29 @@ class _Pace:
         self._next = max(self._next, now - self._slack_seconds) + self._interval_seconds
 
 
-async def _load_showing(settings: Settings, rows: Rows, summary: Summary, rate: float | None, console: Console) -> None:
-    async with (
-        open_identity(settings_of_load(settings)) as identity,
-        load_summary.progress(console, rows, summary, report_seconds=settings.load_report_seconds),
-    ):
-        await load(identity, settings, rows, summary, rate=rate)
+async def _load(
+    settings: Settings, contacts: Iterable[Contact], summary: Summary, *, rate: float | None, rejects: Rejects | None
+) -> None:
+    async with open_identity(settings_of_load(settings)) as identity:
+        await load(identity, settings, contacts, summary, rate=rate, rejects=rejects)
 
 
-def _request(row: Row | BadRow, settings: Settings, summary: Summary) -> IdentifyRequest | None:
-    """The row in canonical form; None, and a fault in the summary, if it has none."""
-    try:
-        if isinstance(row, Row):
-            return identify_request(row.email, row.phone, region=settings.phone_region, request_id=uuid4())
-        reason = row.reason
-    except InvalidIdentifier as error:
-        reason = error.message
-    summary.invalid.setdefault(reason, Fault()).add(row.line, lines_shown=settings.load_lines_shown)
-    return None
+async def _showing(progress: AbstractAsyncContextManager[None], loading: Coroutine[None, None, None]) -> None:
+    async with progress:
+        await loading
+
+
+def _noted(
+    contacts: Iterable[Contact], settings: Settings, summary: Summary, rejects: Rejects | None
+) -> Iterator[Contact]:
+    """The contacts; what has to be said of them is counted, and those at fault are kept."""
+    for contact in contacts:
+        summary.rows += 1
+        for note in contact.notes:
+            summary.note(note, lines_shown=settings.load_lines_shown)
+        if rejects is not None and contact.notes and contact.row is not None:
+            rejects.add(contact.row, contact.notes)
+        yield contact
 
 
 def _go_on_at(line: int) -> str:

@@ -1,33 +1,24 @@
-"""What became of the rows of a file: counted while they go, shown on a terminal or printed for a program."""
+"""What became of the rows of a file: counted while they go. Counts, rules, names of columns, line numbers; never an
+identifier.
+"""
 
-import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Final, Protocol
+from typing import Any, Final
 
-import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
-
+from nexus_graph.bulk.contacts import Fate, Note
+from nexus_graph.bulk.rows import Understood
 from nexus_graph.identity.model import Outcome
 
-_BAR_REFRESH_SECONDS: Final = 0.1
-_MEANING: Final = {
-    Outcome.CREATED: "a new family",
-    Outcome.LINKED: "something new about a known family",
-    Outcome.MERGED: "two families found to be one",
-    Outcome.MATCHED: "no contact new: all of it was known",
-    Outcome.REFUSED: "would have made a family too large",
-}
+KINDS_MAX: Final = 200
+"""Kinds of faults that are told apart: more come only of a file whose reasons are its data."""
+OTHER_KINDS: Final = "other reasons"
 
 
 @dataclass
 class Fault:
-    """Rows that were not sent, or not taken, for one reason."""
+    """Rows or cells that were not sent, or not taken, for one reason."""
 
     rows: int = 0
     first_lines: list[int] = field(default_factory=list)
@@ -39,122 +30,105 @@ class Fault:
             self.first_lines.append(line)
 
 
+class Faults(dict[tuple[str, str | None], Fault]):
+    """By the reason and the column, in the order in which they came."""
+
+    @property
+    def rows(self) -> int:
+        """All of them."""
+        return sum(fault.rows for fault in self.values())
+
+    def add(self, reason: str, line: int, column: str | None = None, *, lines_shown: int) -> None:
+        """One more."""
+        key = (reason, column)
+        if key not in self and len(self) >= KINDS_MAX:
+            key = (OTHER_KINDS, None)
+        self.setdefault(key, Fault()).add(line, lines_shown=lines_shown)
+
+    def listed(self) -> list[dict[str, Any]]:
+        """For programs."""
+        return [
+            {"reason": reason, "column": column, "rows": fault.rows, "firstLines": fault.first_lines}
+            for (reason, column), fault in self.items()
+        ]
+
+
 @dataclass
 class Summary:
-    """Counts, rules and line numbers; never an identifier."""
+    """Counts of a run."""
 
     rows: int = 0
+    pairs: int = 0
+    """What identify was asked: one pair of an email and a phone, or more where a row names several."""
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     refusals: Counter[str] = field(default_factory=Counter)
-    invalid: dict[str, Fault] = field(default_factory=dict)
-    """By the rule that the row breaks: it was not sent."""
-    failed: dict[str, Fault] = field(default_factory=dict)
-    """By why the row was not taken though it was sent."""
+    invalid: Faults = field(default_factory=Faults)
+    """Rows that were not sent, by the rule that they break."""
+    dropped: Faults = field(default_factory=Faults)
+    """Cells that were left out of rows that are in."""
+    empty: Faults = field(default_factory=Faults)
+    """Cells that say that there is no value."""
+    shortened: Faults = field(default_factory=Faults)
+    """Values of which a part was left away."""
+    untied: Faults = field(default_factory=Faults)
+    """Rows whose several values nothing ties."""
+    failed: Faults = field(default_factory=Faults)
+    """Rows that were sent and not taken."""
+    understood: Understood | None = None
+    """How the file is read."""
+    later: list[str] = field(default_factory=list)
+    """Members of JSON objects that are not used and came after the first rows."""
+    rejects: str | None = None
+    """The file that has the faulty rows."""
+    rejected: int = 0
+    """How many it has."""
+    dry: bool = False
+    """True if the rows were read and not sent."""
     stopped: str | None = None
-    """Why the load ended before the file did, and where to go on."""
+    """Why the run ended before the file did, and where to go on."""
     started: float = field(default_factory=monotonic)
     ended: float | None = None
 
     @property
     def seconds(self) -> float:
+        """How long it has taken."""
         return (monotonic() if self.ended is None else self.ended) - self.started
 
     @property
     def rows_per_second(self) -> float:
+        """How fast it was."""
         return self.rows / max(self.seconds, 1e-9)
 
     @property
     def complete(self) -> bool:
-        """True if every row of the file is in."""
-        return not (self.invalid or self.failed or self.stopped)
+        """True if every row of the file is in, and every cell that holds a value."""
+        return not (self.invalid or self.dropped or self.failed or self.stopped)
 
+    def note(self, note: Note, *, lines_shown: int) -> None:
+        """Count what has to be said of a row."""
+        faults = {Fate.INVALID: self.invalid, Fate.DROPPED: self.dropped, Fate.EMPTY: self.empty}
+        faults[Fate.SHORTENED] = self.shortened
+        faults.get(note.fate, self.untied).add(note.reason, note.line, note.column, lines_shown=lines_shown)
 
-class Reading(Protocol):
-    """A file that is being read."""
-
-    size_bytes: int
-
-    @property
-    def position_bytes(self) -> int:
-        """How far into the file it has come."""
-
-
-@asynccontextmanager
-async def progress(
-    console: Console, reading: Reading, summary: Summary, *, report_seconds: float
-) -> AsyncIterator[None]:
-    """While inside, show how far it is: a bar on a terminal, elsewhere a line every `report_seconds`."""
-    if console.is_terminal:
-        columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description} · eta"), TimeRemainingColumn())
-        with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task(_so_far(summary), total=reading.size_bytes)
-
-            def move() -> None:
-                bar.update(task, completed=reading.position_bytes, description=_so_far(summary))
-
-            async with _repeating(move, every_seconds=_BAR_REFRESH_SECONDS):
-                yield
-    else:
-        async with _repeating(lambda: console.print(_so_far(summary)), every_seconds=report_seconds):
-            yield
-
-
-def print_table(console: Console, summary: Summary) -> None:
-    """The summary for people."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(justify="right", style="bold")
-    table.add_column()
-    table.add_column(style="dim")
-    table.add_row(f"{summary.rows:,}", "rows", f"{summary.seconds:.1f} s, {summary.rows_per_second:,.0f} rows/s")
-    for outcome, meaning in _MEANING.items():
-        table.add_row(f"{summary.outcomes[outcome]:,}", outcome.value, meaning)
-        if outcome is Outcome.REFUSED:
-            for reason, rows in summary.refusals.items():
-                table.add_row(f"{rows:,}", f"  {reason}", "")
-    for kind, faults in (("invalid", summary.invalid), ("failed", summary.failed)):
-        table.add_row(f"{sum(fault.rows for fault in faults.values()):,}", kind, "")
-        for reason, fault in faults.items():
-            table.add_row(f"{fault.rows:,}", f"  {reason}", _lines(fault))
-    console.print(table)
-
-
-def as_json(summary: Summary) -> str:
-    """The summary for programs."""
-    answer = {
-        "rows": summary.rows,
-        **{outcome.value.lower(): summary.outcomes[outcome] for outcome in _MEANING},
-        "refusals": dict(summary.refusals),
-        "invalid": _listed(summary.invalid),
-        "failed": _listed(summary.failed),
-        "stopped": summary.stopped,
-        "seconds": round(summary.seconds, 3),
-        "rowsPerSecond": round(summary.rows_per_second, 1),
-    }
-    return msgspec.json.format(msgspec.json.encode(answer)).decode()
-
-
-@asynccontextmanager
-async def _repeating(action: Callable[[], None], *, every_seconds: float) -> AsyncIterator[None]:
-    async def repeat() -> None:
-        while True:
-            await asyncio.sleep(every_seconds)
-            action()
-
-    task = asyncio.create_task(repeat())
-    try:
-        yield
-    finally:
-        task.cancel()
-
-
-def _so_far(summary: Summary) -> str:
-    return f"{summary.rows:,} rows, {summary.rows_per_second:,.0f} rows/s"
-
-
-def _lines(fault: Fault) -> str:
-    shown = ", ".join(map(str, fault.first_lines))
-    return f"{'line' if fault.rows == 1 else 'lines'} {shown}{', …' if fault.rows > len(fault.first_lines) else ''}"
-
-
-def _listed(faults: dict[str, Fault]) -> list[dict[str, object]]:
-    return [{"reason": reason, "rows": fault.rows, "firstLines": fault.first_lines} for reason, fault in faults.items()]
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "columns": self.understood,
+            "rows": self.rows,
+            "pairs": self.pairs,
+            "dryRun": self.dry,
+            **{outcome.value.lower(): self.outcomes[outcome] for outcome in Outcome},
+            "refusals": dict(self.refusals),
+            "invalid": self.invalid.listed(),
+            "dropped": self.dropped.listed(),
+            "empty": self.empty.listed(),
+            "shortened": self.shortened.listed(),
+            "untied": self.untied.listed(),
+            "failed": self.failed.listed(),
+            "unusedLater": self.later,
+            "rejects": self.rejects,
+            "rejected": self.rejected,
+            "stopped": self.stopped,
+            "seconds": round(self.seconds, 3),
+            "rowsPerSecond": round(self.rows_per_second, 1),
+        }

@@ -43,7 +43,7 @@ async def import_chunk(pool: Pool, chunk: Chunk, request_id: UUID, *, family_lim
         began = await connection.fetchval(sql("import_begin"))
         known = await _look_up(connection, chunk, began, family_limit)
         decider = Decider(known, family_limit=family_limit)
-        outcomes = Counter([decider.take(email, phone) for email, phone in chunk.rows])
+        outcomes = Counter([decider.take(email, phone) for email, phone in chunk.pairs])
         decisions = decider.decisions
         await _forget_told_refusals(connection, decisions)
         if decisions.changes or decisions.evidence:
@@ -74,7 +74,7 @@ async def _known_pairings(connection: Connection, chunk: Chunk, known: Known) ->
     families, values = known.families, chunk.identifiers
     pairings = [
         (email, phone)
-        for email, phone in dict.fromkeys(chunk.rows)
+        for email, phone in dict.fromkeys(chunk.pairs)
         if email is not None and phone is not None and families[email] and families[phone]
     ]
     places = await connection.fetchval(
@@ -87,7 +87,7 @@ def _touched(chunk: Chunk, known: Known) -> set[int]:
     """The families that a row with something new names: they may grow, unite or be full."""
     families, live = known.families, known.live
     touched: set[int] = set()
-    for email, phone in chunk.rows:
+    for email, phone in chunk.pairs:
         by_email = 0 if email is None else families[email]
         by_phone = 0 if phone is None else families[phone]
         if by_email or by_phone:

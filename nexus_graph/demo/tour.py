@@ -11,9 +11,11 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from nexus_graph import telemetry
+from nexus_graph.bulk.contacts import Contacts
 from nexus_graph.bulk.load import load_file
-from nexus_graph.bulk.rows import Row, open_rows
-from nexus_graph.bulk.summary import Summary, print_table
+from nexus_graph.bulk.report import Report
+from nexus_graph.bulk.rows import open_rows
+from nexus_graph.bulk.summary import Summary
 from nexus_graph.config import Settings
 from nexus_graph.demo.kinship import Kin, Pairing, kinship
 from nexus_graph.ending import say
@@ -21,7 +23,6 @@ from nexus_graph.errors import Unavailable
 from nexus_graph.graph.driver import ask, is_graphs_trouble
 from nexus_graph.identity.families import Families
 from nexus_graph.identity.model import Family, FamilyKey, Source
-from nexus_graph.identity.normalize import identify_request
 from nexus_graph.identity.opening import Identity, open_identity
 from nexus_graph.statements import cypher
 
@@ -53,7 +54,7 @@ def run(settings: Settings) -> int:
     summary = Summary()
     code = load_file(settings, EVENTS, summary)
     if summary.rows:
-        print_table(console, summary)
+        Report(EVENTS).summary(summary)
     if code:
         return code
     try:
@@ -128,11 +129,10 @@ def _pairings(settings: Settings) -> list[Pairing]:
     """What the rows of the file tie, in its order."""
     pairings = []
     with open_rows(EVENTS, line_max_bytes=settings.load_line_max_bytes) as rows:
-        for row in rows:
-            assert isinstance(row, Row)
-            request = identify_request(row.email, row.phone, region=settings.phone_region, request_id=None)
-            if request.email is not None and request.phone is not None:
-                pairings.append(Pairing(row.line, request.email, request.phone))
+        for contact in Contacts(rows, rows.columns, region=settings.phone_region, strict=True):
+            for email, phone in contact.pairs:
+                if email is not None and phone is not None:
+                    pairings.append(Pairing(contact.line, email, phone))
     return pairings
 
 

@@ -6,12 +6,12 @@ from collections import Counter
 
 import pytest
 
-from nexus_graph.bulk.rows import Row, open_rows
+from nexus_graph.bulk.contacts import Contacts
+from nexus_graph.bulk.rows import open_rows
 from nexus_graph.config import Settings
 from nexus_graph.demo import run
 from nexus_graph.demo.tour import CHAIN, EVENTS, SHARED_PHONE, UNION
 from nexus_graph.identity.model import FamilyKey, Source
-from nexus_graph.identity.normalize import identify_request
 from nexus_graph.identity.opening import Identity
 from nexus_graph.store.database import Pool
 from tests.property.oracle import Oracle
@@ -22,10 +22,9 @@ def _oracle() -> tuple[Oracle, Counter[str]]:
     """The events, one after another."""
     oracle, outcomes = Oracle(), Counter[str]()
     with open_rows(EVENTS, line_max_bytes=1_000) as rows:
-        for row in rows:
-            assert isinstance(row, Row)
-            request = identify_request(row.email, row.phone, region=None, request_id=None)
-            outcomes[oracle.identify(request.email, request.phone).outcome] += 1
+        for contact in Contacts(rows, rows.columns, region=None, strict=True):
+            for email, phone in contact.pairs:
+                outcomes[oracle.identify(email, phone).outcome] += 1
     return oracle, outcomes
 
 

@@ -17,7 +17,7 @@ from neo4j import AsyncDriver
 
 from nexus_graph.bulk.import_file import import_rows
 from nexus_graph.bulk.reader import Reader
-from nexus_graph.bulk.rows import UnreadableFile
+from nexus_graph.bulk.reading import UnreadableFile
 from nexus_graph.bulk.summary import Summary
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
@@ -300,13 +300,16 @@ async def test_the_command_counts_what_is_wrong_and_never_quotes_it(settings: Se
     assert code == 1
     assert {key: summary[key] for key in ("rows", "created", "linked", "merged", "matched", "refused")} == {
         "rows": 6,
-        "created": 1,
+        "created": 2,
         "linked": 1,
         "merged": 0,
         "matched": 0,
         "refused": 0,
     }
-    assert [(fault["rows"], fault["firstLines"]) for fault in summary["invalid"]] == [(2, [3, 7]), (1, [4]), (1, [5])]
+    assert [(fault["rows"], fault["firstLines"]) for fault in summary["invalid"]] == [(1, [3]), (1, [4]), (1, [5])]
+    assert [(fault["column"], fault["rows"], fault["firstLines"]) for fault in summary["dropped"]] == [
+        ("email", 1, [7])
+    ]
     assert summary["stopped"] is None
     assert "secret" not in answer + errors
 

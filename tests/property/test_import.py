@@ -12,6 +12,7 @@ import pytest
 
 from nexus_graph.bulk import decide
 from nexus_graph.bulk.chunk import chunks
+from nexus_graph.bulk.contacts import Contacts
 from nexus_graph.bulk.decide import Decider
 from nexus_graph.bulk.rows import open_rows
 from nexus_graph.bulk.write import import_chunk
@@ -123,7 +124,8 @@ async def _import(settings: Settings, example: Example, folder: Path) -> "Counte
     outcomes: Counter[str] = Counter()
     pool = await connect_pool(small, role="nexus_import", size=1)
     with open_rows(file, line_max_bytes=settings.load_line_max_bytes) as rows:
-        for chunk in chunks(rows, small):
+        contacts = Contacts(rows, rows.columns, region=None, strict=False)
+        for chunk in chunks(contacts, rows=small.import_chunk_rows):
             outcomes += await import_chunk(pool, chunk, uuid4(), family_limit=example.family_limit)
     await pool.close()
     return outcomes

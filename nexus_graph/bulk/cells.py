@@ -1,0 +1,92 @@
+"""What a cell of a file means before it is brought into canonical form.
+
+A cell may hold several values, or say by a word, a mark or zeros that it has none: N/A. A number that a spreadsheet has
+shortened is refused. All else that is written around a value (`'+1…`, `="+1…"`, `447900901001.0`) the canonical forms
+know, as everybody may paste it.
+"""
+
+# ruff: noqa: RUF001 - words in other scripts are meant
+
+import re
+from typing import Final
+
+from nexus_graph.bulk.headers import Kind
+from nexus_graph.errors import InvalidIdentifier
+from nexus_graph.identity.normalize import Written
+
+_BETWEEN_VALUES: Final[dict[Kind, tuple[str, ...]]] = {"email": (":::", ";"), "phone": (":::",)}
+"""What programs put between several values in a cell, and no value has: Google Contacts colons, HubSpot semicolons."""
+
+_scientific: Final = re.compile(r"\+?(\d)(?:[.,](\d+))?[eE]\+?(\d{1,3})").fullmatch
+_EXACT_DIGITS: Final = 15
+
+_is_zeros: Final = re.compile(r"[+\s().\-/]*0[0\s().\-/]*").fullmatch
+
+_NO_VALUE_WORDS: Final = (
+    # English, and what programs write
+    "n/a na n.a. n.a #n/a #n/d #value! #ref! #name? #null! null none nan nil undefined unknown void empty blank tbd "
+    "tba x xx xxx no missing unavailable <na> <null> (null) (none) (blank) [null] unlisted private withheld anonymous "
+    "noemail nomail nophone "
+    # German, Dutch, Scandinavian, Finnish
+    "keine kein keiner k.a. k.a unbekannt entfällt geen onbekend nvt n.v.t. n.v.t ingen ingenting saknas okänd ukendt "
+    "ukjent puuttuu tuntematon "
+    # French, Spanish, Portuguese, Italian
+    "aucun aucune néant neant inconnu inconnue s.o. s/o nc n.c. ninguno ninguna desconocido s/n s/d nenhum nenhuma "
+    "desconhecido nessuno nessuna sconosciuto n.d. nd n.p. "
+    # Polish, Czech, Hungarian, Romanian, Turkish
+    "brak nieznany nieznane žádný zadny neznámý nincs ismeretlen necunoscut yok bilinmiyor "
+    # Russian, Greek
+    "нет н/д неизвестно немає δ/υ κανένα "
+    # Japanese, Chinese, Korean, Arabic, Hebrew
+    "なし 無し 無 不明 无 没有 沒有 未知 不详 不詳 暂无 없음 미상 لا غير אין"
+)
+_NO_VALUE: Final = frozenset(_NO_VALUE_WORDS.split()) | {
+    *("not available", "not provided", "not applicable", "not known", "not given", "no phone", "no email", "no number"),
+    *("no e-mail", "no mail", "none given", "k. a.", "keine angabe", "nicht bekannt", "nicht vorhanden", "ei ole"),
+    *("non renseigné", "non communiqué", "sans objet", "pas de téléphone", "pas d'email", "no tiene", "sin teléfono"),
+    *("sin correo", "não tem", "não informado", "sem telefone", "sem email", "non disponibile", "nie dotyczy"),
+    *("geen email", "geen telefoon", "не указан", "не указано"),
+}
+
+
+def parts(cell: object, kind: Kind) -> list[object]:
+    """The values in a cell: none, one, or several with a mark between that no value has."""
+    if isinstance(cell, str):
+        texts = [cell]
+        for mark in _BETWEEN_VALUES[kind]:
+            texts = [text for whole in texts for text in whole.split(mark)]
+        return [text for text in map(str.strip, texts) if text]
+    if isinstance(cell, list):
+        return [part for item in cell for part in ([item] if isinstance(item, list) else parts(item, kind))]
+    return [] if cell is None else [cell]
+
+
+def meaning(part: object, kind: Kind) -> object:
+    """The value as identify takes it; None if it says that there is none.
+
+    Raises InvalidIdentifier where a spreadsheet has lost digits of it.
+    """
+    if isinstance(part, bool):
+        return part
+    text = part.text if isinstance(part, Written) else str(part) if isinstance(part, int) else part
+    if not isinstance(text, str):
+        return part
+    if not any(map(str.isalnum, text)) or text.casefold() in _NO_VALUE:
+        return None
+    if kind == "phone":
+        return None if _is_zeros(text) else _whole(text, part)
+    return part
+
+
+def _whole(text: str, part: object) -> object:
+    """A number in scientific notation that has all its digits, as digits; anything else as it stands."""
+    number = _scientific(text)
+    if number is None:
+        return part
+    first, decimals, exponent = number[1], number[2] or "", int(number[3])
+    if len(decimals) != exponent or exponent >= _EXACT_DIGITS:
+        raise InvalidIdentifier(
+            "phoneNumber is in scientific notation, as a spreadsheet shows large numbers: digits are gone",
+            field="phoneNumber",
+        )
+    return first + decimals

@@ -1,0 +1,175 @@
+"""What the rows of a file say of people: the pairs of an email and a phone that identify is to take, and what is wrong.
+
+A row that names several emails or phones becomes several pairs, tied by the first of each: all end in one family. With
+no phone at all several emails cannot be tied, as identify ties an email to a phone: each is sent alone, and a note says
+so.
+
+A cell that holds no email or phone leaves the rest of its row in: half of a contact is better than none, and once the
+cell is mended the same row ties what was missing. `strict` refuses such a row instead.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from nexus_graph.bulk.cells import meaning, parts
+from nexus_graph.bulk.columns import Columns
+from nexus_graph.bulk.headers import Kind
+from nexus_graph.bulk.reading import BadRow, Row
+from nexus_graph.errors import InvalidIdentifier
+from nexus_graph.identity.normalize import email as canonical_email
+from nexus_graph.identity.normalize import identify_request
+from nexus_graph.identity.phone_number import phone as canonical_phone
+
+Pair = tuple[str | None, str | None]
+"""An email and a phone in canonical form; one of them may be absent."""
+
+NOBODY: Final = "email or phoneNumber is required: at least one of them, and not blank"
+
+# What most cells are. They mean what they say, and a row of two such cells is read in half the time.
+_is_plain_email: Final = re.compile(r"[^'=:;\s@][^:;\s@]*@[^:;\s@]+").fullmatch
+_is_plain_phone: Final = re.compile(r"\+?[1-9][0-9]+").fullmatch
+
+
+class Fate(StrEnum):
+    """What became of what a note is about."""
+
+    INVALID = "invalid"
+    """The row was not sent."""
+    DROPPED = "dropped"
+    """A cell was left out; the rest of its row is in."""
+    EMPTY = "empty"
+    """A cell says that it has no value: N/A, zeros."""
+    SHORTENED = "shortened"
+    """A part of a value was left away, as an extension is; the value is in."""
+    UNTIED = "untied"
+    """The row's values are in, each in a family of its own unless something else ties them."""
+
+
+class Note(msgspec.Struct, gc=False):
+    """Something that has to be said of a row."""
+
+    fate: Fate
+    line: int
+    column: str | None
+    reason: str
+
+
+class Contact(msgspec.Struct, gc=False):
+    """A row: what identify is to take, and what has to be said."""
+
+    line: int
+    pairs: list[Pair]
+    """None for a row that is not sent."""
+    notes: list[Note]
+    row: Row | BadRow | None = None
+
+
+_NO_NOTES: Final[list[Note]] = []
+
+
+class Contacts:
+    """The contacts of the rows, in their order. Raises what `rows` raises."""
+
+    def __init__(self, rows: Iterable[Row | BadRow], columns: Columns, *, region: str | None, strict: bool) -> None:
+        self._rows = rows
+        self._columns = columns
+        self._region = region
+        self._strict = strict
+
+    def __iter__(self) -> Iterator[Contact]:
+        columns, region = self._columns, self._region
+        plain = len(columns.emails) == len(columns.phones) == 1
+        email, phone = (columns.emails[0], columns.phones[0]) if plain else (0, 0)
+        for row in self._rows:
+            if plain and type(row) is Row and row.text is None:  # JSON's columns may become more
+                values = row.values
+                try:
+                    if _is_plain_email(values[email]) and _is_plain_phone(values[phone]):
+                        request = identify_request(values[email], values[phone], region=region, request_id=None)
+                        yield Contact(row.line, [(request.email, request.phone)], _NO_NOTES, row)
+                        continue
+                except (InvalidIdentifier, TypeError):
+                    pass
+            yield self._contact(row) if isinstance(row, Row) else _refused(row)
+
+    def _contact(self, row: Row) -> Contact:
+        reading = _Reading(row, self._columns, self._region)
+        emails, phones, notes = reading.emails, reading.phones, reading.notes
+        lacking = any(note.fate in (Fate.DROPPED, Fate.EMPTY) for note in notes)
+        if (self._strict and lacking) or not (emails or phones):
+            return Contact(row.line, [], _refusal(row.line, notes, strict=self._strict), row)
+        if len(emails) + len(phones) > 1 and not (emails and phones):
+            named, missing = ("emails", "phone") if emails else ("phones", "email")
+            notes.append(
+                Note(Fate.UNTIED, row.line, None, f"names several {named} and no {missing} that would tie them")
+            )
+        return Contact(row.line, _pairs(emails, phones), notes, row)
+
+
+class _Reading:
+    """The cells of one row."""
+
+    def __init__(self, row: Row, columns: Columns, region: str | None) -> None:
+        self.notes: list[Note] = []
+        self._row = row
+        self._columns = columns
+        self._region = region
+        self.emails = self._values("email", columns.emails)
+        self.phones = self._values("phone", columns.phones)
+
+    def _values(self, kind: Kind, places: list[int]) -> list[str]:
+        found: dict[str, None] = {}
+        for place in places:
+            if place < len(self._row.values):  # a member that came later has no place in this row
+                for part in parts(self._row.values[place], kind):
+                    value = self._value(part, kind, place)
+                    if value is not None:
+                        found[value] = None
+        return list(found)
+
+    def _value(self, part: object, kind: Kind, place: int) -> str | None:
+        try:
+            meant = meaning(part, kind)
+            if meant is None:
+                self._note(Fate.EMPTY, place, f"says that there is no {kind}")
+                return None
+            if kind == "email":
+                return canonical_email(meant)
+            phone, left_away = canonical_phone(meant, self._region)
+        except InvalidIdentifier as error:
+            self._note(Fate.DROPPED, place, error.message)
+            return None
+        for _, part_of_it in left_away:
+            self._note(Fate.SHORTENED, place, f"the {part_of_it} is no part of the phone")
+        return phone
+
+    def _note(self, fate: Fate, place: int, reason: str) -> None:
+        self.notes.append(Note(fate, self._row.line, self._columns.shown(place), reason))
+
+
+def _pairs(emails: list[str], phones: list[str]) -> list[Pair]:
+    """As few pairs as tie all values: each with the first of the other kind."""
+    if not emails:
+        return [(None, phone) for phone in phones]
+    first_phone = phones[0] if phones else None
+    pairs: list[Pair] = [(email, first_phone) for email in emails]
+    pairs += [(emails[0], phone) for phone in phones[1:]]
+    return pairs
+
+
+def _refused(row: BadRow) -> Contact:
+    return Contact(row.line, [], [Note(Fate.INVALID, row.line, None, row.reason)], row)
+
+
+def _refusal(line: int, notes: list[Note], *, strict: bool) -> list[Note]:
+    """One note of why the row is not sent. A cell that says that it has no value is a reason only to the strict."""
+    counting = (Fate.DROPPED, Fate.EMPTY) if strict else (Fate.DROPPED,)
+    reasons = [note for note in notes if note.fate in counting]
+    others = [note for note in notes if note not in reasons]
+    columns = ", ".join(dict.fromkeys(note.column for note in reasons if note.column is not None))
+    reason = "; ".join(dict.fromkeys(note.reason for note in reasons))
+    return [*others, Note(Fate.INVALID, line, columns or None, reason or NOBODY)]

@@ -1,0 +1,208 @@
+"""The rows of a CSV file, as spreadsheets and programs write it. No row is swallowed by a quote that is not closed."""
+
+import csv
+import re
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from nexus_graph.bulk.columns import Choice, Columns, visible
+from nexus_graph.bulk.headers import letters
+from nexus_graph.bulk.lines import Lines
+from nexus_graph.bulk.reading import BadRow, Row, UnclearColumns, UnreadableFile
+from nexus_graph.bulk.sample import Sample
+
+DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+
+_HEADER_MAX_LINES: Final = 20
+"""Names of columns may hold line ends; a header that goes on for longer has a quote that is not closed."""
+
+_says_delimiter: Final = re.compile(r'"?sep=([,;\t|:^~])"?', re.IGNORECASE).fullmatch
+_quoted_with_spaces_after: Final = re.compile(r'("(?:[^"]|"")*") +')
+_digits: Final = re.compile(r"\d")
+_PHONE_DIGITS_MIN: Final = 7
+
+_NOT_CLOSED: Final = "a quote is opened and not closed"
+_CR_IN_LINE: Final = "a carriage return stands in the middle of the line"
+
+
+class CsvRows:
+    """The rows below a header. Raises UnreadableFile where reading must end, and UnclearColumns when it is made."""
+
+    def __init__(self, lines: Lines, choice: Choice) -> None:
+        self._lines = lines
+        self._line = 1
+        """The line on which the next row begins."""
+        names, self.delimiter = self._header(choice)
+        self.header = [visible(name) for name in names]
+        self._taken: list[str] = []
+        self.columns = Columns(choice, self.header)
+        self._sample = Sample(self._rows(), self.columns)
+        self.columns.check_header()
+
+    def __iter__(self) -> Iterator[Row | BadRow]:
+        yield from self._sample.rows()
+        yield from self._rows()
+
+    def _header(self, choice: Choice) -> tuple[list[str], str]:
+        texts, told = self._lines_of_header()
+        if not texts:
+            raise UnreadableFile("it is empty")
+        if "\0" in texts[0]:
+            raise UnreadableFile(f"line {self._line} holds NUL characters, as UTF-16 does: save the file as UTF-8")
+        headers = [
+            header
+            for delimiter in ([told] if told else DELIMITERS)
+            if (header := _Header.read(texts, delimiter, choice))
+        ]
+        if not headers:
+            raise UnreadableFile(f"line {self._line}, which names the columns, is not CSV: {_NOT_CLOSED}")
+        best = max(headers, key=lambda header: header.score)
+        if not best.score[0] and any(map(_holds_values, best.names)):
+            raise UnclearColumns(
+                "its first line must name the columns, among them email, phone, phoneNumber or phone_number: "
+                "it holds values"
+            )
+        if best.lines > 1 and any("@" in name for name in best.names):
+            raise UnreadableFile(f"line {self._line}, which names the columns, is not CSV: {_NOT_CLOSED}")
+        self._lines.give_back(texts[best.lines :])
+        self._line += best.lines
+        return best.names, best.delimiter
+
+    def _lines_of_header(self) -> tuple[list[str], str | None]:
+        """The lines at the beginning, among them all of the header, and the delimiter if a line before names it."""
+        texts: list[str] = []
+        told: str | None = None
+        try:
+            for text in self._lines:
+                said = _says_delimiter(text.strip("\r\n"))
+                if not texts and told is None and said is not None:
+                    told = said[1]
+                elif texts or text.strip():
+                    texts.append(text)
+                self._line += not texts
+                if len(texts) == _HEADER_MAX_LINES:
+                    break
+        except UnreadableFile:
+            if not texts:
+                raise  # else it comes again in its place
+        return texts, told
+
+    def _rows(self) -> Iterator[Row | BadRow]:
+        taken, width = self._taken, len(self.header)
+        while True:  # once for each row that is not CSV
+            reader = csv.reader(self._fed(), delimiter=self.delimiter, strict=True, skipinitialspace=True)
+            try:
+                for values in reader:
+                    span, line = len(taken), self._line
+                    if span > 1 and self._swallows(taken):
+                        yield self._bad(f"{_NOT_CLOSED}: the lines below look like rows")
+                        break
+                    taken.clear()
+                    self._line += span
+                    if len(values) == width:
+                        yield Row(line, values)
+                    elif values:
+                        yield from self._ragged(line, values)
+                else:
+                    return
+            except csv.Error as error:
+                yield from self._not_csv(error)
+
+    def _fed(self) -> Iterator[str]:
+        """The lines, kept until the row they make is known."""
+        taken = self._taken
+        for text in self._lines:
+            taken.append(text)
+            yield text
+
+    def _ragged(self, line: int, values: list[str]) -> Iterator[BadRow | Row]:
+        width = len(self.header)
+        if not any(values):
+            return  # blanks
+        if not any(values[width:]) and len(values) > width:
+            yield Row(line, list(values[:width]))  # delimiters at the end, with nothing between
+            return
+        amount = "too few" if len(values) < width else "too many"
+        yield BadRow(line, f"has {amount} fields: {len(values)}, and the header {width}", list(values))
+
+    def _swallows(self, taken: list[str]) -> bool:
+        """True if a quoted text holds lines that are rows by themselves: as many fields, and a contact's among them.
+
+        A line at whose end the text is closed has an odd number of quotes.
+        """
+        return any(text.count('"') % 2 == 0 and self._is_contact(self._fields(text)) for text in taken[1:])
+
+    def _is_contact(self, fields: list[str] | None) -> bool:
+        if fields is None or len(fields) != len(self.header):
+            return False
+        return any("@" in fields[place] for place in self.columns.emails) or any(
+            len(_digits.findall(fields[place])) >= _PHONE_DIGITS_MIN for place in self.columns.phones
+        )
+
+    def _not_csv(self, error: csv.Error) -> Iterator[Row | BadRow]:
+        """The row that is not CSV, or what can be read of it all the same."""
+        text = self._taken[0]
+        if len(self._taken) == 1 and "\r" in text.rstrip("\r\n"):
+            pieces = [piece for piece in re.split(r"\r(?!\n)", text) if piece.strip()]
+            if all(len(self._fields(piece) or ()) == len(self.header) for piece in pieces):
+                yield from (Row(self._line, list(self._fields(piece) or ())) for piece in pieces)
+                self._line += 1
+                self._taken.clear()
+                return
+            yield self._bad(_CR_IN_LINE)
+            return
+        fields = self._fields(_quoted_with_spaces_after.sub(r"\1", text))
+        if fields is not None and len(fields) == len(self.header):
+            self._put_back_below()
+            yield Row(self._line - 1, list(fields))
+            return
+        reason = "has text after a closing quote" if "expected after" in str(error) and len(self._taken) == 1 else None
+        yield self._bad(reason or _NOT_CLOSED)
+
+    def _bad(self, reason: str) -> BadRow:
+        """The first line that was taken is a bad row; those after it are read again."""
+        text = self._taken[0]
+        self._put_back_below()
+        try:
+            values = next(csv.reader([text.rstrip("\r\n").replace("\r", " ")], delimiter=self.delimiter), [])
+        except csv.Error:
+            values = [text]
+        return BadRow(self._line - 1, reason, list(values))
+
+    def _put_back_below(self) -> None:
+        self._lines.give_back(self._taken[1:])
+        self._taken.clear()
+        self._line += 1
+
+    def _fields(self, text: str) -> list[str] | None:
+        """The fields of a line by itself; None if it is not CSV."""
+        try:
+            return next(csv.reader([text], delimiter=self.delimiter, strict=True, skipinitialspace=True), [])
+        except csv.Error:
+            return None
+
+
+class _Header(msgspec.Struct):
+    """A way to read the header."""
+
+    names: list[str]
+    delimiter: str
+    lines: int
+    score: tuple[int, int, int]
+    """The more of the columns are known, look like an email or a phone, and are there at all, the better."""
+
+    @classmethod
+    def read(cls, texts: list[str], delimiter: str, choice: Choice) -> "_Header | None":
+        reader = csv.reader(texts, delimiter=delimiter, strict=True, skipinitialspace=True)
+        try:
+            names = next(reader)
+        except csv.Error:
+            return None
+        columns = Columns(choice, [visible(name) for name in names])
+        return cls(names, delimiter, reader.line_num, (columns.known, len(columns.unclear), len(names)))
+
+
+def _holds_values(name: str) -> bool:
+    return "@" in name or (len(_digits.findall(name)) >= _PHONE_DIGITS_MIN and not letters(name))

@@ -1,0 +1,104 @@
+"""The rows of a file of JSON lines: one object a line, whose members are the columns."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from nexus_graph.bulk.columns import ARTICLES, REJECT_COLUMNS, Choice, Columns
+from nexus_graph.bulk.lines import Lines
+from nexus_graph.bulk.reading import BadRow, Row
+from nexus_graph.bulk.sample import Sample
+from nexus_graph.identity.normalize import Written
+
+NOT_JSON: Final = "is not JSON"
+
+MEMBERS_MAX: Final = 1_000
+"""Names of members that one file may have: a file that has more uses data for names."""
+
+TEXT_MEMBER: Final = "rejected_text"
+"""In a file of rejects: a line that was no JSON object, to be mended."""
+
+
+class JsonRows:
+    """The objects. Raises UnclearColumns when it is made if the first rows name members that are not understood."""
+
+    def __init__(self, lines: Lines, choice: Choice) -> None:
+        self._lines = lines
+        self._line = 0
+        self._places: dict[str, int] = {}
+        self.columns = Columns(choice)
+        self._sample = Sample(self._rows(), self.columns)
+        self.columns.check_members()
+
+    def __iter__(self) -> Iterator[Row | BadRow]:
+        yield from self._sample.rows()
+        for row in self._rows():
+            # What is unclear now has come after the sample: it is the row's fault.
+            unclear = self.columns.unclear and isinstance(row, Row) and self._unclear(row)
+            yield unclear or row
+
+    def _rows(self) -> Iterator[Row | BadRow]:
+        for text in self._lines:
+            self._line += 1
+            if not text.isspace():
+                yield self._row(self._line, text.strip())
+
+    def _row(self, line: int, text: str) -> Row | BadRow:
+        try:
+            value = _decode(text)
+        except _RepeatedKey:
+            return BadRow(line, "names a member twice", [], text)
+        except (ValueError, RecursionError):
+            return BadRow(line, NOT_JSON, [], text)
+        if not isinstance(value, dict):
+            return BadRow(line, "is not a JSON object", [], text)
+        if TEXT_MEMBER in value:
+            return BadRow(line, f"is a reject that was not mended: {TEXT_MEMBER} holds the line", [], text)
+        for name in value.keys() - self._places.keys():
+            if len(self._places) == MEMBERS_MAX:
+                return BadRow(line, f"is one with which the file names more than {MEMBERS_MAX} members", [], text)
+            self._places[name] = self.columns.add(name)
+        return Row(line, list(map(value.get, self._places)), text)
+
+    def _unclear(self, row: Row) -> BadRow | None:
+        for place, kind in self.columns.unclear:
+            if place < len(row.values) and row.values[place] is not None:
+                reason = f"names {self.columns.shown(place)}, which looks like {ARTICLES[kind]}: --map or --ignore it"
+                return BadRow(row.line, reason, [], row.text)
+        return None
+
+
+def reject_of(line: int, column: str | None, reason: str, text: str) -> str:
+    """The line of a file of rejects: the object with members that say what is wrong, or the text that is no object."""
+    text = "{" + text[len(told[0]) :] if (told := _told_before(text)) else text
+    said = json.dumps(dict(zip(REJECT_COLUMNS, (line, column, reason), strict=True)), ensure_ascii=False)
+    body = text.removeprefix("{").lstrip()
+    if not text.startswith("{") or not text.endswith("}") or not body or reason == NOT_JSON:
+        return f"{said[:-1]}, {json.dumps({TEXT_MEMBER: text}, ensure_ascii=False)[1:]}"
+    return f"{said[:-1]}{'' if body == '}' else ', '}{body}"
+
+
+_told_before: Final = re.compile(
+    r'\{\s*"rejected_line"\s*:\s*\d+\s*,\s*"rejected_column"\s*:\s*(?:null|"(?:[^"\\]|\\.)*")\s*,'
+    r'\s*"rejected_reason"\s*:\s*"(?:[^"\\]|\\.)*"\s*,?\s*'
+).match
+"""What a reject was told when it was rejected before, as it stands at the beginning of its line."""
+
+
+class _RepeatedKey(ValueError):
+    pass
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise _RepeatedKey
+    return members
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+_decode: Final = json.JSONDecoder(object_pairs_hook=_object, parse_float=Written, parse_constant=_no_constant).decode
