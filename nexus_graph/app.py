@@ -1,10 +1,11 @@
 """The composition root: opens the resources, mounts the APIs, serves them."""
 
 import asyncio
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from types import FrameType
 from typing import Any, Final, cast
@@ -15,6 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
 
+from nexus_graph.api.connections import Connections
 from nexus_graph.api.direct import DirectProtocol, DirectRoutes
 from nexus_graph.api.graphql.answering import Answering
 from nexus_graph.api.graphql.page import AssetRoute
@@ -51,14 +53,22 @@ STOPPED: Final = 0
 CANNOT_START: Final = 1
 CANNOT_BE_USED_SO: Final = 2
 
+_DESCRIPTORS_MAX: Final = 65_536
+"""Files and sockets of one process, where the system allows more."""
+_TICK_SECONDS: Final = 0.1
+"""As uvicorn's, which ends as the server stops."""
+
 
 class App(Starlette):
     """Starlette's router and lifespan, with our own envelope in place of its two middlewares."""
 
     settings: Settings
     direct: DirectRoutes
+    connections: Connections
+    leaving: asyncio.Event
+    """Set when it was told to stop: /readyz says so."""
     stopping: asyncio.Event
-    """Set when it is to stop: whoever would go on for ever ends by it."""
+    """Set when it stops: whoever would go on for ever ends by it."""
     cannot_start: str | None = None
     """What kept it from starting."""
 
@@ -79,15 +89,45 @@ class App(Starlette):
 class Server(uvicorn.Server):
     """Says when it serves, and where; and returns when it was told to stop, where uvicorn's would die of the signal."""
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        cast("App", self.config.app).stopping.set()
-        await super().shutdown(sockets)
+    @property
+    def _app(self) -> App:
+        return cast("App", self.config.app)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        await super().startup([])  # it opens the application; connections are taken by our own hand
+        make = partial(
+            cast("type[DirectProtocol]", self.config.http_protocol_class),
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
         for listener in sockets or ():
             host, port, *_ = listener.getsockname()
-            _LOG.info("serving", host=host, port=port)
+            self._app.connections.listen(listener, make)
+            _LOG.info("serving", host=host, port=port, connections_max=self._app.connections.most)
+
+    async def on_tick(self, counter: int) -> bool:
+        self._app.connections.tick()
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - they are closed by then
+        """Stop in order: say so to load balancers; take the connections that wait, and no more; answer what comes on
+        those that are open, and close each behind its answer; end.
+        """
+        ticking = asyncio.create_task(self._tick())
+        try:
+            self._app.leaving.set()
+            await asyncio.sleep(self._app.settings.shutdown_delay_seconds)
+            self._app.stopping.set()
+            await self._app.connections.stop()
+            await super().shutdown([])
+        finally:
+            ticking.cancel()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            self._app.connections.tick()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a signal handler
         self.force_exit = self.should_exit and sig == signal.SIGINT
@@ -106,14 +146,15 @@ def create_app(settings: Settings) -> App:
                 app.cannot_start = why(error, settings)
                 _LOG.error("cannot_start", reason=app.cannot_start)
                 raise
-            yield {**state, "stopping": app.stopping}
+            yield {**state, "stopping": app.stopping, "leaving": app.leaving}
 
     answering = Answering(schema(federated=settings.graphql_federation), settings)
     identify, graphql = IdentifyRoute(settings), GraphQLRoute(answering, settings)
     app = App(routes=_routes(identify, graphql, GraphQLSockets(answering, settings)), lifespan=lifespan)
     app.settings = settings
     app.direct = DirectRoutes({"/identify": identify, "/graphql": graphql}, settings)
-    app.stopping = asyncio.Event()
+    app.connections = Connections(settings, descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    app.leaving, app.stopping = asyncio.Event(), asyncio.Event()
     return app
 
 
@@ -141,6 +182,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int = 1) -> int:
 def serve_on(settings: Settings, listener: socket.socket) -> int:
     """Serve from a socket that listens; the exit code."""
     configure_logging(settings.log_level)
+    allow_descriptors()
     try:
         app = create_app(settings)
     except UnusableManifest as error:
@@ -163,9 +205,18 @@ def listen(host: str, port: int, *, backlog: int) -> socket.socket:
     return listener
 
 
+def allow_descriptors() -> None:
+    """Raise the limit on open files and sockets as far as this process may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS_MAX)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with suppress(OSError, ValueError):  # it stays as it is
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def server_config(app: Starlette, settings: Settings) -> uvicorn.Config:
     """How uvicorn serves the application. It logs nothing of requests: they hold identifiers."""
-    http = partial(DirectProtocol, app.direct) if isinstance(app, App) else OneWriteProtocol
+    http = partial(DirectProtocol, app.direct, app.connections) if isinstance(app, App) else OneWriteProtocol
     return uvicorn.Config(
         app,
         http=cast("type[asyncio.Protocol]", http),

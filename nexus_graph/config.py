@@ -98,6 +98,17 @@ class Settings(BaseSettings):
     page_max: int = Field(100, ge=1, le=1_000)
     keep_alive_seconds: int = Field(75, ge=1)
     """Longer than the idle time of the usual load balancers, so that they close first."""
+    first_byte_seconds: float = Field(10.0, gt=0)
+    """A new connection that sends nothing for so long is closed."""
+    header_seconds: float = Field(10.0, gt=0)
+    """A request's line and headers that take longer from their first byte to their last are answered with 408."""
+    body_seconds: float = Field(30.0, gt=0)
+    """And so is a body that takes longer from the end of its headers."""
+    send_seconds: float = Field(30.0, gt=0)
+    """A client that takes no answer for so long is cut."""
+    connections_max: int | None = Field(None, ge=1)
+    """Connections of one process. Unset: as many as its limit on descriptors leaves room for, 10,000 at most. Past it
+    the connection that has been waited for longest is closed, or else the new one is answered with 503."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call the API from a browser, as JSON: `["https://app.example"]`; `["*"]` for all."""
     cors_max_age_seconds: int = Field(600, ge=0)
@@ -108,6 +119,11 @@ class Settings(BaseSettings):
     health_timeout_seconds: float = Field(1.0, gt=0)
     health_remembered_seconds: float = Field(0.5, ge=0)
     shutdown_grace_seconds: float = Field(10.0, gt=0)
+    shutdown_delay_seconds: float = Field(0.0, ge=0)
+    """How long a server that was told to stop goes on as before, but for /readyz, which says 503: a load balancer that
+    asks it sends no more by then."""
+    shutdown_idle_seconds: float = Field(1.0, ge=0)
+    """How long a stopping server waits for a request on a connection that is idle."""
 
     # Worker processes of `serve`
     worker_young_seconds: float = Field(10.0, gt=0)

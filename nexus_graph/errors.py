@@ -5,6 +5,7 @@ NexusError
 │   ├── BodyTooLarge    413
 │   ├── UnsupportedMediaType 415
 │   ├── HeadersTooLarge 431
+│   ├── RequestTimedOut 408
 │   └── UnacceptableMediaType 406
 ├── InvalidIdentifier   one field of it is wrong: 400
 │   └── IdentifierMissing both identifiers are absent
@@ -74,6 +75,13 @@ class HeadersTooLarge(InvalidRequest):
 
     code = "HEADERS_TOO_LARGE"
     status = 431
+
+
+class RequestTimedOut(InvalidRequest):
+    """The request took too long to come."""
+
+    code = "REQUEST_TIMEOUT"
+    status = 408
 
 
 class InvalidIdentifier(NexusError):

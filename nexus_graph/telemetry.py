@@ -55,6 +55,14 @@ RECORD_READS = Counter(
 CACHE_READS = Counter("nexus_cache_reads_total", "Families looked for in the cache", ["level", "result"])
 GRAPH_READS_IN_DOUBT = Counter("nexus_graph_reads_in_doubt_total", "Walks that the graph cannot vouch for", ["cause"])
 
+CONNECTIONS = Gauge("nexus_connections", "Connections that are open", multiprocess_mode="livesum")
+CONNECTIONS_CUT = Counter(
+    "nexus_connections_cut_total", "Connections ended as a request came, or an answer was taken, too slowly", ["phase"]
+)
+CONNECTIONS_REFUSED = Counter(
+    "nexus_connections_refused_total", "Connections and requests refused, or ended, for want of room or time", ["cause"]
+)
+
 SUBSCRIPTIONS = Gauge(
     "nexus_subscriptions", "Operations under way over sockets and streams", ["transport"], multiprocess_mode="livesum"
 )

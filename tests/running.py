@@ -25,36 +25,48 @@ class ApiServer:
         return f"http://{self.host}:{self.port}"
 
 
-class _Server(Server):
-    """Says when it listens."""
+class RunningServer(Server):
+    """Says when it listens, and stops when it is told to."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self.serving: asyncio.Task[None]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.listening.set()
 
+    async def stop(self) -> None:
+        """Return once it has stopped."""
+        self.should_exit = True
+        await self.serving
+
 
 @asynccontextmanager
 async def running_api(settings: Settings) -> AsyncIterator[ApiServer]:
     """A real server on a free port of the loopback address."""
+    async with stoppable_api(settings) as (server, _):
+        yield server
+
+
+@asynccontextmanager
+async def stoppable_api(settings: Settings) -> AsyncIterator[tuple[ApiServer, RunningServer]]:
+    """That server, and what stops it."""
     listener = listen("127.0.0.1", 0, backlog=settings.accept_backlog)
-    server = _Server(server_config(create_app(settings), settings))
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    address = ApiServer(*listener.getsockname())
+    server = RunningServer(server_config(create_app(settings), settings))
+    server.serving = asyncio.create_task(server.serve(sockets=[listener]))
     listening = asyncio.create_task(server.listening.wait())
-    await asyncio.wait({serving, listening}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({server.serving, listening}, return_when=asyncio.FIRST_COMPLETED)
     listening.cancel()
-    if serving.done():
-        serving.result()
+    if server.serving.done():
+        server.serving.result()
         raise RuntimeError("the API stopped while it started")
     try:
-        yield ApiServer(*listener.getsockname())
+        yield address, server
     finally:
-        server.should_exit = True
-        await serving
-        listener.close()
+        await server.stop()
 
 
 @asynccontextmanager

@@ -15,10 +15,11 @@ from typing import Any, Final, Protocol, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from nexus_graph.api.connections import ANSWERING, BODY, HEADER, IDLE, OPERATORS, Connection, Connections
 from nexus_graph.api.middleware import NO_STORE, SAFE_HEADERS, Observing, Post, RequestId, failed
-from nexus_graph.api.one_write import OneWriteProtocol
 from nexus_graph.api.responses import JSON, Answer, AnsweredInTurn, Header
 from nexus_graph.config import Settings
+from nexus_graph.errors import Overloaded
 from nexus_graph.telemetry import CORRELATION_ID
 
 _NOT_PLAIN: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
@@ -94,32 +95,27 @@ class Exchange:
         self.response_complete = False
 
 
-class DirectProtocol(OneWriteProtocol):
+class _Refusing:
+    """What is asked past what can be answered in time."""
+
+    async def answer(self, post: Post) -> Answer:  # noqa: ARG002 - whatever was asked
+        raise Overloaded("too many requests are waiting")
+
+
+class DirectProtocol(Connection):
     """uvicorn's HTTP protocol, with a direct way to some endpoints."""
 
-    def __init__(self, routes: DirectRoutes, **given: Any) -> None:
+    def __init__(self, routes: DirectRoutes, connections: Connections, **given: Any) -> None:
         """`given`: by uvicorn."""
-        super().__init__(**given)
+        super().__init__(connections, **given)
         self._routes = routes
-        self._socket: asyncio.Transport
+        self._rounds = connections.rounds
         self._exchange: Exchange | None = None
         """The direct request that is being read."""
-        self._idle_since: float | None = None
-        """When the last answer was written; None while a request is under way."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
-        """Called by the loop."""
-        self._socket = transport
-        super().connection_made(transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the loop."""
-        super().connection_lost(exc)
-        if self.timeout_keep_alive_task is not None:
-            self.timeout_keep_alive_task.cancel()
 
     def on_message_begin(self) -> None:
         """Called by the parser. What uvicorn makes of a new request waits until it is known to need it."""
+        self.phase, self.timed_phase = HEADER, IDLE
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -129,9 +125,15 @@ class DirectProtocol(OneWriteProtocol):
         """Called by the parser."""
         last: Any = self.cycle
         if last is None or last.response_complete:
-            found = self._routes.find(self.url, self.headers)
-            if found is not None and self.parser.get_method() == b"POST" and self.parser.get_http_version() == "1.1":
-                self._exchange = Exchange(*found, keep_alive=self.parser.should_keep_alive())
+            if self.surplus or self._rounds.overloaded:
+                self._exchange = self._refusal()
+            else:
+                found = self._routes.find(self.url, self.headers)
+                parser = self.parser
+                if found is not None and parser.get_method() == b"POST" and parser.get_http_version() == "1.1":
+                    self._exchange = Exchange(*found, keep_alive=parser.should_keep_alive())
+            if self._exchange is not None:
+                self.phase = BODY
                 self.cycle = cast("Any", self._exchange)
                 return
         url, headers, expects = self.url, self.headers, self.expect_100_continue
@@ -144,54 +146,44 @@ class DirectProtocol(OneWriteProtocol):
         """Called by the parser."""
         if self._exchange is None:
             super().on_body(body)
-        else:
+        elif self._exchange.endpoint is not _REFUSING:
             self._exchange.body += body
 
     def on_message_complete(self) -> None:
         """Called by the parser."""
-        if self._exchange is None:
+        exchange = self._exchange
+        if exchange is None:
             super().on_message_complete()
             return
-        task = self.loop.create_task(self._answer(self._exchange))
+        self.phase = ANSWERING
+        if exchange.endpoint is _REFUSING:
+            self._start(exchange)
+        elif self._rounds.room > 0:
+            self._rounds.room -= 1
+            self._start(exchange)
+        else:
+            self._rounds.begin(self._start, exchange)
+
+    def _refusal(self) -> Exchange | None:
+        """The exchange of a request that cannot be answered in time; None for one that is answered all the same."""
+        if self.parser.should_upgrade() or self.url.partition(b"?")[0] in OPERATORS:
+            return None
+        self.all.refused("connections" if self.surplus else "wait")
+        # Nothing may follow on HEAD's answer, which must not have the body that this one has.
+        keeps = self.parser.should_keep_alive() and self.parser.get_method() != b"HEAD"
+        keep_alive = keeps and self.parser.get_http_version() == "1.1"
+        return Exchange("none", _REFUSING, dict(self.headers), keep_alive=keep_alive)
+
+    def _start(self, exchange: Exchange) -> None:
+        task = self.loop.create_task(self._answer(exchange))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    def on_response_complete(self) -> None:
-        """Called when an answer was written whole, whichever way it took.
-
-        uvicorn sets a timer with each answer and takes it back with the next request. Here one timer a connection sees,
-        when it ends, how long nothing has been asked.
-        """
-        self.server_state.total_requests += 1
-        if self._socket.is_closing():
-            return
-        self.flow.resume_reading()
-        if self.pipeline:
-            cycle, app = self.pipeline.pop()
-            self._start_asgi_task(cycle, app)
-            return
-        self._idle_since = self.loop.time()
-        if self.timeout_keep_alive_task is None:
-            self._look_again(self.timeout_keep_alive)
-
-    def timeout_keep_alive_handler(self) -> None:
-        """Called by the timer."""
-        self.timeout_keep_alive_task = None
-        if self._idle_since is None:
-            return  # the next answer sets it anew
-        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
-        if left > 0:
-            self._look_again(left)
-        else:
-            super().timeout_keep_alive_handler()
-
-    def _look_again(self, seconds: float) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
-
-    def _unset_keepalive_if_required(self) -> None:
-        self._idle_since = None
-
     async def _answer(self, exchange: Exchange) -> None:
+        if exchange.endpoint is not _REFUSING:
+            self._rounds.begun()
+            if exchange.disconnected:
+                return
         began = perf_counter()
         identified = RequestId(exchange.headers.get(b"x-request-id"))
         CORRELATION_ID.set(identified.text)
@@ -205,10 +197,11 @@ class DirectProtocol(OneWriteProtocol):
         if self.flow.write_paused:
             await self.flow.drain()
         exchange.response_complete = True
-        if not self._socket.is_closing():
-            self._socket.write(self._wire(answer, exchange, identified))
-            if not exchange.keep_alive:
-                self._socket.close()
+        if not self.ended:
+            ends = not exchange.keep_alive or self.is_last
+            self._socket.write(self._wire(answer, identified, ends=ends))
+            if ends:
+                self.transport.close()
         self.on_response_complete()
         self._routes.observe(exchange.path, answer.status, perf_counter() - began, identified)
 
@@ -250,8 +243,8 @@ class DirectProtocol(OneWriteProtocol):
             self.cycle = cycle
         self._start_asgi_task(cycle, self.app)
 
-    def _wire(self, answer: Answer, exchange: Exchange, identified: RequestId) -> bytes:
-        """The answer as it leaves."""
+    def _wire(self, answer: Answer, identified: RequestId, *, ends: bool) -> bytes:
+        """The answer as it leaves; `ends`: the connection ends with it."""
         return b"%b%bcontent-type: %b\r\ncontent-length: %d\r\n%bx-request-id: %b\r\n%b%b\r\n%b" % (
             STATUS_LINE[answer.status],
             self._routes.lines_of_all(self.server_state.default_headers),
@@ -260,7 +253,7 @@ class DirectProtocol(OneWriteProtocol):
             _lines(answer.headers),
             identified.text.encode(),
             _SAFE_LINES,
-            b"" if exchange.keep_alive else _CLOSE_LINE,
+            _CLOSE_LINE if ends else b"",
             answer.body,
         )
 
@@ -271,3 +264,4 @@ def _lines(headers: Sequence[Header]) -> bytes:
 
 _SAFE_LINES: Final = _lines((*SAFE_HEADERS, NO_STORE))
 _CLOSE_LINE: Final = b"connection: close\r\n"
+_REFUSING: Final = _Refusing()

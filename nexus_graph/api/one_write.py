@@ -5,6 +5,7 @@ woken twice. Here the head waits for what follows it in the same turn of the loo
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 from nexus_graph.api.upgrades import UpgradesProtocol
@@ -17,15 +18,24 @@ class OneWriteProtocol(UpgradesProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
         """Called by the loop."""
-        super().connection_made(JoiningTransport(transport, self.loop))  # type: ignore[arg-type]
+        super().connection_made(JoiningTransport(transport, self.loop, self._end))  # type: ignore[arg-type]
+
+    def _end(self, transport: asyncio.Transport) -> None:
+        """End the connection: the last answer was written."""
+        transport.close()
 
 
 class JoiningTransport:
     """A transport that holds the head of an answer until the next write, or the loop's next turn."""
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, end: Callable[[asyncio.Transport], None]
+    ) -> None:
+        """`end` closes the transport, once, when `close` is called."""
         self._transport = transport
         self._loop = loop
+        self._end = end
+        self._ended = False
         self._head: bytes | None = None
         self._flushing: asyncio.Handle | None = None
 
@@ -33,7 +43,9 @@ class JoiningTransport:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """As a transport's; in order."""
+        """As a transport's; in order. After `close` nothing goes out."""
+        if self._ended:
+            return
         if self._head is not None:
             data, self._head = self._head + data, None
             if self._flushing is not None:
@@ -45,10 +57,16 @@ class JoiningTransport:
             return
         self._transport.write(data)
 
+    def is_closing(self) -> bool:
+        """As a transport's."""
+        return self._ended or self._transport.is_closing()
+
     def close(self) -> None:
         """As a transport's: what was written goes out first."""
-        self._flush()
-        self._transport.close()
+        if not self._ended:
+            self._flush()
+            self._ended = True
+            self._end(self._transport)
 
     def _flush(self) -> None:
         self._flushing = None

@@ -144,13 +144,15 @@ class LiveRoute:
 
 
 class ReadyRoute:
-    """GET /readyz: PostgreSQL answers identify, takes writes, and its schema is this release's; else 503, so that no
-    traffic comes here.
+    """GET /readyz: PostgreSQL answers identify, takes writes, its schema is this release's, and this process was not
+    told to stop; else 503, so that no traffic comes here.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
         health: Health = scope["state"]["health"]
         found = await health.conditions((RECORD, MIGRATIONS))
+        if scope["state"]["leaving"].is_set():
+            found["process"] = Condition("down", "this process was told to stop")
         ready = all(condition.status != "down" for condition in found.values())
         answer = {"status": "ok" if ready else "down", "checks": _shown(found)}
         await respond(send, 200 if ready else 503, encode(answer))

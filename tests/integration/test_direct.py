@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
@@ -335,10 +336,10 @@ async def test_who_does_not_read_answers_is_not_read_from(server: ApiServer, mon
     piled_up: list[int] = []
     wire = DirectProtocol._wire
 
-    def watched(protocol: DirectProtocol, *given: object) -> bytes:
+    def watched(protocol: DirectProtocol, *given: Any, **named: Any) -> bytes:
         piled_up.append(protocol._socket.get_write_buffer_size())
         made.set()
-        return b"x" * 10_000 + wire(protocol, *given)  # type: ignore[arg-type]
+        return b"x" * 10_000 + wire(protocol, *given, **named)
 
     monkeypatch.setattr(DirectProtocol, "_wire", watched)
     loop = asyncio.get_running_loop()

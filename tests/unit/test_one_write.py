@@ -24,7 +24,7 @@ class Wire(asyncio.Transport):
 
 def joining() -> tuple[Wire, JoiningTransport]:
     wire = Wire()
-    return wire, JoiningTransport(wire, asyncio.get_running_loop())
+    return wire, JoiningTransport(wire, asyncio.get_running_loop(), lambda ended: ended.close())
 
 
 async def test_head_and_body_are_one_write() -> None:
@@ -52,7 +52,10 @@ async def test_what_was_written_goes_out_before_the_end() -> None:
     transport.write(HEAD)
     transport.close()
     await asyncio.sleep(0)
-    assert wire.writes == [HEAD, b"closed"]
+    transport.write(b"late")
+    transport.close()
+    assert wire.writes == [HEAD, b"closed"], "once, and nothing after it"
+    assert transport.is_closing()
 
 
 async def test_all_else_is_the_transports_own() -> None:

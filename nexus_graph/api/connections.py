@@ -1,0 +1,438 @@
+"""The connections of one process: how many there are, how long each may keep the process waiting, how each one ends.
+
+Every limit is looked at for all connections together, twice a second: that costs a request nothing but the time at
+which each of its phases began.
+"""
+
+import asyncio
+import socket
+from collections import Counter as Multiset
+from collections import deque
+from collections.abc import Callable, Iterator, Sized
+from contextlib import suppress
+from functools import partial
+from heapq import nsmallest
+from typing import Any, Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from nexus_graph.api.listening import Acceptor
+from nexus_graph.api.middleware import RequestId
+from nexus_graph.api.one_write import OneWriteProtocol
+from nexus_graph.api.responses import PROBLEM, Header, failure_of, problem
+from nexus_graph.api.rounds import Rounds
+from nexus_graph.config import Settings
+from nexus_graph.errors import HeadersTooLarge, NexusError, Overloaded, RequestTimedOut
+from nexus_graph.telemetry import CONNECTIONS, CONNECTIONS_CUT, CONNECTIONS_REFUSED, log
+
+_LOG = log("connections")
+
+OPERATORS: Final = frozenset({b"/livez", b"/readyz", b"/health", b"/metrics"})
+"""What is answered at once, also where all else waits or is refused."""
+
+LOOK_TICKS: Final = 5
+"""All connections are looked at once in so many ticks: twice a second."""
+_SURPLUS_MAX: Final = 64
+"""Connections past the limit that are read from, for an operator may be among them."""
+_SURPLUS_SECONDS: Final = 2.0
+"""And how long each of them has for its request."""
+_OTHERS_MAX: Final = 128
+"""Descriptors that are kept for the servers behind this process, files, and connections that are just ending."""
+CONNECTIONS_DEFAULT_MAX: Final = 10_000
+"""Connections where neither a setting nor the limit on descriptors says fewer: about 300 MB if all are used."""
+_ROOM_SECONDS: Final = 1.0
+"""A connection that has kept the process waiting for so long may be closed to make room for a new one."""
+_ROOM_AT_ONCE: Final = 64
+"""As many are looked out at once, as looking costs time for each connection."""
+_ROOM_PAUSE_SECONDS: Final = 0.05
+_LINGER_SECONDS: Final = 1.0
+"""How long what a client still sends is read, and dropped, after its last answer. A connection that was closed with
+bytes unread would be reset, and the client might lose the answer."""
+_REPORT_SECONDS: Final = 10.0
+"""At most one line of each kind is logged in this time."""
+_HEAD_SLACK_BYTES: Final = 16 * 1024
+"""A request's line and the marks between its headers, past what the headers may be."""
+
+
+# What a connection is waited for: plain numbers, as each request goes through most of them.
+FIRST_BYTE: Final = 0
+HEADER: Final = 1
+BODY: Final = 2
+IDLE: Final = 3
+"""The next request."""
+ANSWERING: Final = 4
+"""Nothing: the process is at work. Its own deadlines bound that."""
+NEVER: Final = (float("inf"),)
+_NAMES: Final = ("first_byte", "header", "body", "idle", "answering")
+
+
+class Connections:
+    """All connections of this process, and its one look at them."""
+
+    def __init__(self, settings: Settings, *, descriptors: int) -> None:
+        """`descriptors` is how many files and sockets the process may have open."""
+        room = descriptors - _OTHERS_MAX - _SURPLUS_MAX
+        self.most = min(settings.connections_max or CONNECTIONS_DEFAULT_MAX, max(room, descriptors // 4, 1))
+        self.rounds = Rounds(wait_max_seconds=settings.identify_wait_max_seconds)
+        self.stopping = False
+        self.head_max_bytes = settings.headers_max_bytes + _HEAD_SLACK_BYTES
+        self.send_seconds = settings.send_seconds
+        waits = (settings.first_byte_seconds, settings.header_seconds, settings.body_seconds)
+        idle = settings.shutdown_idle_seconds
+        self.limits: tuple[float, ...] = (*waits, float(settings.keep_alive_seconds), *NEVER)
+        self.limits_of_surplus = tuple(min(_SURPLUS_SECONDS, limit) for limit in self.limits[:ANSWERING]) + NEVER
+        self.limits_while_stopping = (idle, *waits[1:], idle, *NEVER)
+        self._open: set[Any] = set()
+        self._ending: dict[asyncio.Transport, tuple[float, float]] = {}
+        """When each ends that has had its last answer, and when even if the answer was not taken."""
+        self._closable: deque[tuple[Connection, float]] = deque()
+        self._looked_for_room = float("-inf")
+        self._told: Multiset[str] = Multiset()
+        self._telling_since = float("-inf")
+        self._acceptors: list[Acceptor] = []
+        self._ticks = 0
+
+    def listen(self, listener: socket.socket, make: Callable[[], asyncio.Protocol]) -> None:
+        """Take connections from a socket, each for a protocol of its own."""
+        acceptor = Acceptor(listener, make, exhausted=self._exhausted)
+        self._acceptors.append(acceptor)
+        acceptor.open()
+
+    async def stop(self) -> None:
+        """Take no new connections, but those that wait to be accepted. From here on each answer is its connection's
+        last, and a connection that nothing comes from ends soon.
+        """
+        self.stopping = True
+        for connection in tuple(self._open):
+            if isinstance(connection, Connection):
+                connection.shutdown()
+        await asyncio.gather(*(acceptor.stop() for acceptor in self._acceptors))
+
+    def tick(self) -> None:
+        """To be called ten times a second."""
+        self.rounds.measure()
+        self._ticks += 1
+        if self._ticks % LOOK_TICKS == 0:
+            self.look()
+
+    def look(self) -> None:
+        """End what keeps the process waiting for too long."""
+        now = asyncio.get_running_loop().time()
+        for connection in tuple(self._open):
+            if isinstance(connection, Connection):
+                connection.look(now)
+        for transport, (ends, aborts) in tuple(self._ending.items()):
+            if now >= aborts:
+                del self._ending[transport]
+                self.cut("answer")
+                transport.abort()
+            elif now >= ends and not transport.get_write_buffer_size():
+                del self._ending[transport]
+                transport.close()
+        CONNECTIONS.set(len(self._open))
+        if self._told and now - self._telling_since >= _REPORT_SECONDS:
+            told, self._told, self._telling_since = self._told, Multiset(), now
+            _LOG.warning("connections_turned_away", open=len(self._open), most=self.most, **told)
+
+    def cut(self, phase: str) -> None:
+        """Count a connection that was ended for its slowness."""
+        CONNECTIONS_CUT.labels(phase).inc()
+        self._told[f"cut_{phase}"] += 1
+
+    def refused(self, cause: str) -> None:
+        """Count a request, or a connection, that was refused, or ended, for want of room or time."""
+        CONNECTIONS_REFUSED.labels(cause).inc()
+        self._told[f"refused_{cause}"] += 1
+
+    def enter(self, connection: "Connection") -> None:
+        """A new connection is open. Past the limit the one that has kept the process waiting
+        longest makes room for it; where none has, it is told to come again.
+        """
+        self._open = connection.connections
+        past = len(self._open) - self.most
+        if self.stopping:
+            connection.limits = self.limits_while_stopping
+        elif past > 0 and not self._make_room():
+            if past > _SURPLUS_MAX:
+                self.refused("connections")
+                connection.refuse(Overloaded("too many connections are open"))
+            else:
+                connection.limits = self.limits_of_surplus
+                connection.surplus = True
+
+    def end(self, transport: asyncio.Transport) -> None:
+        """Watch a connection that has had its last answer until it is gone."""
+        now = asyncio.get_running_loop().time()
+        self._ending[transport] = now + _LINGER_SECONDS, now + self.send_seconds
+
+    def gone(self, transport: asyncio.Transport) -> None:
+        """The connection is no more."""
+        self._ending.pop(transport, None)
+
+    def _make_room(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        if not self._closable and now - self._looked_for_room >= _ROOM_PAUSE_SECONDS:
+            self._looked_for_room = now
+            self._closable.extend(nsmallest(_ROOM_AT_ONCE, self._keep_waiting(now), key=lambda found: found[1]))
+        while self._closable:
+            connection, since = self._closable.popleft()
+            if connection.since == since and connection.is_waited_for:
+                self.refused("room")
+                connection.make_room()
+                return True
+        return False
+
+    def _keep_waiting(self, now: float) -> Iterator[tuple["Connection", float]]:
+        for connection in self._open:
+            if not isinstance(connection, Connection) or now - connection.since < _ROOM_SECONDS:
+                continue
+            if connection.is_waited_for:
+                yield connection, connection.since
+
+    def _exhausted(self) -> None:
+        self.refused("descriptors")
+        self._make_room()
+
+
+class Connection(OneWriteProtocol):
+    """uvicorn's HTTP protocol, for a connection that is never waited for without end."""
+
+    def __init__(self, connections: Connections, **given: Any) -> None:
+        """`given`: by uvicorn."""
+        super().__init__(**given)
+        self.all = connections
+        self.limits = connections.limits
+        self.phase = FIRST_BYTE
+        self.since = self.loop.time()
+        self.surplus = False
+        """It is one too many: it gets one answer, a refusal unless an operator asks."""
+        self.ended = False
+        self._stuck_since = float("inf")
+        """Since when the client has not taken an answer."""
+        self.timed_phase = FIRST_BYTE
+        """Of which phase `since` is the beginning: a request that comes whole needs none of its own."""
+        self._head_bytes = 0
+        self._socket: asyncio.Transport
+        self._is_websocket = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
+        """Called by the loop."""
+        self._socket = transport
+        super().connection_made(transport)
+        self.flow = _Flow(self.transport, self.pipeline)
+        self.all.enter(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the loop."""
+        self.ended = True
+        self.all.gone(self._socket)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the loop."""
+        if self.ended:
+            return  # it is read so that the last answer is not lost, and dropped
+        super().data_received(data)
+        if self.phase <= BODY:
+            self._came_in_part(len(data))
+
+    def _came_in_part(self, size: int) -> None:
+        if self.timed_phase != self.phase:
+            self.timed_phase = self.phase
+            self.since = self.loop.time()
+            self._head_bytes = 0
+        if self.phase == HEADER:
+            self._head_bytes += size
+            if self._head_bytes > self.all.head_max_bytes and not self._answers_an_earlier_one():
+                self.refuse(HeadersTooLarge(f"the headers are too large: at most {self.all.head_max_bytes} bytes"))
+
+    def eof_received(self) -> None:
+        """Called by the loop, which closes the connection then."""
+        self.ended = True
+
+    def pause_writing(self) -> None:
+        """Called by the transport: the client does not take what was written."""
+        self._stuck_since = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """Called by the transport: it has taken enough of it."""
+        self._stuck_since = float("inf")
+        super().resume_writing()
+
+    def on_message_begin(self) -> None:
+        """Called by the parser at a request's first byte."""
+        self.phase, self.timed_phase = HEADER, IDLE
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser."""
+        self.phase = BODY
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Called by the parser."""
+        cycle: Any = self.cycle
+        if cycle is not None and not self._ignored:  # else it asks for a WebSocket, or its head is parsed once more
+            if cycle.response_complete:
+                self._enter(IDLE)  # it was answered before it was read whole
+            else:
+                self.phase = ANSWERING
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Called when an answer was written whole, whichever way it took."""
+        self.server_state.total_requests += 1
+        if self.ended:
+            return
+        # While an earlier request was being answered nothing was read: the time of the next one begins now.
+        self.since = self.loop.time()
+        if not self.pipeline:
+            self.phase = IDLE if self.phase == ANSWERING else self.phase
+            self.flow.resume_reading()
+        else:
+            cycle, app = self.pipeline.pop()
+            self.flow.resume_reading()
+            self._start_asgi_task(cycle, app)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Called when a request turned out to ask for a WebSocket, which has limits of its own."""
+        if self.surplus:
+            self.all.refused("connections")
+            self.refuse(Overloaded("too many connections are open"))
+            return
+        self._is_websocket = True
+        super().handle_websocket_upgrade()
+
+    def shutdown(self) -> None:
+        """Called when the server stops: the answer under way is the last, and a request that is on its way may come."""
+        if self.limits is not self.all.limits_while_stopping:
+            self.limits = self.all.limits_while_stopping
+            self._enter(self.phase)
+        cycle: Any = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.keep_alive = False
+
+    def look(self, now: float) -> None:
+        """End it if it has kept the process waiting for too long."""
+        if self.ended:
+            return
+        if now - self._stuck_since > self.all.send_seconds:
+            self.all.cut("answer")
+            self._socket.abort()
+        elif now - self.since > self.limits[self.phase]:
+            self._too_slow()
+
+    def make_room(self) -> None:
+        """End it at once, for another connection."""
+        if self.phase in (HEADER, BODY):
+            self.refuse(Overloaded("too many connections are open"))
+        else:
+            self.transport.close()
+        self._socket.close()
+
+    def refuse(self, error: NexusError) -> None:
+        """Answer whatever was asked, or is being asked, with an error, and end the connection."""
+        cycle: Any = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if cycle is None or not getattr(cycle, "response_started", False) or cycle.response_complete:
+            self._socket.write(_last_answer(error, self.server_state.default_headers))
+        self.transport.close()
+
+    def _enter(self, phase: int) -> None:
+        self.phase = phase
+        self.since = self.loop.time()
+
+    def _too_slow(self) -> None:
+        if self.phase == IDLE or (self.phase == FIRST_BYTE and self.all.stopping):
+            self.transport.close()
+        elif self.phase == FIRST_BYTE:
+            # A browser that opens connections ahead would take an answer now for the one to its next request.
+            self.all.cut("first_byte")
+            self.transport.close()
+        elif not self._answers_an_earlier_one():
+            phase = _NAMES[self.phase]
+            self.all.cut(phase)
+            seconds = self.limits[self.phase]
+            self.refuse(RequestTimedOut(f"the request's {phase} was not complete within {seconds:g} s"))
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether the process waits for the client, and has nothing to answer it."""
+        return self.phase != ANSWERING and not self.ended and not self._answers_an_earlier_one()
+
+    def _answers_an_earlier_one(self) -> bool:
+        if self.phase == BODY:
+            return bool(self.pipeline)
+        cycle: Any = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        path = cycle.scope["raw_path"]
+        start = super()._start_asgi_task
+        if path in OPERATORS:
+            start(cycle, partial(self._answer_last, cycle, app))
+        else:
+            self.all.rounds.begin(start, cycle, partial(self._begin, cycle, app))
+
+    async def _begin(self, cycle: Any, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        self.all.rounds.begun()
+        await self._answer_last(cycle, app, scope, receive, send)
+
+    async def _answer_last(self, cycle: Any, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; if it is the last one that this connection may ask, say so."""
+        if self.is_last:
+            cycle.keep_alive = False
+        await app(scope, receive, send)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the answer under way ends the connection."""
+        return self.surplus or (self.all.stopping and not self.pipeline)
+
+    def _unset_keepalive_if_required(self) -> None:
+        """Take back uvicorn's timer, of which there is none."""
+
+    def _end(self, transport: asyncio.Transport) -> None:
+        self.ended = True
+        self.all.end(transport)
+        if self._is_websocket:
+            transport.close()
+            return
+        if self.flow.read_paused:
+            transport.resume_reading()
+        # The client sees the end behind its last answer; what it sent meanwhile is still read.
+        with suppress(OSError, RuntimeError):
+            transport.write_eof()
+
+
+class _Flow(FlowControl):
+    """Reads no more while requests that were read wait behind another. uvicorn's would read some thousands more with
+    each answer to a client that does not wait for answers.
+    """
+
+    def __init__(self, transport: asyncio.Transport, pipeline: Sized) -> None:
+        super().__init__(transport)
+        self._pipeline = pipeline
+
+    def resume_reading(self) -> None:
+        if not self._pipeline:
+            super().resume_reading()
+
+
+def _last_answer(error: NexusError, headers_of_all: list[Header]) -> bytes:
+    failure = failure_of(error)
+    body = problem(failure, RequestId(None).text)
+    headers = [
+        *headers_of_all,
+        *failure.headers(),
+        (b"content-type", PROBLEM),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+        (b"connection", b"close"),
+    ]
+    return b"%b%b\r\n%b" % (STATUS_LINE[failure.status], b"".join(b"%b: %b\r\n" % header for header in headers), body)

@@ -1,0 +1,135 @@
+"""Taking connections from a listening socket, and stopping so that none is lost.
+
+The loop's own server takes one connection a turn (libuv does so since 1.46): where turns are long, as under load, new
+clients wait for seconds. Here a turn takes several, more each time while more wait; but few at first, so that processes
+that share a socket share its clients.
+"""
+
+import asyncio
+import ctypes
+import errno
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from nexus_graph.config import is_loopback
+from nexus_graph.telemetry import log
+
+_LOG = log("listening")
+
+_FEW: Final = 4
+_MANY: Final = 256
+"""Connections taken in one turn, at first and at most: taking one costs about 0.1 ms."""
+_PAUSE_SECONDS: Final = 0.1
+"""How long none is taken after the process ran out of descriptors."""
+_SETTLE_SECONDS: Final = 0.5
+"""How long a handshake that had begun may take to end: a round trip and a retransmission."""
+_SETTLE_HERE_SECONDS: Final = 0.05
+"""And on a loopback address."""
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_CLOSED: Final = frozenset({errno.EINVAL, errno.EBADF})
+"""The socket listens no more: another process that shares it has shut it down."""
+
+_SO_ATTACH_FILTER: Final = 26
+_FLAGS, _SYN_ACK, _SYN = 13, 0x12, 0x02
+_LOAD_BYTE, _AND, _JUMP_IF_EQUAL, _RETURN = 0x30, 0x54, 0x15, 0x06
+_WHOLE: Final = 0xFFFF_FFFF
+_NO_NEW_CLIENTS: Final = b"".join(
+    struct.pack("=HBBI", *instruction)
+    for instruction in (
+        (_LOAD_BYTE, 0, 0, _FLAGS),
+        (_AND, 0, 0, _SYN_ACK),
+        (_JUMP_IF_EQUAL, 0, 1, _SYN),
+        (_RETURN, 0, 0, 0),
+        (_RETURN, 0, 0, _WHOLE),
+    )
+)
+"""A filter for a listening socket, in the kernel's own language: TCP segments that open a connection are dropped."""
+
+
+def refuse_new(listener: socket.socket) -> None:
+    """Let no new connection begin, for every process that shares the socket. Those that wait to be accepted still do,
+    where closing the socket would reset them. The kernel of a client asks again after a second, and finds this server
+    closed or its successor.
+
+    Linux only. Elsewhere connections that come in the moment of closing are reset.
+    """
+    if sys.platform != "linux":
+        return
+    code = ctypes.create_string_buffer(_NO_NEW_CLIENTS, len(_NO_NEW_CLIENTS))
+    program = struct.pack("@HP", len(_NO_NEW_CLIENTS) // 8, ctypes.addressof(code))
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+    except OSError as error:
+        _LOG.info("listener_not_filtered", error=errno.errorcode.get(error.errno or 0, "unknown"))
+
+
+class Acceptor:
+    """Takes the connections of one socket, for protocols that `make` makes."""
+
+    def __init__(
+        self, listener: socket.socket, make: Callable[[], asyncio.Protocol], *, exhausted: Callable[[], None]
+    ) -> None:
+        """`exhausted` is called when the process has no descriptor left for a connection."""
+        self._listener = listener
+        self._make = make
+        self._exhausted = exhausted
+        self._loop = asyncio.get_running_loop()
+        self._at_once = _FEW
+        self._opening: set[asyncio.Task[None]] = set()
+        self._pause: asyncio.TimerHandle | None = None
+
+    def open(self) -> None:
+        """Take what comes, from now on."""
+        self._pause = None
+        self._listener.setblocking(False)
+        self._loop.add_reader(self._listener.fileno(), self._accept)
+
+    async def stop(self) -> None:
+        """Take what has come, no more after that, and close the socket."""
+        refuse_new(self._listener)
+        here = is_loopback(str(self._listener.getsockname()[0]))
+        await asyncio.sleep(_SETTLE_HERE_SECONDS if here else _SETTLE_SECONDS)
+        while self._accept():
+            pass
+        self._loop.remove_reader(self._listener.fileno())
+        if self._pause is not None:
+            self._pause.cancel()
+        self._listener.close()
+        await asyncio.gather(*self._opening)
+
+    def _accept(self) -> bool:
+        """Take some; True if more may wait."""
+        for _ in range(self._at_once):
+            try:
+                client, _ = self._listener.accept()
+            except (BlockingIOError, InterruptedError):
+                self._at_once = _FEW
+                return False
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._rest()
+                elif error.errno in _CLOSED:
+                    self._loop.remove_reader(self._listener.fileno())
+                else:
+                    continue  # that client has left already
+                return False
+            client.setblocking(False)
+            task = self._loop.create_task(self._connect(client))
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+        self._at_once = min(2 * self._at_once, _MANY)
+        return True
+
+    async def _connect(self, client: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._make, client)
+        except OSError:
+            client.close()  # it has left meanwhile
+
+    def _rest(self) -> None:
+        self._exhausted()
+        self._loop.remove_reader(self._listener.fileno())
+        self._pause = self._loop.call_later(_PAUSE_SECONDS, self.open)

@@ -1,0 +1,82 @@
+"""Requests that have come begin in rounds, so that no turn of the loop is so long that operators wait.
+
+A turn of the loop reads whatever has come and begins it. With thousands of busy connections that would be seconds of
+work in one turn, while everything else waits: new connections, `/livez`, timers. So a round begins no more requests
+than take `_ROUND_SECONDS`, by what requests have cost lately, and the others wait in line for the next rounds. How long
+that wait will be is known before it begins: once it is too long, requests are to be refused as they come.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter, thread_time
+from typing import Any, Final
+
+_ROUND_SECONDS: Final = 0.1
+"""A new connection's request waits about three turns: to be accepted, to be read, to be answered."""
+_ROUND_MIN_REQUESTS: Final = 16
+"""However dear requests seem: a machine that stood still for a while makes all of them look so."""
+_ROUND_FIRST_REQUESTS: Final = 256
+_SMOOTHING: Final = 0.3
+"""Weight of the newest measurement in the estimate of what a request costs."""
+
+
+class Rounds:
+    """The line of one process. Whoever begins a request calls `begin`, and `begun` as its work starts."""
+
+    def __init__(self, *, wait_max_seconds: float) -> None:
+        """Past an estimated wait of `wait_max_seconds` it is `overloaded`."""
+        self.room = _ROUND_FIRST_REQUESTS
+        """How many more may begin in this round. Whoever takes one of it need not call `begin`."""
+        self.overloaded = False
+        self._wait_max_seconds = wait_max_seconds
+        self._waiting: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._size = _ROUND_FIRST_REQUESTS
+        self._beginning = 0
+        """Requests of this round that have not begun yet; counted only while others wait."""
+        self._seconds_each = 0.0
+        self._since_measured = 0
+        self._wall, self._cpu = perf_counter(), thread_time()
+
+    def begin(self, start: Callable[..., None], *given: Any) -> None:
+        """Call `start`, which makes a task of the request: now, or when its round comes."""
+        if self.room > 0:
+            self.room -= 1
+            start(*given)
+            return
+        if not self._waiting:
+            self._beginning = self._size - self.room
+        self._waiting.append((start, given))
+        self._judge()
+
+    def begun(self) -> None:
+        """To be called by that task as it starts. After the last one of a round the next round begins."""
+        self._since_measured += 1
+        if not self._waiting:
+            self.room += 1
+            return
+        self._beginning -= 1
+        if self._beginning > 0:
+            return
+        while self._waiting and self._beginning < self._size:
+            self._beginning += 1
+            start, given = self._waiting.popleft()
+            start(*given)
+        self.room = 0 if self._waiting else self._size - self._beginning
+        self._judge()
+
+    def measure(self) -> None:
+        """Estimate anew what a request costs. To be called several times a second."""
+        wall, cpu = perf_counter(), thread_time()
+        if self._since_measured:
+            # While some wait, all time is theirs: also what other processes take of the processor.
+            spent = wall - self._wall if self._waiting else cpu - self._cpu
+            self._seconds_each += _SMOOTHING * (spent / self._since_measured - self._seconds_each)
+            size = max(_ROUND_MIN_REQUESTS, round(_ROUND_SECONDS / max(self._seconds_each, 1e-6)))
+            if not self._waiting:
+                self.room += size - self._size
+            self._size = size
+        self._since_measured, self._wall, self._cpu = 0, wall, cpu
+        self._judge()
+
+    def _judge(self) -> None:
+        self.overloaded = len(self._waiting) * self._seconds_each > self._wait_max_seconds
