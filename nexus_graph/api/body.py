@@ -1,8 +1,8 @@
-"""Reading request bodies: bounded in bytes and depth, strictly UTF-8, strictly JSON."""
+"""Reading request bodies: bounded in bytes and depth, unpacked, strictly UTF-8, strictly JSON with each member once."""
 
 import json
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple, NoReturn, TypeVar
+import zlib
+from typing import Any, Final, NamedTuple, NoReturn
 
 import msgspec
 from starlette.types import Receive, Scope
@@ -10,12 +10,23 @@ from starlette.types import Receive, Scope
 from nexus_graph.api.responses import JSON
 from nexus_graph.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
 from nexus_graph.identity.normalize import Written
-
-Shape = TypeVar("Shape", bound=msgspec.Struct)
+from nexus_graph.members import RepeatedMember, check_members, members
 
 _QUOTE, _BACKSLASH = b'"'[0], b"\\"[0]
 _OPENERS, _CLOSERS = b"[{", b"]}"
 _INTEGER_MAX_DIGITS: Final = 40
+_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
+_BOM: Final = "\ufeff"
+
+_GZIP: Final = frozenset({b"gzip", b"x-gzip"})
+_DEFLATE: Final = b"deflate"
+_ENCODINGS: Final = _GZIP | {_DEFLATE}
+_GZIP_BITS: Final = 16 + zlib.MAX_WBITS
+"""zlib's name for gzip's format."""
+_GZIP_MEMBERS_MAX: Final = 64
+"""One body of gzip may hold several members, one after another; each costs a pass over what is left."""
+
+_decode = msgspec.json.Decoder(dict[str, Any], float_hook=Written).decode
 
 
 class ClientGone(Exception):
@@ -23,33 +34,39 @@ class ClientGone(Exception):
 
 
 class ContentHeaders(NamedTuple):
-    """The two headers that decide whether a body is read at all; None where absent."""
+    """The headers that decide whether and how a body is read; None where absent."""
 
     media_type: bytes | None
     length: int | None
+    encoding: bytes | None
 
 
 def content_headers(scope: Scope) -> ContentHeaders:
-    """Content-Type without its parameters, and Content-Length."""
-    media_type, length = None, None
+    """Content-Type without its parameters, Content-Length, and Content-Encoding unless it changes nothing."""
+    media_type, length, encodings = None, None, []
     for name, value in scope["headers"]:
         if name == b"content-type":
             media_type = value if value == JSON else value.partition(b";")[0].strip().lower()
         elif name == b"content-length":
             length = int(value)  # the server has made sure that it is a number
-    return ContentHeaders(media_type, length)
+        elif name == b"content-encoding":
+            encodings += [part.strip().lower() for part in value.split(b",")]
+    changing = [encoding for encoding in encodings if encoding not in (b"", b"identity")]
+    return ContentHeaders(media_type, length, b",".join(changing) or None)
 
 
 async def read_json_body(scope: Scope, receive: Receive, *, limit_bytes: int, type_required: bool) -> bytes:
-    """The body of a request that says it is JSON, never holding more than the limit.
+    """The body of a request that says it is JSON, never holding more than the limit, packed or unpacked.
 
-    Raises UnsupportedMediaType, BodyTooLarge, or ClientGone.
+    Raises UnsupportedMediaType, BodyTooLarge, InvalidRequest if it cannot be unpacked, or ClientGone.
     """
-    media_type, length = content_headers(scope)
+    media_type, length, encoding = content_headers(scope)
     if media_type != JSON and (type_required or media_type is not None):
         raise UnsupportedMediaType("the content type must be application/json")
+    if encoding is not None and encoding not in _ENCODINGS:
+        raise UnsupportedMediaType("Content-Encoding must be gzip, deflate or identity, and one of them alone")
     if length is not None and length > limit_bytes:
-        raise BodyTooLarge(f"the body is too large: at most {limit_bytes} bytes")
+        raise _too_large(limit_bytes)
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -59,14 +76,15 @@ async def read_json_body(scope: Scope, receive: Receive, *, limit_bytes: int, ty
         chunk = message.get("body", b"")
         size += len(chunk)
         if size > limit_bytes:
-            raise BodyTooLarge(f"the body is too large: at most {limit_bytes} bytes")
+            raise _too_large(limit_bytes)
         if not message.get("more_body", False):
-            return chunk if not chunks else b"".join((*chunks, chunk))
+            body = chunk if not chunks else b"".join((*chunks, chunk))
+            return body if encoding is None or not body else _unpacked(body, encoding, limit_bytes)
         chunks.append(chunk)
 
 
-def decode_object(raw: bytes, decode: Callable[[bytes], Shape], shape: type[Shape], *, depth_max: int) -> Shape:
-    """The JSON object as a `shape`, a msgspec Struct whose members are all optional and untyped. Raises InvalidRequest.
+def decode_object(raw: bytes, *, depth_max: int, what: str = "the body") -> dict[str, Any]:
+    """The JSON object, each of its members named once, at every depth. Raises InvalidRequest, which names `what`.
 
     What msgspec cannot hold but JSON can (lone surrogates, very large integers) is let through, so that the field it
     stands in can be named by whoever judges that field.
@@ -74,25 +92,69 @@ def decode_object(raw: bytes, decode: Callable[[bytes], Shape], shape: type[Shap
     try:
         raw.decode()
     except UnicodeDecodeError as error:
-        raise InvalidRequest(f"the body is not valid UTF-8 (byte {error.start})") from None
+        why = "UTF-16, not UTF-8" if raw.startswith(_UTF_16) else f"not valid UTF-8 (byte {error.start})"
+        raise InvalidRequest(f"{what} is {why}") from None
     if raw.count(b"[") + raw.count(b"{") > depth_max and _depth(raw) > depth_max:
-        raise InvalidRequest(f"the body is nested too deeply: at most {depth_max} levels")
+        raise InvalidRequest(f"{what} is nested too deeply: at most {depth_max} levels")
     try:
-        return decode(raw)
+        found = _decode(raw)
+        check_members(raw, found)
     except (msgspec.DecodeError, RecursionError):
-        return _second_reading(raw, shape)
+        return _second_reading(raw, what)
+    except RepeatedMember as error:
+        raise InvalidRequest(f"{what} {error}") from None
+    return found
 
 
-def _second_reading(raw: bytes, shape: type[Shape]) -> Shape:
+def _unpacked(body: bytes, encoding: bytes, limit_bytes: int) -> bytes:
+    """The body as it was before it was packed. No more than the limit is ever unpacked."""
     try:
-        found: Any = json.loads(raw.decode(), parse_constant=_refuse, parse_int=_bounded_int, parse_float=Written)
+        if encoding in _GZIP:
+            return _inflated(body, _GZIP_BITS, limit_bytes)
+        try:
+            return _inflated(body, zlib.MAX_WBITS, limit_bytes)
+        except zlib.error:
+            return _inflated(body, -zlib.MAX_WBITS, limit_bytes)  # as some send it, without zlib's frame
+    except zlib.error:
+        raise InvalidRequest(f"the body is not what its Content-Encoding says, {encoding.decode()}") from None
+
+
+def _inflated(body: bytes, window_bits: int, limit_bytes: int) -> bytes:
+    """Raises BodyTooLarge; zlib.error unless it is whole. gzip's members follow each other in one body."""
+    unpacked = b""
+    for _ in range(_GZIP_MEMBERS_MAX):
+        inflating = zlib.decompressobj(window_bits)
+        unpacked += inflating.decompress(body, limit_bytes + 1 - len(unpacked))
+        if len(unpacked) > limit_bytes:
+            raise _too_large(limit_bytes)
+        if not inflating.eof:
+            raise zlib.error
+        body = inflating.unused_data
+        if not body:
+            return unpacked
+        if window_bits != _GZIP_BITS:
+            raise zlib.error
+    raise zlib.error
+
+
+def _too_large(limit_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the body is too large: at most {limit_bytes} bytes")
+
+
+def _second_reading(raw: bytes, what: str) -> dict[str, Any]:
+    text = raw.decode().lstrip(_BOM)  # RFC 8259 lets a parser ignore it
+    if not text or text.isspace():
+        raise InvalidRequest(f"{what} is empty")
+    try:
+        found: Any = members(text, parse_constant=_refuse, parse_int=_bounded_int, parse_float=Written)
+    except RepeatedMember as error:
+        raise InvalidRequest(f"{what} {error}") from None
     except (ValueError, RecursionError) as error:
         place = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
-        raise InvalidRequest(f"the body is not valid JSON{place}") from None
+        raise InvalidRequest(f"{what} is not valid JSON{place}") from None
     if not isinstance(found, dict):
-        raise InvalidRequest("the body must be a JSON object")
-    names = [field.name for field in msgspec.structs.fields(shape)]
-    return shape(**{name: found[name] for name in names if name in found})
+        raise InvalidRequest(f"{what} must be a JSON object")
+    return found
 
 
 def _bounded_int(digits: str) -> int:

@@ -3,9 +3,9 @@
 What a request costs by ASGI (a scope, an event, three messages, headers checked twice) is several times what parsing it
 and writing its answer cost. An endpoint that takes a whole body and gives a whole answer needs none of it. So a plain
 request for one, a POST of JSON with its length ahead, goes directly from the parser to the endpoint and its answer into
-one write. Anything else takes the usual way to the same endpoint: chunked bodies, other media types, too many headers,
-a page of an origin where origins are judged, a request that was sent before the last was answered; and a request whose
-endpoint finds that its answers come one after another. Both ways give the same answer.
+one write. Anything else takes the usual way to the same endpoint: chunked or packed bodies, other media types, too many
+headers, a page of an origin where origins are judged, a request that was sent before the last was answered; and a
+request whose endpoint finds that its answers come one after another. Both ways give the same answer.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from nexus_graph.config import Settings
 from nexus_graph.errors import Overloaded
 from nexus_graph.telemetry import CORRELATION_ID
 
-_NOT_PLAIN: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
+_NOT_PLAIN: Final = frozenset({b"transfer-encoding", b"content-encoding", b"expect", b"upgrade"})
 _OF_PAGES: Final = b"origin"
 """What pages are judged by where other origins are let in."""
 _LENGTH_MAX_DIGITS: Final = 18

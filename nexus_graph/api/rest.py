@@ -1,24 +1,19 @@
 """POST /identify: the legacy contract, through the same verb as GraphQL. The hot path: answered directly (`direct`)."""
 
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
 from nexus_graph.api.body import decode_object, read_json_body
-from nexus_graph.api.middleware import Post
+from nexus_graph.api.middleware import Post, failed
 from nexus_graph.api.responses import Answer, Header, encode, respond
 from nexus_graph.config import Settings
 from nexus_graph.identity.identify import Identify
 from nexus_graph.identity.model import Family, Outcome
-from nexus_graph.identity.normalize import Dropped, Written, identify_request
-
-
-class _Question(msgspec.Struct):
-    """Members are judged by `normalize`; those it does not know are ignored, as they always were."""
-
-    email: Any = None
-    phoneNumber: Any = None  # noqa: N815 - the contract's name
+from nexus_graph.identity.normalize import identify_request
 
 
 class _Contact(msgspec.Struct):
@@ -37,7 +32,14 @@ _OUTCOMES: Final[dict[Outcome, tuple[Header, ...]]] = {
     outcome: ((b"nexus-outcome", outcome.value.encode()),) for outcome in Outcome
 }
 
-_decode = msgspec.json.Decoder(_Question, float_hook=Written).decode
+_EMAIL: Final = "email"
+_PHONE: Final = "phoneNumber"
+_KNOWN: Final = frozenset({_EMAIL, _PHONE})
+_IGNORED: Final = b"nexus-ignored"
+_NAMES_SHOWN_MAX: Final = 8
+"""Names of ignored members that a header shows; the others are counted."""
+_is_token = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}").fullmatch
+"""A name that says what it is a name of, and is no identifier of a person."""
 
 
 class IdentifyRoute:
@@ -49,21 +51,34 @@ class IdentifyRoute:
         self._region = settings.phone_region
 
     async def answer(self, post: Post) -> Answer:
-        """The answer to a body of JSON. Raises NexusError."""
-        asked = decode_object(post.body, _decode, _Question, depth_max=self._json_depth_max)
+        """The answer to a body of JSON. Members that the contract does not know are ignored, and named in a header.
+
+        Raises NexusError.
+        """
+        given = decode_object(post.body, depth_max=self._json_depth_max)
+        unknown = [] if len(given) == 2 and _EMAIL in given and _PHONE in given else [*given.keys() - _KNOWN]
+        if not unknown:
+            return await self._identified(given, post)
+        try:
+            answer = await self._identified(given, post)
+        except Exception as error:  # noqa: BLE001 - answered as by whoever calls, with the header besides
+            answer = failed(error, post.identified.text)
+        return answer._replace(headers=_with_ignored(answer.headers, _shown(sorted(unknown))))
+
+    async def _identified(self, given: Mapping[str, Any], post: Post) -> Answer:
         request = identify_request(
-            asked.email,
-            asked.phoneNumber,
+            given.get(_EMAIL),
+            given.get(_PHONE),
             region=self._region,
             request_id=post.identified.uuid,
             brief=True,  # the contract tells neither versions nor dates
         )
         identify: Identify = post.state["identity"].identify
         found = await identify(request)
-        # Callers of one batch who name one family are given the same.
-        headers = _OUTCOMES[found.outcome]
+        headers: Sequence[Header] = _OUTCOMES[found.outcome]
         if request.dropped:
-            headers = (*headers, (b"nexus-ignored", _ignored(request.dropped)))
+            headers = _with_ignored(headers, [f"{member};dropped={part}" for member, part in request.dropped])
+        # Callers of one batch who name one family are given the same.
         return Answer(200, found.family.told(_encoded, found.family), headers=headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,9 +86,18 @@ class IdentifyRoute:
         await respond(send, *await self.answer(Post.by_asgi(scope, body)))
 
 
-def _ignored(dropped: Dropped) -> bytes:
-    """What was left away of the body's members, as a list of RFC 9651."""
-    return ", ".join(f"{member};dropped={part}" for member, part in dropped).encode()
+def _with_ignored(headers: Sequence[Header], ignored: Sequence[str]) -> Sequence[Header]:
+    """The headers, and what was ignored of the body as one list (RFC 9651)."""
+    others = [header for header in headers if header[0] != _IGNORED]
+    before = [value.decode() for name, value in headers if name == _IGNORED]
+    return (*others, (_IGNORED, ", ".join((*before, *ignored)).encode()))
+
+
+def _shown(names: Sequence[str]) -> list[str]:
+    """The names of members that may be shown. The others are a count: what a caller names may be anything."""
+    tokens = [name for name in names if _is_token(name)][:_NAMES_SHOWN_MAX]
+    more = len(names) - len(tokens)
+    return [*tokens, f"*;count={more}"] if more else tokens
 
 
 def _encoded(family: Family) -> bytes:

@@ -1,7 +1,9 @@
 """POST /identify, to the letter of the legacy contract."""
 
 import asyncio
+import gzip
 import re
+import zlib
 from uuid import UUID
 
 import httpx2
@@ -10,6 +12,7 @@ import pytest
 from nexus_graph.store.database import Pool
 from tests.running import ApiServer
 
+AS_JSON = {"Content-Type": "application/json"}
 ADA = {"email": "ada@example.com", "phoneNumber": "123456"}
 UNKNOWN_OUTCOME = """
     CREATE OR REPLACE FUNCTION identify_batch_v2(
@@ -42,10 +45,60 @@ async def test_content_types_of_old_clients_are_taken(api: httpx2.AsyncClient, c
     assert response.status_code == 200
 
 
-async def test_unknown_members_are_ignored(api: httpx2.AsyncClient) -> None:
+async def test_unknown_members_are_ignored_and_named(api: httpx2.AsyncClient) -> None:
+    plain = await api.post("/identify", json=ADA)
+    assert "nexus-ignored" not in plain.headers
     body = {**ADA, "phone": "999999", "name": {"first": "Ada"}, "tags": [1, 2]}
     response = await api.post("/identify", json=body)
-    assert response.json()["contact"]["phoneNumbers"] == ["123456"]
+    assert response.text == plain.text
+    assert response.headers["nexus-ignored"] == "name, phone, tags"
+
+
+@pytest.mark.parametrize(
+    ("members", "ignored"),
+    [
+        ({"phone_number": "777777"}, "phone_number"),
+        ({"Email": "x", "e-mail": "y"}, "Email, e-mail"),
+        ({"bob@example.com": 1}, "*;count=1"),
+        (
+            {"447900900123": 1, "phone": 1, "a b": 1, "x" * 41: 1, "\r\nSet-Cookie: a": 1, "": 1, "ä": 1},
+            "phone, *;count=6",
+        ),
+        ({f"n{number}": 1 for number in range(12)}, "n0, n1, n10, n11, n2, n3, n4, n5, *;count=4"),
+    ],
+    ids=lambda value: ascii(value)[:32],
+)
+async def test_names_that_may_be_anything_are_counted(
+    api: httpx2.AsyncClient, members: dict[str, object], ignored: str
+) -> None:
+    for known, status in ((ADA, 200), ({}, 400), ({"email": "nobody"}, 400)):
+        response = await api.post("/identify", json={**known, **members})
+        assert (response.status_code, response.headers["nexus-ignored"]) == (status, ignored)
+        assert (status == 200) is ("code" not in response.json())
+
+
+async def test_dropped_parts_are_named_with_the_members(api: httpx2.AsyncClient) -> None:
+    response = await api.post("/identify", json={"phoneNumber": "+1 415 555 1501 x12", "phone": "1"})
+    assert response.json()["contact"]["phoneNumbers"] == ["+14155551501"]
+    assert response.headers["nexus-ignored"] == "phoneNumber;dropped=extension, phone"
+
+
+@pytest.mark.parametrize("path", ["/identify", "/graphql"])
+async def test_packed_bodies(api: httpx2.AsyncClient, path: str) -> None:
+    asked = b'{"email": "ada@example.com"}' if path == "/identify" else b'{"query": "{ __typename }"}'
+    plain = await api.post(path, content=asked, headers=AS_JSON)
+    assert plain.status_code == 200
+    for encoding, packed in (("gzip", gzip.compress(asked)), ("deflate", zlib.compress(asked)), ("identity", asked)):
+        response = await api.post(path, content=packed, headers={**AS_JSON, "Content-Encoding": encoding})
+        assert (response.status_code, response.text) == (200, plain.text)
+    for encoding, body, status, code in (
+        ("br", asked, 415, "UNSUPPORTED_MEDIA_TYPE"),
+        ("gzip", asked, 400, "BAD_REQUEST"),
+        ("gzip", gzip.compress(b" " * 30_000_000), 413, "BODY_TOO_LARGE"),
+    ):
+        response = await api.post(path, content=body, headers={**AS_JSON, "Content-Encoding": encoding})
+        told = response.json()
+        assert (response.status_code, code) == (status, told.get("code") or told["errors"][0]["extensions"]["code"])
 
 
 async def test_other_methods_and_paths(api: httpx2.AsyncClient) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any, Final, NamedTuple, cast
 
-import msgspec
 from graphql import ExecutionResult, GraphQLError, GraphQLSchema, OperationType, subscribe
 
 from nexus_graph.api.graphql.context import Context
@@ -29,14 +28,15 @@ TEXTS: Final = ("query", "operationName", "documentId")
 OBJECTS: Final = ("variables", "extensions")
 
 
-class Request(msgspec.Struct):
-    """What a client sends. Nothing of it is believed before `check_shape`."""
+class Request(NamedTuple):
+    """What a client sends, as `requested` makes it of the members of an object."""
 
-    query: Any = None
-    variables: Any = None
-    operationName: Any = None  # noqa: N815 - the standard's name
-    documentId: Any = None  # noqa: N815 - the name that its appendix proposes
-    extensions: Any = None
+    query: str | None = None
+    variables: dict[str, Any] | None = None
+    operation_name: str | None = None
+    document_id: str | None = None
+    """The name that the standard's appendix proposes: `documentId`."""
+    extensions: dict[str, Any] | None = None
 
 
 class Asked(NamedTuple):
@@ -66,9 +66,9 @@ class Answering:
     async def asked(self, request: Request, state: Mapping[str, Any]) -> Asked:
         """What the request asks for. Raises RequestError, InvalidRequest."""
         redis = state["redis"]
-        text = await self._persisted.text(request.query, request.documentId, request.extensions, redis)
+        text = await self._persisted.text(request.query, request.document_id, request.extensions, redis)
         document = self._documents.prepare(text)
-        operation = document.operation(request.operationName)
+        operation = document.operation(request.operation_name)
         cost = self._documents.cost(document, operation, request.variables)
         await self._persisted.keep(text, request.extensions, redis)
         return Asked(document, operation, request.variables, cost)
@@ -122,17 +122,29 @@ class Answering:
         return told
 
 
-def check_shape(request: Request) -> None:
-    """Raises RequestError unless this is a well-formed GraphQL-over-HTTP request."""
-    for name in (*TEXTS, *OBJECTS):
-        value, kind = getattr(request, name), str if name in TEXTS else dict
-        if value is not None and not isinstance(value, kind):
-            what = "a string" if kind is str else "an object"
-            raise RequestError(422, [request_error(f"{name} must be {what}", BAD_REQUEST)])
+def requested(members: Mapping[str, Any]) -> Request:
+    """The request that an object is, whatever else it holds. Raises RequestError unless it is well-formed.
+
+    PHP writes an empty map as `[]`, and many a client an operation without a name as `""`.
+    """
+    for name in TEXTS:
+        if not isinstance(members.get(name), str | None):
+            raise RequestError(422, [request_error(f"{name} must be a string", BAD_REQUEST)])
+    for name in OBJECTS:
+        if not isinstance(value := members.get(name), dict | None) and value != []:
+            raise RequestError(422, [request_error(f"{name} must be an object", BAD_REQUEST)])
+    request = Request(
+        members.get("query"),
+        members.get("variables") or None,
+        members.get("operationName") or None,
+        members.get("documentId") or None,
+        members.get("extensions") or None,
+    )
     try:
         (request.query or "").encode()
     except UnicodeEncodeError:
         raise InvalidRequest("query holds a lone surrogate") from None
+    return request
 
 
 def field_error(error: GraphQLError, correlation_id: str) -> dict[str, Any]:

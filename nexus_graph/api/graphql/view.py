@@ -9,13 +9,12 @@ and a correlation id.
 from http import HTTPStatus
 from typing import Final
 
-import msgspec
 from graphql import OperationType
 from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
 from nexus_graph.api.body import decode_object, read_json_body
-from nexus_graph.api.graphql.answering import BAD_REQUEST, OBJECTS, TEXTS, Answering, Asked, Request, check_shape
+from nexus_graph.api.graphql.answering import BAD_REQUEST, OBJECTS, TEXTS, Answering, Asked, Request, requested
 from nexus_graph.api.graphql.documents import RequestError, request_error, unexecutable
 from nexus_graph.api.graphql.event_stream import stream
 from nexus_graph.api.graphql.negotiation import GRAPHQL_RESPONSE, Accepted, accepted
@@ -33,7 +32,6 @@ from nexus_graph.api.responses import (
 )
 from nexus_graph.config import Settings
 from nexus_graph.errors import InvalidRequest, NexusError, UnacceptableMediaType
-from nexus_graph.identity.normalize import Written
 
 _ALLOW: Final = ((b"allow", b"POST"),)
 _CHARSET: Final = b"; charset=utf-8"
@@ -41,8 +39,6 @@ _NOT_STREAMED: Final = (
     "a subscription has many answers: accept them as text/event-stream, or subscribe over a WebSocket "
     "(graphql-transport-ws)"
 )
-
-_decode = msgspec.json.Decoder(Request, float_hook=Written).decode
 
 
 class GraphQLRoute:
@@ -112,9 +108,7 @@ class GraphQLRoute:
     def _read(self, body: bytes) -> Request:
         if body.lstrip()[:1] == b"[":
             raise RequestError(422, [request_error("batches are not served: send one request a call", BAD_REQUEST)])
-        request = decode_object(body, _decode, Request, depth_max=self._settings.json_depth_max)
-        check_shape(request)
-        return request
+        return requested(decode_object(body, depth_max=self._settings.json_depth_max))
 
 
 def _body_of_url(query_string: bytes, *, limit_bytes: int) -> bytes:

@@ -2,34 +2,31 @@
 
 import asyncio
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
 from nexus_graph import telemetry
 from nexus_graph.api.body import decode_object
-from nexus_graph.api.graphql.answering import OBJECTS, TEXTS, Answering, Request, check_shape
+from nexus_graph.api.graphql.answering import Answering, requested
 from nexus_graph.api.graphql.documents import RequestError, request_error
 from nexus_graph.api.middleware import RequestId, header
 from nexus_graph.api.responses import encode, failure_of, graphql_extensions
 from nexus_graph.config import Settings
 from nexus_graph.errors import InvalidRequest, NexusError
-from nexus_graph.identity.normalize import Written
 
 PROTOCOL: Final = "graphql-transport-ws"
 TOO_SLOW: Final = 1013
 GOING_AWAY: Final = 1001
+_REASON_MAX_CHARACTERS: Final = 100
+"""A close frame holds 123 bytes of reason."""
 _LOG = telemetry.log("websocket")
 
 
-class _Message(msgspec.Struct):
-    type: Any = None
-    id: Any = None
-    payload: Any = None
-
-
-_decode = msgspec.json.Decoder(_Message, float_hook=Written).decode
+class _Message(NamedTuple):
+    type: Any
+    id: Any
+    payload: Any
 
 
 class Closed(Exception):
@@ -127,9 +124,10 @@ class _Socket:
             raise Closed(4400, "messages must be text")
         try:
             raw = text.encode()
-            return decode_object(raw, _decode, _Message, depth_max=self._settings.json_depth_max)
+            found = decode_object(raw, depth_max=self._settings.json_depth_max, what="the message")
         except (InvalidRequest, UnicodeEncodeError) as error:
-            raise Closed(4400, f"not a message: {error}"[:100]) from None
+            raise Closed(4400, f"{error}"[:_REASON_MAX_CHARACTERS]) from None
+        return _Message(found.get("type"), found.get("id"), found.get("payload"))
 
     async def _heed(self, message: _Message) -> None:
         if message.type == "connection_init":
@@ -179,9 +177,7 @@ class _Socket:
         identified = RequestId(None)
         state = self._scope["state"]
         try:
-            request = Request(**{name: payload[name] for name in (*TEXTS, *OBJECTS) if name in payload})
-            check_shape(request)
-            asked = await self._answering.asked(request, state)
+            asked = await self._answering.asked(requested(payload), state)
             async with aclosing(self._answering.answers(asked, state, identified)) as answers:
                 async for answer in answers:
                     await self._send({"id": operation_id, "type": "next", "payload": answer})
