@@ -12,12 +12,13 @@ from typing import Any, Final, cast
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
 
 from nexus_graph.api.connections import Connections
+from nexus_graph.api.cors import Cors
 from nexus_graph.api.direct import DirectProtocol, DirectRoutes
+from nexus_graph.api.front import FrontRoute
 from nexus_graph.api.graphql.answering import Answering
 from nexus_graph.api.graphql.page import AssetRoute
 from nexus_graph.api.graphql.persisted import UnusableManifest
@@ -74,16 +75,7 @@ class App(Starlette):
 
     def build_middleware_stack(self) -> ASGIApp:
         enveloped = Envelope(self.router, routes=self.routes, settings=self.settings)
-        if not self.settings.cors_origins:
-            return enveloped
-        return CORSMiddleware(
-            enveloped,
-            allow_origins=self.settings.cors_origins,
-            allow_methods=("GET", "POST"),
-            allow_headers=("Content-Type", "X-Request-ID"),
-            expose_headers=("X-Request-ID", "Retry-After"),
-            max_age=self.settings.cors_max_age_seconds,
-        )
+        return Cors(enveloped, self.settings) if self.settings.cors_origins else enveloped
 
 
 class Server(uvicorn.Server):
@@ -151,6 +143,7 @@ def create_app(settings: Settings) -> App:
     answering = Answering(schema(federated=settings.graphql_federation), settings)
     identify, graphql = IdentifyRoute(settings), GraphQLRoute(answering, settings)
     app = App(routes=_routes(identify, graphql, GraphQLSockets(answering, settings)), lifespan=lifespan)
+    app.router.redirect_slashes = False  # `Envelope` leaves a slash at the end away
     app.settings = settings
     app.direct = DirectRoutes({"/identify": identify, "/graphql": graphql}, settings)
     app.connections = Connections(settings, descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
@@ -236,6 +229,7 @@ def server_config(app: Starlette, settings: Settings) -> uvicorn.Config:
 
 def _routes(identify: IdentifyRoute, graphql: GraphQLRoute, sockets: GraphQLSockets) -> list[BaseRoute]:
     return [
+        Route("/", FrontRoute(), methods=["GET"]),
         Route("/identify", identify, methods=["POST"]),
         Route("/graphql", graphql),
         WebSocketRoute("/graphql", sockets),

@@ -5,12 +5,15 @@ Units stand last in the names.
 """
 
 import ipaddress
+import json
+import re
 from functools import cache
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 """Names the folder that processes count in together. prometheus_client reads it when it is imported."""
@@ -29,6 +32,26 @@ LISTED_COUNT_MAX: Final = 10_000
 
 PAGE_DEFAULT: Final = 20
 """Items of a page when a client does not say; the GraphQL schema shows it, so it is the same everywhere."""
+
+
+_PORTS: Final = {"http": 80, "https": 443}
+_is_header_name = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch
+_split_list = re.compile(r"[,\s]+").split
+
+
+def _items(given: object) -> object:
+    """The items of a list that was given as text: with commas between, or as JSON."""
+    if not isinstance(given, str):
+        return given
+    if given.lstrip().startswith("["):
+        try:
+            return json.loads(given)
+        except ValueError:
+            raise ValueError("begins as a list in JSON, and is none; items with commas between will do") from None
+    return [item for item in (part.strip("\"'") for part in _split_list(given)) if item]
+
+
+Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_items)]
 
 
 class Settings(BaseSettings):
@@ -109,8 +132,10 @@ class Settings(BaseSettings):
     connections_max: int | None = Field(None, ge=1)
     """Connections of one process. Unset: as many as its limit on descriptors leaves room for, 10,000 at most. Past it
     the connection that has been waited for longest is closed, or else the new one is answered with 503."""
-    cors_origins: tuple[str, ...] = ()
-    """Origins whose pages may call the API from a browser, as JSON: `["https://app.example"]`; `["*"]` for all."""
+    cors_origins: Listed = ()
+    """Origins whose pages may call the API from a browser: `https://app.example,https://b.example`; `*` for all."""
+    cors_headers: Listed = ()
+    """Headers that they may send besides those that clients are known to (`nexus_graph/api/cors.py`); `*` for all."""
     cors_max_age_seconds: int = Field(600, ge=0)
     """How long a browser remembers what it may call."""
     accept_backlog: int = Field(2_048, ge=1)
@@ -288,6 +313,18 @@ class Settings(BaseSettings):
     def _empty_is_unset(cls, url: SecretStr | None) -> SecretStr | None:
         return url if url is not None and url.get_secret_value() else None
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_as_browsers_send_them(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(origin if origin in ("*", "null") else _origin(origin) for origin in origins)
+
+    @field_validator("cors_headers")
+    @classmethod
+    def _headers_have_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(map(_is_header_name, names)):
+            raise ValueError("must be names of headers with commas between, such as X-Tenant,X-Build; or *")
+        return names
+
     @field_validator("pgbouncer")
     @classmethod
     def _pgbouncer_has_a_way_past(cls, pgbouncer: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - as pydantic calls
@@ -303,6 +340,21 @@ class Settings(BaseSettings):
         if len(region) != 2 or not region.isalpha():
             raise ValueError("must be a two-letter ISO country code")
         return region.upper()
+
+
+def _origin(text: str) -> str:
+    """An origin as a browser sends it: in lower case, with no slash at its end and no port that its scheme implies."""
+    try:
+        parts = urlsplit(text.lower())
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    host = parts.hostname
+    rest = parts.path.strip("/") or parts.query or parts.fragment or parts.username
+    if not parts.scheme or not host or rest or "*" in host or not text.isascii():
+        raise ValueError("must be origins such as https://app.example,https://b.example:8443, in ASCII; or * for all")
+    named = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{named}" + ("" if port in (None, _PORTS.get(parts.scheme)) else f":{port}")
 
 
 @cache

@@ -43,7 +43,9 @@ class DirectRoutes:
     """The endpoints, by their paths, and which requests for them are plain enough."""
 
     def __init__(self, endpoints: Mapping[str, Endpoint], settings: Settings) -> None:
-        self._endpoints = {path.encode(): (path, endpoint) for path, endpoint in endpoints.items()}
+        self._endpoints = {
+            url.encode(): (path, endpoint) for path, endpoint in endpoints.items() for url in (path, path + "/")
+        }
         self._body_max_bytes = settings.body_max_bytes
         self._headers_max_bytes = settings.headers_max_bytes
         self._headers_max_count = settings.headers_max_count

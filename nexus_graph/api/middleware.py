@@ -119,6 +119,9 @@ class Envelope:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if "headers" in scope:
             scope["header"] = _by_name(scope["headers"])
+            if scope["path"].endswith("/"):
+                # Answered, and not redirected: the scheme and host that a client knows may not be those known here.
+                scope["path"] = scope["path"][:-1] or "/"
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
