@@ -214,6 +214,23 @@ def import_file(
 
 
 @app.command()
+def renormalize(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be changed.")] = False,
+    list_to: Annotated[
+        Path | None,
+        typer.Option("--list", help="Write each finding to this CSV file, with the emails and phones themselves."),
+    ] = None,
+    data_dir: DataDir = _DATA_DIR,
+    json: Json = False,
+) -> None:
+    """Write the record's emails and phones as today's rules do, and join the families that are one by that."""
+    from nexus_graph.identity.renormalize import run
+
+    raise typer.Exit(run(_settings(data_dir), dry_run=dry_run, list_to=list_to, as_json_=json))
+
+
+@app.command()
 def demo(data_dir: DataDir = _DATA_DIR) -> None:
     """Load the shipped demonstration data and print three families as trees."""
     from nexus_graph.demo import run

@@ -212,6 +212,7 @@ class EventKind(StrEnum):
     UNION_REFUSED = "union_refused"
     CONTACT_DELETED = "contact_deleted"
     PRIMARY_PROMOTED = "primary_promoted"
+    IDENTIFIER_RENORMALIZED = "identifier_renormalized"
 
 
 class IdentityEvent(NamedTuple):

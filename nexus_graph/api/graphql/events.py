@@ -29,6 +29,10 @@ class IdentityEventKind(Enum):
     UNION_REFUSED = enum_value("UNION_REFUSED", description="The family and the other one were not united.")
     CONTACT_DELETED = enum_value("CONTACT_DELETED", description="A contact of the family was deleted.")
     PRIMARY_PROMOTED = enum_value("PRIMARY_PROMOTED", description="The contact leads the family, once the other's.")
+    IDENTIFIER_RENORMALIZED = enum_value(
+        "IDENTIFIER_RENORMALIZED",
+        description="An identifier of the family is written by newer rules, and names the same.",
+    )
 
 
 @strawberry.type(description="Something that happened to a family. It names nobody: ids only.")

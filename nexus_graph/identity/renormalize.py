@@ -1,0 +1,223 @@
+"""renormalize: the identifiers of a record that older rules wrote, as today's rules write them.
+
+Each identifier is judged by `normalize`. One that is written differently today is changed wherever it stands, under the
+write lock; a family that carries it already is united with, as identify would, and a contact that then names just what
+another names is soft-deleted. One that has no canonical form any more is left as it is, and listed. What soft-deleted
+contacts carried stays as it was.
+
+The work is done in transactions of few identifiers, so that identify goes on between them. A run that was ended leaves
+a record that is right, and the next run goes on; one over a record that is all canonical changes nothing.
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+from uuid import UUID, uuid4
+
+from nexus_graph.config import Settings
+from nexus_graph.ending import CANNOT_GO_ON, say, without_traceback
+from nexus_graph.errors import InvalidIdentifier
+from nexus_graph.identity import normalize
+from nexus_graph.identity.renormalize_report import Finding, Report, as_json, as_text, listing
+from nexus_graph.statements import sql
+from nexus_graph.store.database import Pool, close_pool, connect_pool
+
+PAGE_IDENTIFIERS: Final = 2_000
+"""Identifiers that are read and judged at once: some ten milliseconds of both."""
+CHANGES_AT_ONCE: Final = 200
+"""Changes of one transaction: identify waits for it, about a fifth of a second where families are united."""
+_CONTACTS_LISTED: Final = 1_000
+"""Contacts that are named for one identifier."""
+
+
+class Change(NamedTuple):
+    """An identifier, and how it is written today."""
+
+    old: str
+    new: str
+
+
+class _Field(NamedTuple):
+    """Emails, or phones."""
+
+    name: str
+    is_email: bool
+    canonical: Callable[[str], str | None]
+    scans: tuple[str, str]
+    """The statements that read them: those of live contacts, then those of evidence alone."""
+
+
+async def renormalize(
+    pool: Pool, settings: Settings, *, dry_run: bool, told: Callable[[Finding], None] = lambda _: None
+) -> Report:
+    """Change what is not canonical, or, with `dry_run`, say what would be changed. `told` hears of each identifier.
+
+    `pool` must act as nexus_import. Raises what asyncpg raises; starting again is safe.
+    """
+    report = Report(dry_run=dry_run)
+    work = _Foreseeing(pool, settings, report) if dry_run else _Changing(pool, settings, report)
+    for field in _fields(settings.phone_region):
+        tally = report.tallies[field.name]
+        for scan in field.scans:
+            async for values in _pages(pool, scan):
+                tally.judged += len(values)
+                changes, invalid = _judged(values, field)
+                await _list_invalid(pool, field, invalid, report, told)
+                for few in _few(changes):
+                    await work.take(field, few, told)
+    return report
+
+
+def _fields(region: str | None) -> Iterator[_Field]:
+    yield _Field("email", True, normalize.email, ("renormalize_emails", "renormalize_evidence_emails"))
+    yield _Field(
+        "phoneNumber",
+        False,
+        lambda value: normalize.phone(value, region),
+        ("renormalize_phones", "renormalize_evidence_phones"),
+    )
+
+
+async def _pages(pool: Pool, scan: str) -> AsyncIterator[list[str]]:
+    after = ""
+    while values := [row[0] for row in await pool.fetch(sql(scan), after, PAGE_IDENTIFIERS)]:
+        yield values
+        after = values[-1]
+
+
+def _judged(values: Iterable[str], field: _Field) -> tuple[list[Change], dict[str, str]]:
+    """What is written differently today, and what has no canonical form any more, with the rule it breaks."""
+    changes, invalid = [], {}
+    for value in values:
+        try:
+            today = field.canonical(value)
+        except InvalidIdentifier as error:
+            invalid[value] = error.message
+            continue
+        if today is None:
+            invalid[value] = f"{field.name} is blank"
+        elif today != value:
+            changes.append(Change(value, today))
+    return changes, invalid
+
+
+async def _list_invalid(
+    pool: Pool, field: _Field, invalid: dict[str, str], report: Report, told: Callable[[Finding], None]
+) -> None:
+    if not invalid:
+        return
+    for place, family, contacts in await pool.fetch(sql("renormalize_carriers"), list(invalid), _CONTACTS_LISTED):
+        value = list(invalid)[place - 1]
+        finding = Finding(field.name, "INVALID", family, contacts, value, reason=invalid[value])
+        report.note(finding)
+        told(finding)
+
+
+def _few(changes: list[Change]) -> Iterator[list[Change]]:
+    for start in range(0, len(changes), CHANGES_AT_ONCE):
+        yield changes[start : start + CHANGES_AT_ONCE]
+
+
+class _Changing:
+    """Does it."""
+
+    def __init__(self, pool: Pool, settings: Settings, report: Report) -> None:
+        self._pool = pool
+        self._family_limit = settings.family_limit_contacts
+        self._report = report
+        self._request_id: UUID = uuid4()
+        """One for all: the events of a run are those that carry it."""
+
+    async def take(self, field: _Field, changes: list[Change], told: Callable[[Finding], None]) -> None:
+        """Make these changes, all or none."""
+        olds, news = zip(*changes, strict=True)
+        carriers = await self._pool.fetch(sql("renormalize_carriers"), olds, _CONTACTS_LISTED)
+        rows = await self._pool.fetch(
+            sql("renormalize_identifiers"),
+            [field.is_email] * len(changes),
+            olds,
+            news,
+            self._request_id,
+            self._family_limit,
+        )
+        for change, carrier, (outcome, home, other, retired) in zip(changes, carriers, rows, strict=True):
+            self._report.contacts_retired += retired
+            finding = Finding(field.name, outcome, home, carrier[2], change.old, canonical=change.new, other=other)
+            self._report.note(finding)
+            told(finding)
+
+
+class _Foreseeing:
+    """Says what would come of it: the changes before are kept in mind, and nothing is written."""
+
+    def __init__(self, pool: Pool, settings: Settings, report: Report) -> None:
+        self._pool = pool
+        self._family_limit = settings.family_limit_contacts
+        self._report = report
+        self._survivors: dict[int, int] = {}
+        self._sizes: dict[int, int] = {}
+        self._homes: dict[str, int] = {}
+        """Of each canonical value that changes bring: its family."""
+
+    async def take(self, field: _Field, changes: list[Change], told: Callable[[Finding], None]) -> None:
+        """Judge these changes."""
+        olds, news = zip(*changes, strict=True)
+        here = await self._pool.fetch(sql("renormalize_carriers"), olds, _CONTACTS_LISTED)
+        there = await self._pool.fetch(sql("renormalize_carriers"), news, 1)
+        known = {row[1] for row in (*here, *there)} - self._sizes.keys() - {None}
+        for family, _, _, contacts in await self._pool.fetch(sql("import_families"), list(known), self._family_limit):
+            self._sizes[family] = contacts
+        for change, (_, family, contacts), (_, carrying, _) in zip(changes, here, there, strict=True):
+            outcome, home, other = self._outcome(change, family, carrying)
+            finding = Finding(field.name, outcome, home, contacts, change.old, canonical=change.new, other=other)
+            self._report.note(finding)
+            told(finding)
+
+    def _outcome(self, change: Change, family: int | None, carrying: int | None) -> tuple[str, int | None, int | None]:
+        if family is None:
+            return "GONE", None, None
+        home = self._survivor(family)
+        carrying = self._homes.get(change.new, carrying)
+        other = home if carrying is None else self._survivor(carrying)
+        if home == other:
+            self._homes[change.new] = home
+            return "CHANGED", home, None
+        if self._sizes[home] + self._sizes[other] > self._family_limit:
+            return "REFUSED", home, other
+        # Which of the two leads makes no difference to how many there are.
+        self._survivors[other] = home
+        self._sizes[home] += self._sizes[other]
+        self._homes[change.new] = home
+        return "MERGED", home, other
+
+    def _survivor(self, family: int) -> int:
+        while family in self._survivors:
+            family = self._survivors[family]
+        return family
+
+
+def run(settings: Settings, *, dry_run: bool, list_to: Path | None, as_json_: bool) -> int:
+    """The command: exit code 0, or 1 with a reason if the record went away or the list cannot be written."""
+
+    def work() -> int:
+        with listing(list_to) as told:
+            report = asyncio.run(_run(settings, dry_run=dry_run, told=told))
+        sys.stdout.write((as_json(report) if as_json_ else as_text(report)) + "\n")
+        return 0
+
+    try:
+        return without_traceback(settings, work)
+    except KeyboardInterrupt:
+        say("interrupted; run it again: what is done is kept, and the rest is done then")
+        return CANNOT_GO_ON
+
+
+async def _run(settings: Settings, *, dry_run: bool, told: Callable[[Finding], None]) -> Report:
+    patient = settings.model_copy(update={"statement_timeout_seconds": settings.import_statement_timeout_seconds})
+    pool = await connect_pool(patient, role="nexus_import", size=1, server="direct")
+    try:
+        return await renormalize(pool, settings, dry_run=dry_run, told=told)
+    finally:
+        await close_pool(pool, settings)

@@ -1,0 +1,145 @@
+-- renormalize: an identifier that an older rule wrote is written as today's rule writes it, wherever it stands, and families
+-- that are one by that are united, as identify would unite them. `nexus-graph renormalize` says which become what.
+
+ALTER TABLE identity_events DROP CONSTRAINT identity_events_kind_check;
+ALTER TABLE identity_events ADD CONSTRAINT identity_events_kind_check CHECK (kind IN (
+    'contact_created', 'contact_linked', 'families_merged', 'evidence_added', 'union_refused', 'contact_deleted',
+    'primary_promoted', 'identifier_renormalized'));
+
+-- Contacts that carry the old email and would name just what another live contact names: the junior of the two is
+-- soft-deleted, as a pairing is one live contact. Relies on idx_contacts_email, contacts_pairing. Returns how many.
+CREATE FUNCTION retire_twins_by_email(old_email text, new_email text, moment timestamptz) RETURNS integer
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    junior bigint;
+    retired integer := 0;
+BEGIN
+    FOR junior IN
+        SELECT CASE WHEN (mine.created_at, mine.id) > (theirs.created_at, theirs.id) THEN mine.id ELSE theirs.id END
+        FROM contacts AS mine
+        JOIN contacts AS theirs
+          ON coalesce(theirs.email, '') || ' ' || coalesce(theirs.phone_number, '')
+             = new_email || ' ' || coalesce(mine.phone_number, '')
+         AND theirs.deleted_at IS NULL
+        WHERE mine.email = old_email AND mine.deleted_at IS NULL
+    LOOP
+        UPDATE contacts SET deleted_at = moment WHERE id = junior;
+        retired := retired + 1;
+    END LOOP;
+    RETURN retired;
+END $$;
+
+-- The same by phone. Relies on idx_contacts_phone, contacts_pairing.
+CREATE FUNCTION retire_twins_by_phone(old_phone text, new_phone text, moment timestamptz) RETURNS integer
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    junior bigint;
+    retired integer := 0;
+BEGIN
+    FOR junior IN
+        SELECT CASE WHEN (mine.created_at, mine.id) > (theirs.created_at, theirs.id) THEN mine.id ELSE theirs.id END
+        FROM contacts AS mine
+        JOIN contacts AS theirs
+          ON coalesce(theirs.email, '') || ' ' || coalesce(theirs.phone_number, '')
+             = coalesce(mine.email, '') || ' ' || new_phone
+         AND theirs.deleted_at IS NULL
+        WHERE mine.phone_number = old_phone AND mine.deleted_at IS NULL
+    LOOP
+        UPDATE contacts SET deleted_at = moment WHERE id = junior;
+        retired := retired + 1;
+    END LOOP;
+    RETURN retired;
+END $$;
+
+-- An email, or a phone, is written anew on the live contacts that carry it and in the evidence. Evidence that another
+-- piece of it, or by now a live contact, says as well goes. Relies on idx_contacts_email/_phone, evidence_email/_phone,
+-- evidence_pkey, contacts_pairing.
+CREATE FUNCTION rewrite_email(old_email text, new_email text, moment timestamptz) RETURNS void
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    UPDATE contacts SET email = new_email, updated_at = moment WHERE email = old_email AND deleted_at IS NULL;
+    DELETE FROM evidence AS mine WHERE email = old_email
+        AND EXISTS (SELECT FROM evidence WHERE pairing = new_email || ' ' || mine.phone_number);
+    UPDATE evidence SET email = new_email WHERE email = old_email;
+    DELETE FROM evidence AS mine WHERE email = new_email
+        AND EXISTS (SELECT FROM contacts
+                    WHERE coalesce(email, '') || ' ' || coalesce(phone_number, '') = mine.pairing AND deleted_at IS NULL);
+END $$;
+
+CREATE FUNCTION rewrite_phone(old_phone text, new_phone text, moment timestamptz) RETURNS void
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    UPDATE contacts SET phone_number = new_phone, updated_at = moment WHERE phone_number = old_phone AND deleted_at IS NULL;
+    DELETE FROM evidence AS mine WHERE phone_number = old_phone
+        AND EXISTS (SELECT FROM evidence WHERE pairing = mine.email || ' ' || new_phone);
+    UPDATE evidence SET phone_number = new_phone WHERE phone_number = old_phone;
+    DELETE FROM evidence AS mine WHERE phone_number = new_phone
+        AND EXISTS (SELECT FROM contacts
+                    WHERE coalesce(email, '') || ' ' || coalesce(phone_number, '') = mine.pairing AND deleted_at IS NULL);
+END $$;
+
+-- One identifier. The caller holds the write lock.
+-- outcome: CHANGED; MERGED (with another family, that carries the new value); REFUSED (that union would pass the family
+-- limit: the identifier stays as it was); GONE (nobody has the old value any more). home: the family afterwards.
+CREATE FUNCTION renormalize_one(
+    is_email boolean, old_value text, new_value text, request uuid, family_limit integer,
+    OUT outcome text, OUT home bigint, OUT other bigint, OUT retired integer
+)
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    here  bigint := CASE WHEN is_email THEN (find_by_email(old_value)).family ELSE (find_by_phone(old_value)).family END;
+    there bigint := CASE WHEN is_email THEN (find_by_email(new_value)).family ELSE (find_by_phone(new_value)).family END;
+    moment timestamptz;
+BEGIN
+    outcome := CASE WHEN here IS NULL THEN 'GONE' ELSE 'CHANGED' END;
+    home := here;
+    retired := 0;
+    IF here IS NULL THEN
+        RETURN;
+    END IF;
+    IF here <> there THEN
+        SELECT id INTO STRICT home FROM contacts WHERE id IN (here, there)
+        ORDER BY created_at, (email IS NULL OR phone_number IS NULL), id LIMIT 1;
+        other := CASE home WHEN here THEN there ELSE here END;
+        IF family_size(home, family_limit) + family_size(other, family_limit) > family_limit THEN
+            outcome := 'REFUSED';
+            PERFORM refuse_union(home, other, request, next_moment());
+            RETURN;
+        END IF;
+        PERFORM unite_families(home, other, request, next_moment());
+        outcome := 'MERGED';
+    END IF;
+    IF is_email THEN
+        retired := retire_twins_by_email(old_value, new_value, next_moment());
+        moment := next_moment();
+        PERFORM rewrite_email(old_value, new_value, moment);
+    ELSE
+        retired := retire_twins_by_phone(old_value, new_value, next_moment());
+        moment := next_moment();
+        PERFORM rewrite_phone(old_value, new_value, moment);
+    END IF;
+    PERFORM record_change('identifier_renormalized', home, NULL, NULL, NULL, request, moment);
+END $$;
+
+-- Several, in order, each seeing the last; all or none. The lock first, as for every writer.
+CREATE FUNCTION renormalize_identifiers(
+    are_emails boolean[], old_values text[], new_values text[], request uuid, family_limit integer
+) RETURNS TABLE (outcome text, home bigint, other bigint, retired integer)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = public, pg_temp
+SET enable_seqscan = off
+AS $$
+DECLARE
+    place integer;
+BEGIN
+    PERFORM take_write_lock();
+    FOR place IN 1 .. cardinality(old_values) LOOP
+        SELECT one.outcome, one.home, one.other, one.retired INTO outcome, home, other, retired
+        FROM renormalize_one(are_emails[place], old_values[place], new_values[place], request, family_limit) AS one;
+        RETURN NEXT;
+    END LOOP;
+    NOTIFY outbox;
+END $$;
+
+REVOKE EXECUTE ON FUNCTION renormalize_identifiers FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION renormalize_identifiers TO nexus_import;

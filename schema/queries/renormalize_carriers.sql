@@ -1,0 +1,14 @@
+-- Who carries each of these identifiers. An email has an @ and a phone has none, so that they need not be told apart.
+-- Parameters: $1 emails and phones, $2 at most so many contacts of each.
+-- Returns (place in $1 from 1, its family, ids of live contacts that carry it). Relies on idx_contacts_email, _phone,
+-- evidence_email, _phone.
+SELECT asked.place,
+       coalesce((SELECT coalesce(linked_id, id) FROM contacts WHERE email = asked.value AND deleted_at IS NULL LIMIT 1),
+                (SELECT coalesce(linked_id, id) FROM contacts WHERE phone_number = asked.value AND deleted_at IS NULL LIMIT 1),
+                (SELECT family_id FROM evidence WHERE email = asked.value LIMIT 1),
+                (SELECT family_id FROM evidence WHERE phone_number = asked.value LIMIT 1)),
+       ARRAY((SELECT id FROM contacts WHERE email = asked.value AND deleted_at IS NULL LIMIT $2)
+             UNION ALL
+             (SELECT id FROM contacts WHERE phone_number = asked.value AND deleted_at IS NULL LIMIT $2))
+FROM unnest($1::text[]) WITH ORDINALITY AS asked (value, place)
+ORDER BY asked.place
