@@ -40,6 +40,7 @@ from nexus_graph.api.ops import (
     ReadyRoute,
     outbox_check,
 )
+from nexus_graph.api.owing import Owing, SocketProtocol
 from nexus_graph.api.rest import IdentifyRoute
 from nexus_graph.cache.server import open_redis
 from nexus_graph.collecting import spare_collector
@@ -210,10 +211,11 @@ def allow_descriptors() -> None:
 def server_config(app: Starlette, settings: Settings) -> uvicorn.Config:
     """How uvicorn serves the application. It logs nothing of requests: they hold identifiers."""
     http = partial(DirectProtocol, app.direct, app.connections) if isinstance(app, App) else OneWriteProtocol
+    sockets = partial(SocketProtocol, app.direct.owing if isinstance(app, App) else Owing(settings))
     return uvicorn.Config(
         app,
         http=cast("type[asyncio.Protocol]", http),
-        ws="websockets-sansio",
+        ws=cast("type[asyncio.Protocol]", sockets),
         ws_max_size=settings.body_max_bytes,
         ws_per_message_deflate=False,  # it would hold a compressor a socket, for messages of a few hundred bytes
         lifespan="on",

@@ -196,9 +196,15 @@ class Settings(BaseSettings):
     """How long a socket may take to introduce itself."""
     socket_send_seconds: float = Field(5.0, gt=0)
     """A client that takes longer to take one message is told where to go on, and cut."""
+    socket_owed_max_bytes: int = Field(64 * 1024, ge=1_024)
+    """What a connection may have been sent and not taken before it is sent no more."""
+    sockets_owed_max_bytes: int = Field(16 * 1024 * 1024, ge=1_024)
+    """And all that are sent no more together, in one process: past it the one that waited longest is cut."""
     stream_keep_alive_seconds: float = Field(12.0, gt=0)
     feed_recent_events: int = Field(10_000, ge=1)
     """The newest events, kept for all followers; who is further behind reads from the record."""
+    feed_catch_up_share: float = Field(0.1, gt=0, le=1)
+    """The part of a process's time that followers who are behind may take together; requests have the rest."""
     feed_page_events: int = Field(500, ge=1, le=10_000)
     feed_poll_seconds: float = Field(0.5, gt=0)
     """How often the feed looks for new events without having heard of any."""

@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from nexus_graph.api.connections import ANSWERING, BODY, HEADER, IDLE, OPERATORS, Connection, Connections
 from nexus_graph.api.middleware import NO_STORE, SAFE_HEADERS, Observing, Post, RequestId, failed
+from nexus_graph.api.owing import Owing
 from nexus_graph.api.responses import JSON, Answer, AnsweredInTurn, Header
 from nexus_graph.config import Settings
 from nexus_graph.errors import Overloaded
@@ -51,6 +52,7 @@ class DirectRoutes:
         self._headers_max_count = settings.headers_max_count
         self._not_plain = _NOT_PLAIN | {_OF_PAGES} if settings.cors_origins else _NOT_PLAIN
         self.observe = Observing(settings)
+        self.owing = Owing(settings)
         self._headers_of_all: Sequence[Header] = ()
         self._lines_of_all = b""
 
@@ -114,6 +116,26 @@ class DirectProtocol(Connection):
         self._rounds = connections.rounds
         self._exchange: Exchange | None = None
         """The direct request that is being read."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
+        """Called by the loop."""
+        self._routes.owing.opened(transport)
+        super().connection_made(transport)
+
+    def pause_writing(self) -> None:
+        """Called by the transport."""
+        super().pause_writing()
+        self._routes.owing.paused(self._socket)
+
+    def resume_writing(self) -> None:
+        """Called by the transport."""
+        super().resume_writing()
+        self._routes.owing.resumed(self._socket)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the loop."""
+        self._routes.owing.resumed(self._socket)
+        super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
         """Called by the parser. What uvicorn makes of a new request waits until it is known to need it."""

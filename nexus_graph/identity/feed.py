@@ -2,18 +2,17 @@
 
 All writers hold one lock until their commit can be seen, so events become visible in the order of their sequence:
 whoever has read up to one has missed none before it (docs/adr/0001). One task reads what is new, once for all, and
-keeps the last of it; each follower takes from there at its own pace, or from the record if it is further behind. So
-nobody's slowness costs anybody else anything, and nothing is kept for a follower but its place.
+keeps the last of it; each follower takes from there at its own pace, or from the record if it is further behind.
+
+Nothing is kept for a follower but its place. A follower takes a few events at a time: at once if it has read all
+others, else when it is its turn. All who catch up share a part of this process's time (`feed_catch_up_share`); requests
+have the rest.
 """
 
 import asyncio
-from bisect import bisect_right
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
-from itertools import islice
-from operator import attrgetter
-from typing import cast
+from typing import Final, cast
 
 from nexus_graph import telemetry
 from nexus_graph.cancelling import heed_cancellation
@@ -22,11 +21,17 @@ from nexus_graph.errors import Unavailable
 from nexus_graph.identity.families import Families
 from nexus_graph.identity.listing import Listing
 from nexus_graph.identity.model import Family, FamilyKey, IdentityEvent
+from nexus_graph.identity.pace import Effort, Pace
+from nexus_graph.identity.past import Past, following
 from nexus_graph.store import database
 from nexus_graph.store.database import Connection
 
 _CHANNEL = "outbox"
-_SEQUENCE = attrgetter("sequence")
+_TURN_SECONDS: Final = 0.0004
+"""What one follower may cost this process before others get their turn."""
+_TURN_MAX_EVENTS: Final = 64
+_GUESS_SECONDS: Final = 0.00002
+"""What one event costs to tell, before anything is known of it."""
 _LOG = telemetry.log("feed")
 
 
@@ -40,38 +45,48 @@ class Feed:
         self._followers = 0
         self._starting = asyncio.Lock()
         self._reading: asyncio.Task[None] | None = None
-        self._recent: deque[IdentityEvent] = deque(maxlen=settings.feed_recent_events)
+        self._recent: list[IdentityEvent] = []
         self._complete_from = 0
         """`_recent` holds every event past this one."""
         self._newest = 0
         self._arrived = asyncio.Event()
+        self._past = Past(listing)
+        self._pace = Pace(settings.feed_catch_up_share)
 
-    async def events(self, after: int | None) -> AsyncGenerator[list[IdentityEvent], None]:
+    async def events(self, after: int | None) -> AsyncGenerator[Sequence[IdentityEvent], None]:
         """Every event past `after`, or from now on, in batches. Raises Unavailable if the record is away at first."""
         place = await self._listing.newest_event() if after is None else after
+        effort = Effort(_GUESS_SECONDS)
         async with self._followed():
             while True:
                 arrived = self._arrived
-                if batch := await self._next(place):
-                    place = batch[-1].sequence
-                    yield batch
-                else:
+                most = min(max(int(_TURN_SECONDS / effort.seconds_each), 1), _TURN_MAX_EVENTS)
+                if place < self._newest:
+                    await self._pace.turn(most * effort.seconds_each)
+                batch = await self._next(place, most)
+                if not batch:
                     await arrived.wait()
+                    batch = await self._next(place, most)
+                if batch:
+                    place = batch[-1].sequence
+                    effort.begin()
+                    yield batch
+                    effort.end(len(batch))
 
     async def family(self, contact_id: int) -> AsyncGenerator[Family | None, None]:
-        """The family of the contact as the record has it: now, and after each change. None once it is gone."""
+        """The family of the contact as the record has it: now, and after each change. None, once, if it has none."""
         place = await self._listing.newest_event()
         family = await self._family(contact_id)
         yield family
-        home = contact_id if family is None else family.id
         async with aclosing(self.events(place)) as batches:
             async for batch in batches:
-                if not any(home in (event.family_id, event.other_family_id) for event in batch):
+                if not any(_concerns(event, contact_id, family) for event in batch):
                     continue
                 changed = await self._family(contact_id)
+                if changed is None and family is None:
+                    continue
                 if changed is None or family is None or changed.version > family.version:
                     family = changed
-                    home = home if family is None else family.id
                     yield family
 
     async def close(self) -> None:
@@ -83,16 +98,12 @@ class Feed:
     async def _family(self, contact_id: int) -> Family | None:
         return await self._families.current(FamilyKey("contact", contact_id))
 
-    async def _next(self, place: int) -> list[IdentityEvent]:
-        page = self._settings.feed_page_events
+    async def _next(self, place: int, most: int) -> Sequence[IdentityEvent]:
         if place >= self._complete_from:
-            if place >= self._newest:
-                return []
-            first = bisect_right(self._recent, place, key=_SEQUENCE)
-            return list(islice(self._recent, first, first + page))
+            return following(self._recent, place, most)
         while True:
             try:
-                return await self._listing.events(None, after=place, limit=page)
+                return await self._past.after(place, most)
             except Unavailable:
                 await asyncio.sleep(self._settings.feed_retry_seconds)
 
@@ -110,6 +121,8 @@ class Feed:
             self._followers -= 1
             if self._followers == 0 and self._reading is not None:
                 reading, self._reading = self._reading, None
+                self._recent.clear()
+                self._past = Past(self._listing)
                 reading.cancel()
                 await asyncio.wait({reading})
 
@@ -139,8 +152,9 @@ class Feed:
             return
         dropped = len(self._recent) + len(found) - self._settings.feed_recent_events
         if dropped > 0:
-            self._complete_from = [*islice(self._recent, dropped), *found][dropped - 1].sequence
-        self._recent.extend(found)
+            self._complete_from = [*self._recent[:dropped], *found][dropped - 1].sequence
+        self._recent += found
+        del self._recent[: -self._settings.feed_recent_events]
         self._newest = found[-1].sequence
         self._arrived.set()
         self._arrived = asyncio.Event()
@@ -165,3 +179,10 @@ class Feed:
                         await connection.remove_listener(_CHANNEL, heard)
         finally:
             pool.terminate()
+
+
+def _concerns(event: IdentityEvent, contact_id: int, family: Family | None) -> bool:
+    """Whether the contact's family, last seen as `family`, may be another after the event."""
+    if contact_id in (event.contact_id, event.family_id, event.other_family_id):
+        return True
+    return family is not None and family.id in (event.family_id, event.other_family_id)

@@ -1,6 +1,7 @@
 -- The family of a contact, walked in the record: up to its head, then down to all who are linked to it.
 -- The recursion holds whatever the links look like, so a family that lost its shape is still read whole.
--- Parameters: $1 ids of contacts (any of a family; an id that was merged or deleted is followed through aliases).
+-- Parameters: $1 ids of contacts: any of a family. An id that led a family, until that was merged or the contact was
+-- deleted, is followed through aliases; a secondary that was deleted leads nowhere.
 -- Returns a row for each id that leads to a live family: the asked id, then the family's columns.
 -- Relies on contacts_pkey, idx_contacts_linked_id, aliases_pkey, identity_events_family.
 WITH RECURSIVE asked AS (

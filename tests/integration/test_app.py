@@ -200,7 +200,8 @@ class Process:
         self.process = process
 
     @classmethod
-    async def start(cls, settings: Settings, project: Path, *options: str) -> "Process":
+    async def start(cls, settings: Settings, project: Path, *options: str, **more: str) -> "Process":
+        """`more`: further variables of its environment."""
         environment = {
             **os.environ,
             "DATABASE_URL": settings.database_url.get_secret_value(),
@@ -208,6 +209,7 @@ class Process:
             "NEO4J_URI": settings.neo4j_uri,
             "NEO4J_USER": settings.neo4j_user,
             "NEO4J_PASSWORD": settings.neo4j_password.get_secret_value(),
+            **more,
         }
         return cls(
             await asyncio.create_subprocess_exec(

@@ -1,6 +1,7 @@
 """Subscriptions over both transports: in order, without a gap, resumable, and nobody waits for the slow."""
 
 import asyncio
+import gc
 import json
 import random
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from websockets.typing import Subprotocol
 
 from nexus_graph.api.graphql.cursors import FAMILY, encode_id
 from nexus_graph.config import Settings
+from nexus_graph.identity import past
 from nexus_graph.identity.feed import Feed
 from nexus_graph.identity.opening import Identity
 from nexus_graph.store.database import Pool
@@ -29,10 +31,12 @@ WELL: dict[str, Any] = {"subprotocols": [GRAPHQL], "close_timeout": 0.5}
 
 
 @asynccontextmanager
-async def socket(server: ApiServer, *, introduced: bool = True, **options: Any) -> AsyncIterator[ClientConnection]:
+async def socket(
+    server: ApiServer, *, introduced: bool = True, patience_seconds: float = PATIENCE_SECONDS, **options: Any
+) -> AsyncIterator[ClientConnection]:
     url = f"ws://{server.host}:{server.port}/graphql"
     async with (
-        asyncio.timeout(PATIENCE_SECONDS),
+        asyncio.timeout(patience_seconds),
         connect(url, subprotocols=[GRAPHQL], close_timeout=0.5, **options) as client,
     ):
         if introduced:
@@ -54,20 +58,29 @@ async def subscribe(client: ClientConnection, query: str, *, id: str = "1", **va
     await tell(client, id=id, type="subscribe", payload={"query": query, "variables": variables})
 
 
+async def follow(client: ClientConnection, contact: str) -> None:
+    """The changes of a contact's family, under the contact's number."""
+    await tell(client, id=contact, type="subscribe", payload={"query": CHANGES, "variables": {"id": contact}})
+
+
 async def until_closed(client: ClientConnection) -> tuple[int, list[dict[str, Any]]]:
     """The code it was closed with, and what was heard before."""
-    heard = []
+    messages = []
     try:
         while True:
-            heard.append(await hear(client))
+            messages.append(await hear(client))
     except ConnectionClosed as closed:
-        return (closed.rcvd.code if closed.rcvd else 0), heard
+        return (closed.rcvd.code if closed.rcvd else 0), messages
+
+
+async def heard(client: ClientConnection, count: int) -> list[dict[str, Any]]:
+    return [await hear(client) for _ in range(count)]
 
 
 async def sequences(client: ClientConnection, count: int) -> list[int]:
-    heard = [await hear(client) for _ in range(count)]
-    assert {message["type"] for message in heard} == {"next"}
-    return [message["payload"]["data"]["identityEvents"]["sequence"] for message in heard]
+    messages = await heard(client, count)
+    assert {message["type"] for message in messages} == {"next"}
+    return [message["payload"]["data"]["identityEvents"]["sequence"] for message in messages]
 
 
 async def committed(pool: Pool) -> list[int]:
@@ -163,6 +176,63 @@ async def test_a_family_is_told_at_once_and_after_each_change(server: ApiServer,
         assert await hear(client) == {"type": "pong"}
 
 
+async def test_a_deleted_secondary_is_told_once(server: ApiServer, pool: Pool) -> None:
+    """Its old family lives on, and changes: that is no news to who followed the contact."""
+    await identify(pool, ("ada@x.example", "111"), ("bob@x.example", "111"))
+    async with socket(server) as client:
+        await follow(client, "2")
+        assert (await hear(client))["payload"]["data"]["familyChanged"]["id"] == encode_id(FAMILY, 1)
+        await follow(client, "1")
+        assert (await hear(client))["id"] == "1"
+        await soft_delete(pool, 2)
+        told = {message["id"]: message["payload"]["data"]["familyChanged"] for message in await heard(client, 2)}
+        assert told["2"] is None
+        assert told["1"]["emails"] == ["ada@x.example"]
+        for number in range(3):
+            await identify(pool, (f"more{number}@x.example", "111"))
+            assert (await hear(client))["id"] == "1"
+
+
+async def test_a_deleted_primary_leads_on_to_its_family(server: ApiServer, pool: Pool) -> None:
+    await identify(pool, ("ada@x.example", "111"), ("bob@x.example", "111"))
+    async with socket(server) as client:
+        await follow(client, "1")
+        assert (await hear(client))["payload"]["data"]["familyChanged"]["id"] == encode_id(FAMILY, 1)
+        await soft_delete(pool, 1)
+        family = (await hear(client))["payload"]["data"]["familyChanged"]
+        assert (family["id"], family["emails"]) == (encode_id(FAMILY, 2), ["bob@x.example"])
+
+
+async def test_a_contact_that_is_yet_to_come_is_told_when_it_does(server: ApiServer, pool: Pool) -> None:
+    await identify(pool, ("ada@x.example", "111"))
+    async with socket(server) as client:
+        await follow(client, "2")
+        assert (await hear(client))["payload"]["data"]["familyChanged"] is None
+        await identify(pool, ("bob@x.example", "111"))  # a secondary of another's family
+        assert (await hear(client))["payload"]["data"]["familyChanged"]["id"] == encode_id(FAMILY, 1)
+
+
+@pytest.mark.parametrize("directive", ["", "@include(if: true)"], ids=["planned", "by graphql-core"])
+async def test_a_subscription_keeps_nothing_of_the_events_it_told(
+    settings: Settings, pool: Pool, monkeypatch: pytest.MonkeyPatch, directive: str
+) -> None:
+    """An executor of graphql-core that was shared by all events kept ten objects of each."""
+    monkeypatch.setattr(past, "_PAGES_KEPT", 8)
+    swift = settings.model_copy(update={"feed_catch_up_share": 1.0})
+    await pool.execute(
+        "INSERT INTO identity_events (seq, at, kind, family_id, contact_id) "
+        "SELECT n, now(), 'contact_created', 1000000000 + n, n FROM generate_series(1, 16000) AS n"
+    )
+    counts = []
+    async with running_api(swift) as server, socket(server) as client:
+        await subscribe(client, EVENTS.replace("kind", f"kind {directive}"), after=0)
+        for _ in range(4):
+            await sequences(client, 4_000)
+            gc.collect()
+            counts.append(len(gc.get_objects()))
+    assert counts[-1] - counts[1] < 2_000, counts  # of 8,000 events
+
+
 async def test_the_slow_are_cut_and_the_quick_get_everything(settings: Settings, pool: Pool) -> None:
     impatient = settings.model_copy(update={"socket_send_seconds": 0.5})
     count = 4_000
@@ -192,6 +262,14 @@ async def test_the_slow_are_cut_and_the_quick_get_everything(settings: Settings,
     [
         (["nonsense"], 4400),
         (["[" * 100], 4400),
+        (['{"type": "ping", "type": "connection_init"}'], 4400),
+        (
+            [
+                {"type": "connection_init"},
+                '{"type": "subscribe", "id": "1", "payload": {"query": "{__typename}", "query": "{a: __typename}"}}',
+            ],
+            4400,
+        ),
         ([b"bytes"], 4400),
         ([{"type": "start"}], 4400),
         (['{"type": "connection_init", "type": "connection_init"}'], 4400),
@@ -203,6 +281,20 @@ async def test_the_slow_are_cut_and_the_quick_get_everything(settings: Settings,
         ([{"type": "connection_init", "payload": 7}], 4400),
         ([{"type": "connection_init"}, {"type": "connection_init"}], 4429),
         ([{"type": "connection_init"}, {"type": "subscribe", "id": 1, "payload": {}}], 4400),
+        *(
+            ([{"type": "connection_init"}, {"type": "subscribe", "id": "1", "payload": payload}], 4400)
+            for payload in (
+                {},
+                {"query": None},
+                {"query": 7},
+                {"query": ["{__typename}"]},
+                {"query": "{__typename}", "operationName": 7},
+                {"query": "{__typename}", "variables": 7},
+                {"query": "{__typename}", "extensions": "x"},
+                {"query": "\ud800"},
+                {"documentId": 7},
+            )
+        ),
         ([{"type": "connection_init"}, *[{"type": "subscribe", "id": "1", "payload": {"query": EVENTS}}] * 2], 4409),
         ([], 4408),
     ],
@@ -217,23 +309,48 @@ async def test_what_breaks_the_protocol_is_closed_with_its_code(
         assert (await until_closed(client))[0] == code
 
 
-async def test_strangers_are_not_let_in(settings: Settings) -> None:
+@pytest.mark.parametrize(
+    ("options", "code", "word"),
+    [
+        ({"subprotocols": ["graphql-ws"]}, 4406, "graphql-transport-ws"),
+        ({"subprotocols": ["chat", "graphql-ws"]}, 4406, "graphql-transport-ws"),
+        ({}, 4406, "graphql-transport-ws"),
+        ({"subprotocols": [GRAPHQL], "origin": "https://evil.example"}, 4403, "NEXUS_CORS_ORIGINS"),
+        ({"subprotocols": [GRAPHQL], "origin": "null"}, 4403, "NEXUS_CORS_ORIGINS"),
+        ({"origin": "https://evil.example"}, 4403, "NEXUS_CORS_ORIGINS"),
+    ],
+)
+async def test_a_socket_that_is_refused_says_why(
+    settings: Settings, capsys: pytest.CaptureFixture[str], options: dict[str, Any], code: int, word: str
+) -> None:
+    let_in = settings.model_copy(update={"cors_origins": ("https://app.example",)})
+    async with (
+        running_api(let_in) as server,
+        asyncio.timeout(PATIENCE_SECONDS),
+        connect(f"ws://{server.host}:{server.port}/graphql", **options) as client,
+    ):
+        assert await until_closed(client) == (code, [])
+        assert word in (client.close_reason or "")
+        assert client.subprotocol == next(iter(options.get("subprotocols", ())), None)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "socket_refused" in line]
+    assert json.loads(line)["code"] == code
+    assert json.loads(line).get("origin") == options.get("origin")
+
+
+async def test_who_is_let_in_and_one_too_many(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     few = settings.model_copy(update={"sockets_max": 1, "cors_origins": ("https://app.example",)})
     async with running_api(few) as server:
         url = f"ws://{server.host}:{server.port}"
-        for path, options in (
-            ("/graphql", {"subprotocols": ["graphql-ws"]}),
-            ("/graphql", {}),
-            ("/graphql", {"subprotocols": [GRAPHQL], "origin": "https://evil.example"}),
-            ("/identify", {"subprotocols": [GRAPHQL]}),
-        ):
-            with pytest.raises(InvalidStatus):
-                await connect(url + path, **options)
-        async with socket(server, origin="https://app.example"):
-            with pytest.raises(InvalidStatus):  # one too many
-                await connect(url + "/graphql", **WELL)
-        async with socket(server, origin=f"http://{server.host}:{server.port}"):
-            pass
+        for origin in ("https://app.example", f"http://{server.host}:{server.port}"):
+            async with socket(server, origin=origin):
+                with pytest.raises(InvalidStatus) as refused:
+                    await connect(url + "/graphql", **WELL)
+                response = refused.value.response
+                assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+                assert json.loads(response.body or b"")["code"] == "OVERLOADED"
+                assert "too many sockets" in capsys.readouterr().err
+        with pytest.raises(InvalidStatus):
+            await connect(url + "/identify", **WELL)
 
 
 async def test_queries_and_errors_over_a_socket(server: ApiServer, settings: Settings) -> None:
@@ -241,6 +358,10 @@ async def test_queries_and_errors_over_a_socket(server: ApiServer, settings: Set
         await subscribe(client, "{ __typename }")
         told = await hear(client)
         assert (told["type"], told["payload"]["data"]) == ("next", {"__typename": "Query"})
+        assert await hear(client) == {"id": "1", "type": "complete"}
+        nameless = {"query": "query Named { __typename }", "operationName": "", "variables": None}
+        await tell(client, id="1", type="subscribe", payload=nameless)
+        assert (await hear(client))["payload"]["data"] == {"__typename": "Query"}
         assert await hear(client) == {"id": "1", "type": "complete"}
         for query, variables, code in (
             ("{ nothing }", {}, "GRAPHQL_VALIDATION_FAILED"),

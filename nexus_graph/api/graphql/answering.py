@@ -1,9 +1,10 @@
 """From a request to its answers, whatever transport it came by: found, judged, priced, executed, masked."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from typing import Any, Final, NamedTuple, cast
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any, Final, NamedTuple
 
-from graphql import ExecutionResult, GraphQLError, GraphQLSchema, OperationType, subscribe
+from graphql import ExecutionResult, GraphQLError, GraphQLSchema, OperationType
 
 from nexus_graph.api.graphql.context import Context
 from nexus_graph.api.graphql.documents import (
@@ -57,7 +58,6 @@ class Answering:
 
     def __init__(self, schema: GraphQLSchema, settings: Settings) -> None:
         """Raises UnusableManifest."""
-        self._schema = schema
         self._settings = settings
         self._executing = Executing(schema, errors_max=settings.graphql_errors_max)
         self._documents = Documents(schema, settings)
@@ -86,27 +86,16 @@ class Answering:
         if asked.kind is not OperationType.SUBSCRIPTION:
             yield await self.answer(asked, state, identified)
             return
-        source = subscribe(
-            self._schema,
-            asked.document.ast,
-            context_value=self._context(state, identified),
-            variable_values=asked.variables,
-            operation_name=asked.operation.name,
-            max_coercion_errors=self._settings.graphql_errors_max,
-            hide_suggestions=True,
-        )
-        if not hasattr(source, "__aiter__") and not isinstance(source, ExecutionResult):
-            source = await source
-        if isinstance(source, ExecutionResult):
-            raise unexecutable([field_error(error, identified.text) for error in source.errors or ()])
-        results = cast("AsyncIterator[ExecutionResult]", source)
+        context = self._context(state, identified)
         try:
-            async for result in results:
-                yield self._told(result, asked, identified)
-        except GraphQLError as error:
-            raise unexecutable([field_error(error, identified.text)]) from error
-        finally:
-            await cast("Any", results).aclose()
+            results = self._executing.follow(asked.document, asked.operation, asked.variables, context)
+            async with aclosing(results):
+                async for result in results:
+                    yield self._told(result, asked, identified)
+        except RequestError:
+            raise
+        except Exception as error:  # whatever ends the events, the client hears an error and nothing of its cause
+            raise unexecutable([error_of(error, identified.text)]) from error
 
     def _context(self, state: Mapping[str, Any], identified: RequestId) -> Context:
         identity = state["identity"]
@@ -145,6 +134,14 @@ def requested(members: Mapping[str, Any]) -> Request:
     except UnicodeEncodeError:
         raise InvalidRequest("query holds a lone surrogate") from None
     return request
+
+
+def error_of(error: Exception, correlation_id: str) -> dict[str, Any]:
+    """Whatever an operation ended with, as a GraphQL error. What we did not raise on purpose is masked."""
+    if isinstance(error, GraphQLError):
+        return field_error(error, correlation_id)
+    failure = failure_of(error)
+    return {"message": failure.message, "extensions": graphql_extensions(failure, correlation_id)}
 
 
 def field_error(error: GraphQLError, correlation_id: str) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Answers as server-sent events: one connection an operation, by the graphql-sse protocol."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
+from time import monotonic
 from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 from nexus_graph import telemetry
 from nexus_graph.api.graphql.answering import Answering, Asked
 from nexus_graph.api.graphql.documents import RequestError
+from nexus_graph.api.graphql.patience import Patience
 from nexus_graph.api.middleware import request_id
 from nexus_graph.api.responses import EVENT_STREAM, encode
 from nexus_graph.config import Settings
@@ -17,6 +18,7 @@ from nexus_graph.config import Settings
 _COMPLETE: Final = b"event: complete\ndata:\n\n"
 _KEEP_ALIVE: Final = b":\n\n"
 _LOG = telemetry.log("event_stream")
+_ANSWERS: Final = telemetry.SUBSCRIPTION_ANSWERS.labels("sse")
 
 
 async def stream(
@@ -25,62 +27,78 @@ async def stream(
     """Answer until there is no more, the client leaves or is too slow, or the server stops."""
     headers = [(b"content-type", EVENT_STREAM), (b"x-accel-buffering", b"no")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    writing = asyncio.create_task(_write(answering, asked, scope, send, settings))
-    others = [asyncio.create_task(_left(receive)), asyncio.create_task(scope["state"]["stopping"].wait())]
+    events = _Events(send, settings)
+    tasks = [
+        asyncio.create_task(work)
+        for work in (
+            _answer(answering, asked, scope, events),
+            events.stay_alive(),
+            events.too_slow.wait(),
+            _left(receive),
+            scope["state"]["stopping"].wait(),
+        )
+    ]
     with telemetry.SUBSCRIPTIONS.labels("sse").track_inprogress():
         try:
-            await asyncio.wait({writing, *others}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (writing, *others):
+            events.close()
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(writing, *others, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _write(answering: Answering, asked: Asked, scope: Scope, send: Send, settings: Settings) -> None:
-    answers = answering.answers(asked, scope["state"], request_id(scope))
-    try:
-        async with aclosing(_events(answers, settings.stream_keep_alive_seconds)) as events:
-            async for event in events:
-                async with asyncio.timeout(settings.socket_send_seconds):
-                    await send({"type": "http.response.body", "body": event, "more_body": True})
-    except TimeoutError:
+class _Events:
+    """Events on their way to a client."""
+
+    def __init__(self, send: Send, settings: Settings) -> None:
+        self._send = send
+        self._keep_alive_seconds = settings.stream_keep_alive_seconds
+        self._sent_at = monotonic()
+        self._patience = Patience(settings.socket_send_seconds, self._lose)
+        self.too_slow = asyncio.Event()
+
+    async def write(self, event: bytes, *, last: bool = False) -> None:
+        """Send it, once the client has taken enough of what came before."""
+        self._sent_at = monotonic()
+        self._patience.began()
+        try:
+            await self._send({"type": "http.response.body", "body": event, "more_body": not last})
+        finally:
+            self._patience.ended()
+
+    async def stay_alive(self) -> None:
+        """Send a sign of life whenever nothing was sent for a while."""
+        while True:
+            pause_seconds = self._sent_at + self._keep_alive_seconds - monotonic()
+            if pause_seconds > 0:
+                await asyncio.sleep(pause_seconds)
+            else:
+                await self.write(_KEEP_ALIVE)
+
+    def close(self) -> None:
+        """Nothing more is sent."""
+        self._patience.close()
+
+    def _lose(self) -> None:
         telemetry.SUBSCRIBERS_CUT.labels("sse").inc()
         _LOG.warning("subscriber_too_slow")
-        return
-    await send({"type": "http.response.body", "body": _COMPLETE, "more_body": False})
+        self.too_slow.set()
 
 
-async def _events(
-    answers: AsyncGenerator[dict[str, Any], None], keep_alive_seconds: float
-) -> AsyncGenerator[bytes, None]:
-    """Each answer as an event, and a sign of life where there is none for a while."""
-    next_one: asyncio.Task[dict[str, Any]] | None = None
+async def _answer(answering: Answering, asked: Asked, scope: Scope, events: _Events) -> None:
     try:
-        while True:
-            next_one = next_one or asyncio.ensure_future(anext(answers))
-            done, _ = await asyncio.wait({next_one}, timeout=keep_alive_seconds)
-            if not done:
-                yield _KEEP_ALIVE
-                continue
-            found, next_one = next_one, None
-            try:
-                yield _event(found.result())
-            except StopAsyncIteration:
-                return
-            except RequestError as error:
-                yield _event({"errors": error.errors})
-                return
-    finally:
-        if next_one is not None:
-            next_one.cancel()
-            with suppress(BaseException):
-                await next_one
-        await answers.aclose()
+        async with aclosing(answering.answers(asked, scope["state"], request_id(scope))) as answers:
+            async for answer in answers:
+                await _tell(events, answer)
+    except RequestError as error:
+        await _tell(events, {"errors": error.errors})
+    await events.write(_COMPLETE, last=True)
 
 
-def _event(answer: dict[str, Any]) -> bytes:
-    telemetry.SUBSCRIPTION_ANSWERS.labels("sse").inc()
-    return b"event: next\ndata: %b\n\n" % encode(answer)
+async def _tell(events: _Events, answer: dict[str, Any]) -> None:
+    await events.write(b"event: next\ndata: %b\n\n" % encode(answer))
+    _ANSWERS.inc()
 
 
 async def _left(receive: Receive) -> None:

@@ -1,11 +1,19 @@
 """Executing an operation: by its plan, or by graphql-core the first time, without one, or if something goes wrong."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from types import CoroutineType
 from typing import Any, TypeGuard, cast
 
-from graphql import ExecutionResult, Executor, GraphQLError, GraphQLSchema, get_variable_values
+from graphql import (
+    ExecutionResult,
+    Executor,
+    GraphQLError,
+    GraphQLSchema,
+    create_source_event_stream,
+    get_variable_values,
+)
 from graphql.execution.values import VariableValues
 
 from nexus_graph.api.graphql.context import Context
@@ -38,6 +46,29 @@ class Executing:
         except Exception:  # noqa: BLE001 - graphql-core finds it again, and the words for it
             return await self._by_graphql_core(document, operation, variables, context, answers)
 
+    async def follow(
+        self, document: Document, operation: Operation, variables: dict[str, Any] | None, context: Context
+    ) -> AsyncGenerator[ExecutionResult, None]:
+        """A result for each event of a subscription, which holds nothing of the events before.
+
+        Raises RequestError if the variables do not fit the operation, GraphQLError if its field cannot be followed, and
+        whatever ends the events.
+        """
+        source = create_source_event_stream(self._executor(document, operation, variables, context))
+        if isinstance(source, Awaitable):
+            source = await source
+        if isinstance(source, ExecutionResult):
+            raise (source.errors or [GraphQLError("no events can be followed")])[0]
+        plan = operation.plan
+        run = None if plan is None else Run(context, self._variables(plan, operation, variables or {}))
+        async with aclosing(cast("AsyncGenerator[Any, None]", source)) as events:
+            async for event in events:
+                data = None if run is None else _event_data(plan, event, run)
+                if data is None:
+                    yield await self._by_graphql_core(document, operation, variables, context, event)
+                else:
+                    yield ExecutionResult(data, None)
+
     def _variables(self, plan: Plan, operation: Operation, given: dict[str, Any]) -> VariableValues:
         coerced: VariableValues | list[GraphQLError] | None = plan.coerced(given)
         if coerced is None:
@@ -58,13 +89,30 @@ class Executing:
         operation: Operation,
         variables: dict[str, Any] | None,
         context: Context,
-        answers: dict[str, Any] | None = None,
+        root: Any = None,
     ) -> ExecutionResult:
-        """Root fields that have an answer are not resolved again: nothing is written twice."""
+        """`root`: the event of a subscription; else the answers that root fields have, which are not resolved again:
+        nothing is written twice.
+        """
+        executor = self._executor(document, operation, variables, context, root)
+        result = executor.execute_operation()
+        if not isinstance(result, ExecutionResult):
+            result = await cast("Awaitable[ExecutionResult]", result)
+        return result
+
+    def _executor(
+        self,
+        document: Document,
+        operation: Operation,
+        variables: dict[str, Any] | None,
+        context: Context,
+        root: Any = None,
+    ) -> Executor[Context]:
+        """One for each execution: it keeps what it collected for as long as it lives. Raises RequestError."""
         executor = Executor.build(
             self._schema,
             document.ast,
-            answers,
+            root,
             context,
             variables,
             operation.name,
@@ -74,10 +122,7 @@ class Executing:
         )
         if isinstance(executor, list):
             raise unexecutable([located(error, BAD_USER_INPUT) for error in executor])
-        result = executor.execute_operation()
-        if not isinstance(result, ExecutionResult):
-            result = await cast("Awaitable[ExecutionResult]", result)
-        return result
+        return executor
 
 
 async def _planned(plan: Plan, run: Run, answers: dict[str, Any]) -> dict[str, Any]:
@@ -93,6 +138,17 @@ async def _planned(plan: Plan, run: Run, answers: dict[str, Any]) -> dict[str, A
     ):
         answers[field.name] = answer
     return {field.name: _completed(field, answers[field.name], run) for field in plan.fields}
+
+
+def _event_data(plan: Plan | None, event: Any, run: Run) -> dict[str, Any] | None:
+    """What a subscription is told of the event; None if graphql-core must find the words."""
+    if plan is None:
+        return None
+    (field,) = plan.fields
+    try:
+        return {field.name: field.complete(event, run)}
+    except Exception:  # noqa: BLE001 - graphql-core finds it again
+        return None
 
 
 async def _root_answer(field: RootField, run: Run) -> Any:

@@ -163,7 +163,8 @@ class Subscription:
 
     @followed(
         "The family of a contact: at once, and again after each change. Changes that come together are told together. "
-        "null once the family is gone."
+        "null, once, when the contact leads to no family: the family is gone, or the contact was deleted and had never "
+        "led it. A deleted contact that once led a family leads on to it."
     )
     async def family_changed(
         self, info: ContextInfo, contact_id: Followed

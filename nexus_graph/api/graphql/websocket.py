@@ -1,6 +1,7 @@
 """GraphQL over WebSocket, by the graphql-transport-ws protocol and no other."""
 
 import asyncio
+import re
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple
 
@@ -8,19 +9,25 @@ from starlette.types import Message, Receive, Scope, Send
 
 from nexus_graph import telemetry
 from nexus_graph.api.body import decode_object
-from nexus_graph.api.graphql.answering import Answering, requested
+from nexus_graph.api.graphql.answering import Answering, Request, error_of, requested
 from nexus_graph.api.graphql.documents import RequestError, request_error
+from nexus_graph.api.graphql.patience import Patience
 from nexus_graph.api.middleware import RequestId, header
-from nexus_graph.api.responses import encode, failure_of, graphql_extensions
+from nexus_graph.api.responses import PROBLEM, encode, failure_of, problem
 from nexus_graph.config import Settings
-from nexus_graph.errors import InvalidRequest, NexusError
+from nexus_graph.errors import InvalidRequest, NexusError, Overloaded
 
 PROTOCOL: Final = "graphql-transport-ws"
 TOO_SLOW: Final = 1013
 GOING_AWAY: Final = 1001
-_REASON_MAX_CHARACTERS: Final = 100
-"""A close frame holds 123 bytes of reason."""
+FORBIDDEN: Final = 4403
+UNSPOKEN: Final = 4406
+_REASON_MAX_BYTES: Final = 123
+"""What a close frame has room for (RFC 6455, section 5.5)."""
 _LOG = telemetry.log("websocket")
+_ANSWERS: Final = telemetry.SUBSCRIPTION_ANSWERS.labels("websocket")
+_is_token = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}").fullmatch
+_is_origin = re.compile(r"[a-z][a-z0-9+.-]{0,20}://[A-Za-z0-9.:\[\]_-]{1,260}|null").fullmatch
 
 
 class _Message(NamedTuple):
@@ -35,7 +42,7 @@ class Closed(Exception):
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
         self.code = code
-        self.reason = reason
+        self.reason = reason.encode()[:_REASON_MAX_BYTES].decode(errors="ignore")
 
 
 def check_connection_init(payload: object) -> None:
@@ -54,18 +61,53 @@ class GraphQLSockets:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
-        crowded = self._open >= self._settings.sockets_max
-        if PROTOCOL not in scope["subprotocols"] or crowded or not _is_welcome(scope, self._settings):
-            await send({"type": "websocket.close"})  # before it was accepted: 403
-            return
+        try:
+            if self._open >= self._settings.sockets_max:
+                await self._turn_away(send)
+            elif (refused := _refusal(scope, self._settings)) is not None:
+                await _refuse(refused, scope, send)
+            else:
+                await self._serve(scope, receive, send)
+        except OSError:
+            pass  # the client is gone
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._open += 1
         try:
             await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
             await _Socket(self._answering, scope, receive, send, self._settings).serve()
-        except OSError:
-            pass  # the client is gone
         finally:
             self._open -= 1
+
+    async def _turn_away(self, send: Send) -> None:
+        """There are too many already: this one is not accepted. Clients of the protocol come again by themselves."""
+        _LOG.warning("socket_refused", reason="too many sockets", most=self._settings.sockets_max)
+        failure = failure_of(Overloaded(f"too many sockets are open: at most {self._settings.sockets_max} a process"))
+        headers = [(b"content-type", PROBLEM), *failure.headers()]
+        await send({"type": "websocket.http.response.start", "status": failure.status, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": problem(failure, RequestId(None).text)})
+
+
+def _refusal(scope: Scope, settings: Settings) -> Closed | None:
+    """Why the socket is refused; None if it is welcome."""
+    if not _is_welcome(scope, settings):
+        return Closed(FORBIDDEN, "this page's origin is not let in: NEXUS_CORS_ORIGINS names those that are")
+    if PROTOCOL not in scope["subprotocols"]:
+        return Closed(UNSPOKEN, f"Subprotocol not acceptable: {PROTOCOL} is spoken here")
+    return None
+
+
+async def _refuse(refused: Closed, scope: Scope, send: Send) -> None:
+    """Accept the socket, to close it with a reason: a page learns nothing of one that was not accepted.
+
+    The subprotocol is the first that the client speaks. Without one, a browser would close the socket by itself.
+    """
+    origin = (header(scope, b"origin") or b"").decode("latin-1")
+    told = {"origin": origin} if _is_origin(origin) else {}
+    _LOG.warning("socket_refused", code=refused.code, reason=refused.reason, **told)
+    spoken = next((one for one in (PROTOCOL, *scope["subprotocols"]) if one in scope["subprotocols"]), None)
+    await send({"type": "websocket.accept", "subprotocol": spoken if spoken and _is_token(spoken) else None})
+    await send({"type": "websocket.close", "code": refused.code, "reason": refused.reason})
 
 
 def _is_welcome(scope: Scope, settings: Settings) -> bool:
@@ -86,6 +128,7 @@ class _Socket:
         self._introduced = False
         self._operations: dict[str, asyncio.Task[None]] = {}
         self._cut = asyncio.get_running_loop().create_future()
+        self._patience = Patience(settings.socket_send_seconds, self._too_slow)
 
     async def serve(self) -> None:
         """Until either side closes."""
@@ -102,6 +145,7 @@ class _Socket:
         except Closed as closed:
             await self._close(closed)
         finally:
+            self._patience.close()
             tasks = (reading, stopping, *self._operations.values())
             for task in tasks:
                 task.cancel()
@@ -126,7 +170,7 @@ class _Socket:
             raw = text.encode()
             found = decode_object(raw, depth_max=self._settings.json_depth_max, what="the message")
         except (InvalidRequest, UnicodeEncodeError) as error:
-            raise Closed(4400, f"{error}"[:_REASON_MAX_CHARACTERS]) from None
+            raise Closed(4400, error.message if isinstance(error, InvalidRequest) else "not a message") from None
         return _Message(found.get("type"), found.get("id"), found.get("payload"))
 
     async def _heed(self, message: _Message) -> None:
@@ -151,6 +195,7 @@ class _Socket:
             raise Closed(4401, "unauthorized")
         if not isinstance(message.id, str) or not message.id or not isinstance(message.payload, dict):
             raise Closed(4400, "subscribe needs an id and a payload")
+        request = _request(message.payload)
         if message.id in self._operations:
             raise Closed(4409, "there is a subscriber of this id already")
         if len(self._operations) >= self._settings.socket_operations_max:
@@ -158,51 +203,49 @@ class _Socket:
             errors = [request_error(f"too many operations on this socket: at most {most}", "LIMIT_EXCEEDED")]
             await self._send({"id": message.id, "type": "error", "payload": errors})
             return
-        self._operations[message.id] = asyncio.create_task(self._operate(message.id, message.payload))
+        self._operations[message.id] = asyncio.create_task(self._operate(message.id, request))
 
-    async def _operate(self, operation_id: str, payload: dict[str, Any]) -> None:
+    async def _operate(self, operation_id: str, request: Request) -> None:
         with telemetry.SUBSCRIPTIONS.labels("websocket").track_inprogress():
             try:
-                end = await self._answered(operation_id, payload)
+                end = await self._answered(operation_id, request)
                 self._operations.pop(operation_id, None)
                 await self._send({"id": operation_id, **end})
-            except Closed as closed:
-                if not self._cut.done():
-                    self._cut.set_result(closed)
             except OSError:
                 pass  # the client is gone, which the reader hears as well
 
-    async def _answered(self, operation_id: str, payload: dict[str, Any]) -> dict[str, Any]:
+    async def _answered(self, operation_id: str, request: Request) -> dict[str, Any]:
         """Send all answers; the message that ends them."""
         identified = RequestId(None)
         state = self._scope["state"]
         try:
-            asked = await self._answering.asked(requested(payload), state)
+            asked = await self._answering.asked(request, state)
             async with aclosing(self._answering.answers(asked, state, identified)) as answers:
                 async for answer in answers:
                     await self._send({"id": operation_id, "type": "next", "payload": answer})
-                    telemetry.SUBSCRIPTION_ANSWERS.labels("websocket").inc()
+                    _ANSWERS.inc()
         except RequestError as error:
             return {"type": "error", "payload": error.errors}
-        except (Closed, OSError):
+        except OSError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer that tells nothing of it
-            failure = failure_of(error)
             if not isinstance(error, NexusError):
                 _LOG.error("operation_failed", correlation_id=identified.text, error=telemetry.error_name(error))
-            extensions = graphql_extensions(failure, identified.text)
-            return {"type": "error", "payload": [{"message": failure.message, "extensions": extensions}]}
+            return {"type": "error", "payload": [error_of(error, identified.text)]}
         return {"type": "complete"}
 
     async def _send(self, message: dict[str, Any]) -> None:
-        """Raises Closed if the client takes too long to take it."""
+        self._patience.began()
         try:
-            async with asyncio.timeout(self._settings.socket_send_seconds):
-                await self._send_raw({"type": "websocket.send", "text": encode(message).decode()})
-        except TimeoutError:
-            telemetry.SUBSCRIBERS_CUT.labels("websocket").inc()
-            _LOG.warning("subscriber_too_slow")
-            raise Closed(TOO_SLOW, "too slow: come again, and go on after the last event you have") from None
+            await self._send_raw({"type": "websocket.send", "text": encode(message).decode()})
+        finally:
+            self._patience.ended()
+
+    def _too_slow(self) -> None:
+        telemetry.SUBSCRIBERS_CUT.labels("websocket").inc()
+        _LOG.warning("subscriber_too_slow")
+        if not self._cut.done():
+            self._cut.set_result(Closed(TOO_SLOW, "too slow: come again, and go on after the last event you have"))
 
     async def _close(self, closed: Closed) -> None:
         """Tell why, if the client still listens."""
@@ -211,3 +254,16 @@ class _Socket:
                 await self._send_raw({"type": "websocket.close", "code": closed.code, "reason": closed.reason})
         except (TimeoutError, OSError):
             pass
+
+
+def _request(payload: dict[str, Any]) -> Request:
+    """What a client subscribes to. Raises Closed if the protocol does not know its shape."""
+    try:
+        request = requested(payload)
+    except RequestError as error:
+        raise Closed(4400, error.errors[0]["message"]) from None
+    except InvalidRequest as error:
+        raise Closed(4400, error.message) from None
+    if request.query is None and request.document_id is None and request.extensions is None:
+        raise Closed(4400, "query must be a string")
+    return request

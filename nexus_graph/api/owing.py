@@ -1,0 +1,79 @@
+"""What clients were sent and have yet to take: bounded for each connection, and for all of a process together.
+
+A connection that is owed more than `socket_owed_max_bytes` gets nothing new until it has taken some of that. Where such
+connections together are owed more than `sockets_owed_max_bytes`, the one that has taken nothing for longest is cut.
+"""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from nexus_graph import telemetry
+from nexus_graph.config import Settings
+
+_LOG = telemetry.log("owing")
+
+
+class Owing:
+    """The connections of a process that are owed too much to be sent more."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._each_max_bytes = settings.socket_owed_max_bytes
+        self._all_max_bytes = settings.sockets_owed_max_bytes
+        self._owed: dict[asyncio.Transport, int] = {}
+        """In bytes; who has waited longest stands first."""
+        self._owed_bytes = 0
+
+    def opened(self, transport: asyncio.Transport) -> None:
+        """Bound what this connection may be owed."""
+        transport.set_write_buffer_limits(high=self._each_max_bytes)
+
+    def paused(self, transport: asyncio.Transport) -> None:
+        """It takes nothing: call it from `pause_writing`."""
+        self.resumed(transport)
+        self._owed[transport] = owed = transport.get_write_buffer_size()
+        self._owed_bytes += owed
+        while self._owed_bytes > self._all_max_bytes:
+            longest = next(iter(self._owed))
+            _LOG.warning("connection_cut", owed_bytes=self._owed[longest], owed_bytes_of_all=self._owed_bytes)
+            telemetry.SUBSCRIBERS_CUT.labels("owed").inc()
+            self.resumed(longest)
+            longest.abort()
+
+    def resumed(self, transport: asyncio.Transport) -> None:
+        """It took what it was owed, or is gone: call it from `resume_writing` and `connection_lost`."""
+        self._owed_bytes -= self._owed.pop(transport, 0)
+
+
+class SocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket protocol, for clients that may not read what they are sent."""
+
+    def __init__(self, owing: Owing, **given: Any) -> None:
+        """`given`: by uvicorn."""
+        super().__init__(**given)
+        self._owing = owing
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the loop."""
+        super().data_received(data)
+        # uvicorn answers each ping at once: a client that sends them and reads nothing would be owed without end.
+        if not self.writable.is_set():
+            self.transport.pause_reading()
+
+    def pause_writing(self) -> None:
+        """Called by the transport."""
+        super().pause_writing()
+        self._owing.paused(self.transport)
+
+    def resume_writing(self) -> None:
+        """Called by the transport."""
+        super().resume_writing()
+        self._owing.resumed(self.transport)
+        if not self.read_paused:
+            self.transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the loop."""
+        self._owing.resumed(self.transport)
+        super().connection_lost(exc)
