@@ -1,4 +1,4 @@
-"""The canonical form of an email address: what WHATWG's definition allows, in lower case, its domain in ASCII. Pure.
+"""The canonical form of an email address: valid by WHATWG's definition, in lower case, its domain in ASCII. Pure.
 
 https://html.spec.whatwg.org/multipage/input.html#valid-e-mail-address; internationalised domains become A-labels by
 UTS 46 (non-transitional, as browsers do it), so that both spellings are one. Two rules are narrower. The part before
@@ -20,7 +20,7 @@ MAX_OCTETS: Final = 254
 _LOCAL_PART_MAX_OCTETS: Final = 64
 _LABEL_MAX_OCTETS: Final = 63
 _RAW_MAX_CHARACTERS: Final = 1_024
-"""Nothing longer has a canonical form that fits, whatever its wrappers or blanks."""
+"""Nothing longer has a canonical form that fits, even if most of it is blanks."""
 _A_LABEL: Final = "xn--"
 _JOINERS: Final = frozenset("\u200c\u200d")
 """Cannot be seen, and are letters of a domain where IDNA allows them: in Persian, say."""
@@ -47,7 +47,7 @@ def email(value: object) -> str | None:
 
 
 def email_prefix(value: str) -> str:
-    """What canonical addresses begin with that begin so. Raises InvalidIdentifier.
+    """The beginning of an address as canonical addresses have it. Raises InvalidIdentifier.
 
     A label of a domain that is not ASCII is taken for a whole one: its A-label does not begin as a part of it would.
     """
@@ -79,7 +79,7 @@ def _any_email(value: str) -> str | None:
 
 
 def _bare(value: str) -> str:
-    """The address alone, without scheme, quotes and what else was pasted with it."""
+    """The address alone, without scheme, quotes and other marks around it."""
     text = value
     while True:
         bare = narrowed(text).strip(BLANKS)

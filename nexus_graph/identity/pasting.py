@@ -1,4 +1,4 @@
-"""What people paste around an identifier: blanks, marks that cannot be seen, quotes, brackets, the end of a sentence.
+"""Marks pasted around an identifier: blanks, characters that cannot be seen, quotes, brackets, the end of a sentence.
 
 One rule for emails and phones: such marks at the ends are no part of the identifier. Within it nothing is taken away.
 """
@@ -49,11 +49,11 @@ def is_blank(text: str) -> bool:
 
 
 def unwrapped(text: str) -> str:
-    """The text without what is pasted around it. Doing so twice changes nothing."""
+    """The text without the marks pasted around it. Doing so twice changes nothing."""
     while True:
         bare = text.strip(_AROUND)
         if bare[:1] == "=" and bare[1:2] and bare[1] in QUOTES:
-            bare = bare[1:]  # how spreadsheets are told that a number is a text: ="0171"
+            bare = bare[1:]  # a spreadsheet's way to say that a number is a text: ="0171"
         bare = bare.lstrip(_BEFORE).rstrip(_AFTER)
         if bare == text:
             return text

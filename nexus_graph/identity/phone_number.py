@@ -1,6 +1,6 @@
 """The canonical form of a phone number: E.164 where the world can dial it, else its digits. Pure.
 
-A text is brought to ASCII and freed of what is pasted around it (`pasting`) and of a scheme (`tel:`). An extension is
+A text is brought to ASCII and freed of marks around it (`pasting`) and of a scheme (`tel:`). An extension is
 dropped and said. A date, an IP address, a decimal or two numbers are refused: their digits would be a false number.
 What remains are digits, with a + or without.
 """
@@ -29,9 +29,11 @@ LENGTHS: Final = range(3, 21)
 _E164_MIN_CHARACTERS: Final = 5
 _E164_MAX_DIGITS: Final = 15
 _RAW_MAX_CHARACTERS: Final = 1_024
-"""Nothing longer has a canonical form that fits, whatever its separators or blanks."""
+"""Nothing longer has a canonical form that fits, even if most of it is separators."""
 _WHOLE_DIGITS: Final = 7
 """So many may be a number by themselves, without an area code."""
+_EXACT_DIGITS: Final = 15
+"""So many digits a spreadsheet, and any double, keeps of a number."""
 _YEARS: Final = range(1900, 2100)
 
 _FIELD: Final = "phoneNumber"
@@ -49,21 +51,23 @@ _is_number = re.compile(r"\+?[0-9]*").fullmatch
 
 _find_scheme = re.compile(r"(tel|callto|sms|smsto|whatsapp|facetime|facetime-audio|sips?):/*", re.IGNORECASE).match
 _EXTENSION_WORDS: Final = (
-    r"extensi[o\u00f3]n|ext|extn|xt|int|interno|anexo|ramal|poste|durchwahl|klappe"
-    r"|\u0434\u043e\u0431|\u0434\u043e\u0431\u0430\u0432\u043e\u0447\u043d\u044b\u0439|\u5185\u7dda"
+    r"extensi[o\u00f3]n|ext|extn|xt|int|interno|anexo|ramal|poste|durchwahl|klappe|toestel|anknytning|wew"
+    r"|\u0434\u043e\u0431|\u0434\u043e\u0431\u0430\u0432\u043e\u0447\u043d\u044b\u0439|\u0434\u043e\u043f|\u0432\u043d|\u5185\u7dda"
 )
 _EXTENSIONS: Final = (
     # How many digits there must be before it: 12x34 is a size.
-    (3, re.compile(rf"[ ,;./\-]*(?:{_EXTENSION_WORDS})\.?[ :=\-]*\(?[0-9]{{1,9}}\)?#?", re.IGNORECASE)),
-    (_WHOLE_DIGITS, re.compile(r"[ ,;]*[x#~][ .:=]*[0-9]{1,9}#?", re.IGNORECASE)),
-    (_WHOLE_DIGITS, re.compile(r" ?,+ ?[0-9]{1,6}#?")),  # a pause: what is dialled after the call was answered
+    (3, re.compile(rf"[ ,;./(\[\-]*(?:{_EXTENSION_WORDS})\.?[ :=\-]*\(?[0-9]{{1,9}}\)?#?", re.IGNORECASE)),
+    (_WHOLE_DIGITS, re.compile(r"[ ,;(\[]*[xpw#~][ .:=]*[0-9]{1,9}#?", re.IGNORECASE)),
+    (_WHOLE_DIGITS, re.compile(r" ?,+ ?[0-9]{1,6}#?")),  # a pause: digits to dial after the call is answered
 )
+_is_scientific = re.compile(r"([0-9])(?:[.,]([0-9]+))?[eE]\+?([0-9]{1,3})").fullmatch
 _is_decimal = re.compile(r"([+-]?)([0-9]+)([.,])([0-9]+)").fullmatch
 _is_dotted_quad = re.compile(r"(?:(?:0|[1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5])(?:\.(?!$)|$)){4}").fullmatch
 _is_pairs = re.compile(r"[0-9]{2}(?:\.[0-9]{2}){3}").fullmatch
-_is_year_first = re.compile(r"([0-9]{4})([-/.])([0-9]{1,2})\2([0-9]{1,2})").fullmatch
-_is_year_last = re.compile(r"([0-9]{1,2})([-/.])([0-9]{1,2})\2([0-9]{4})").fullmatch
-_is_short_date = re.compile(r"([0-9]{1,2})([/.])([0-9]{1,2})\2([0-9]{2})").fullmatch
+_is_year_first = re.compile(r"([0-9]{4})([-/.]) ?([0-9]{1,2})\2 ?([0-9]{1,2})").fullmatch
+_is_year_last = re.compile(r"([0-9]{1,2})([-/.]) ?([0-9]{1,2})\2 ?([0-9]{4})").fullmatch
+_is_short_date = re.compile(r"([0-9]{1,2})([/.]) ?([0-9]{1,2})\2 ?([0-9]{2})").fullmatch
+_is_month = re.compile(r"(?:19|20)[0-9]{2}[-/](?:0[1-9]|1[0-2])|(?:0?[1-9]|1[0-2])/(?:19|20)[0-9]{2}").fullmatch
 _find_spaced_dash = re.compile(r"\s-+|-+\s").search
 _has_two_long_groups = re.compile(rf"[0-9]{{{_WHOLE_DIGITS},}}[^0-9+]+[0-9]{{{_WHOLE_DIGITS},}}").search
 
@@ -81,7 +85,7 @@ class Written(float):
 
 
 def phone(value: object, region: str | None) -> tuple[str | None, Dropped]:
-    """The number in canonical form, None if blank; and what was left away of it. Raises InvalidIdentifier."""
+    """The number in canonical form, None if blank; and the parts that were dropped. Raises InvalidIdentifier."""
     if isinstance(value, str):
         if _is_international(value) and _is_plainly_e164(value):
             return value, _NOTHING
@@ -100,7 +104,7 @@ def phone(value: object, region: str | None) -> tuple[str | None, Dropped]:
 
 
 def phone_prefix(value: str) -> str:
-    """What canonical phone numbers begin with that begin so: + and digits. Raises InvalidIdentifier."""
+    """The beginning of a number as canonical numbers have it: + and digits. Raises InvalidIdentifier."""
     text = value.strip(BLANKS).translate(_without_separators)
     if not (text.isascii() and text.removeprefix("+").isdigit()) or len(text) not in range(1, LENGTHS[-1] + 1):
         raise InvalidIdentifier(
@@ -176,7 +180,12 @@ def _of_uri(scheme: str, rest: str, dropped: list[tuple[str, str]]) -> str:
 
 
 def _without_fraction(number: str) -> str:
-    """The number without the fraction of 0 that spreadsheets put behind it. Other decimals are refused."""
+    """The number without the exponent or the fraction of 0 that programs put behind it. Other decimals are refused."""
+    if scientific := _is_scientific(number):
+        first, decimals, exponent = scientific.groups(default="")
+        if len(decimals) != int(exponent) or int(exponent) >= _EXACT_DIGITS:
+            raise _bad("is in scientific notation, as a spreadsheet shows large numbers: digits are gone")
+        return f"{first}{decimals}"
     decimal = _is_decimal(number)
     if decimal is None:
         return number
@@ -202,9 +211,11 @@ def _without_extension(number: str, dropped: list[tuple[str, str]]) -> str:
 
 
 def _refuse_other_things(number: str) -> None:
-    """Raises InvalidIdentifier for a date and an address of the internet: their digits are nobody's number."""
+    """Raises InvalidIdentifier for a date and an IP address: their digits would be a false number."""
     if _is_dotted_quad(number) and not _is_pairs(number):
         raise _bad("must not be an IP address")
+    if _is_month(number):
+        raise _bad("must not be a date")
     if dated := _is_year_first(number):
         year, _, month, day = dated.groups()
     elif dated := _is_year_last(number):
@@ -321,7 +332,7 @@ def _e164(digits: str, region: str | None) -> str | None:
         international = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
         if international == digits:
             return digits if len(digits) in LENGTHS else None
-        # A trunk prefix was dropped, say: what is left must read the same.
+        # A trunk prefix was dropped, say: the rest must read the same.
         digits = international
     return None
 
@@ -359,8 +370,8 @@ def _is_plainly_e164(digits: str) -> bool:
 
 @cache
 def _numbering(calling_code: str) -> tuple[frozenset[int], re.Pattern[str] | None, bool] | None:
-    """How long numbers are behind this calling code, what may be stripped from their front, and whether there are old
-    ones; None: no such code.
+    """How long numbers are behind this calling code, the prefix that may be stripped from them, and whether there are
+    old ones; None: no such code.
     """
     if calling_code.startswith("0") or int(calling_code) not in phonenumbers.COUNTRY_CODE_TO_REGION_CODE:
         return None

@@ -1,9 +1,9 @@
 """renormalize: the identifiers of a record that older rules wrote, as today's rules write them.
 
 Each identifier is judged by `normalize`. One that is written differently today is changed wherever it stands, under the
-write lock; a family that carries it already is united with, as identify would, and a contact that then names just what
-another names is soft-deleted. One that has no canonical form any more is left as it is, and listed. What soft-deleted
-contacts carried stays as it was.
+write lock; a family that carries it already is united with, as identify would, and of two contacts that then have the
+same email and phone the junior is soft-deleted. One that has no canonical form any more is left as it is, and listed.
+Contacts that were soft-deleted before are not touched.
 
 The work is done in transactions of few identifiers, so that identify goes on between them. A run that was ended leaves
 a record that is right, and the next run goes on; one over a record that is all canonical changes nothing.
@@ -52,9 +52,9 @@ class _Field(NamedTuple):
 async def renormalize(
     pool: Pool, settings: Settings, *, dry_run: bool, told: Callable[[Finding], None] = lambda _: None
 ) -> Report:
-    """Change what is not canonical, or, with `dry_run`, say what would be changed. `told` hears of each identifier.
+    """Change each identifier that is not canonical; with `dry_run`, only say so. `told` is called for each of them.
 
-    `pool` must act as nexus_import. Raises what asyncpg raises; starting again is safe.
+    `pool` must act as nexus_import. Raises the errors of asyncpg; starting again is safe.
     """
     report = Report(dry_run=dry_run)
     work = _Foreseeing(pool, settings, report) if dry_run else _Changing(pool, settings, report)
@@ -88,7 +88,7 @@ async def _pages(pool: Pool, scan: str) -> AsyncIterator[list[str]]:
 
 
 def _judged(values: Iterable[str], field: _Field) -> tuple[list[Change], dict[str, str]]:
-    """What is written differently today, and what has no canonical form any more, with the rule it breaks."""
+    """The changes, and the values that have no canonical form any more, with the rule that each breaks."""
     changes, invalid = [], {}
     for value in values:
         try:
@@ -150,7 +150,7 @@ class _Changing:
 
 
 class _Foreseeing:
-    """Says what would come of it: the changes before are kept in mind, and nothing is written."""
+    """Foresees the outcomes: the changes before are kept in mind, and nothing is written."""
 
     def __init__(self, pool: Pool, settings: Settings, report: Report) -> None:
         self._pool = pool

@@ -1,4 +1,4 @@
-"""What a renormalisation found and did: counts, rules and ids; identifiers only in a file that was asked for."""
+"""The findings of a renormalisation: counts, rules and ids; identifiers only in a file that was asked for."""
 
 import csv
 import os
@@ -19,11 +19,11 @@ _COLUMNS: Final = ("field", "finding", "family_id", "other_family_id", "contact_
 
 
 class Finding(NamedTuple):
-    """What is the matter with one identifier."""
+    """One identifier that is not canonical."""
 
     field: str
     outcome: str
-    """INVALID, or what became of the change: CHANGED, MERGED, REFUSED, GONE."""
+    """INVALID, or the outcome of the change: CHANGED, MERGED, REFUSED, GONE."""
     family: int | None
     contacts: list[int]
     value: str
@@ -91,7 +91,7 @@ class UnwritableList(NexusError):
 
 @contextmanager
 def listing(file: Path | None) -> Iterator[Callable[[Finding], None]]:
-    """What writes each finding, its values too, to a CSV file that only its owner may read. Raises UnwritableList."""
+    """Writes findings, with their values, to a CSV file that only its owner may read. Raises UnwritableList."""
     if file is None:
         yield lambda _: None
         return
@@ -146,12 +146,12 @@ def as_text(report: Report) -> str:
     """The report for people."""
     would = "would be " if report.dry_run else ""
     lines = [
-        f"{name}: {tally.judged:,} judged, {tally.changed:,} {would}changed, {tally.invalid:,} invalid and left so"
+        f"{name}: {tally.judged:,} judged; {tally.changed:,} {would}changed; {tally.invalid:,} invalid, left alone"
         for name, tally in (("emails", report.tallies["email"]), ("phone numbers", report.tallies["phoneNumber"]))
     ]
     lines.append(f"families {would}joined: {report.families_joined:,}{_shown(report.first_joined)}")
     if not report.dry_run:
-        lines.append(f"contacts retired, as another names the same: {report.contacts_retired:,}")
+        lines.append(f"contacts soft-deleted, as another has the same email and phone: {report.contacts_retired:,}")
     if report.unions_refused:
         lines.append(f"unions {would}refused: {report.unions_refused:,}")
     for reason, left in report.left.items():

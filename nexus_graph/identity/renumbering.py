@@ -1,17 +1,17 @@
 """Countries that gave all their subscribers longer or shorter numbers: the old number and the new one are one person's.
 
-Only what is decided by the old number alone, and only where no number of today looks like an old one, so that no two
-people meet. libphonenumber does none of it: it refuses old numbers, or takes them for others than the new.
+A rule stands here if the old number alone decides the new one, and if no number of today looks like an old one, so that
+no two people meet. libphonenumber does none of it: it refuses old numbers, or takes them for others than the new.
 
 Not here: Argentina's 9. +54 9 11 … is a mobile and +54 11 … may be somebody's fixed line; libphonenumber's FAQ ("Why is
-this number from Argentina …") says that which it is cannot be told, and not to add a 9.
+this number from Argentina …") says that the two cannot be told apart, and not to add a 9.
 """
 
 import re
 from collections import defaultdict
 from typing import Final
 
-# Calling code, the old number behind it, what it became.
+# Calling code, the old number behind it, the number it became.
 _TABLE: Final = (
     # Mexico, August 2019: 1 from abroad, 01, 02, 044 and 045 within the country are no more.
     # github.com/google/libphonenumber/blob/master/FAQ.md#mx_legacy_formats; /pull/2693

@@ -1,4 +1,4 @@
-"""Characters that nobody can see: two identifiers of one family may not differ by them."""
+"""Characters that cannot be seen: two identifiers may not differ by them alone."""
 
 import unicodedata
 from typing import Final

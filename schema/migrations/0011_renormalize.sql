@@ -1,13 +1,13 @@
 -- renormalize: an identifier that an older rule wrote is written as today's rule writes it, wherever it stands, and families
--- that are one by that are united, as identify would unite them. `nexus-graph renormalize` says which become what.
+-- that are one by that are united, as identify would unite them. `nexus-graph renormalize` gives the old and new values.
 
 ALTER TABLE identity_events DROP CONSTRAINT identity_events_kind_check;
 ALTER TABLE identity_events ADD CONSTRAINT identity_events_kind_check CHECK (kind IN (
     'contact_created', 'contact_linked', 'families_merged', 'evidence_added', 'union_refused', 'contact_deleted',
     'primary_promoted', 'identifier_renormalized'));
 
--- Contacts that carry the old email and would name just what another live contact names: the junior of the two is
--- soft-deleted, as a pairing is one live contact. Relies on idx_contacts_email, contacts_pairing. Returns how many.
+-- Of two live contacts that would have the same email and phone, as one carries the old email, the junior is soft-deleted:
+-- a pairing is one live contact. Relies on idx_contacts_email, contacts_pairing. Returns how many.
 CREATE FUNCTION retire_twins_by_email(old_email text, new_email text, moment timestamptz) RETURNS integer
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -51,7 +51,7 @@ BEGIN
     RETURN retired;
 END $$;
 
--- An email, or a phone, is written anew on the live contacts that carry it and in the evidence. Evidence that another
+-- An email, or a phone, is rewritten on the live contacts that carry it and in the evidence. Evidence that another
 -- piece of it, or by now a live contact, says as well goes. Relies on idx_contacts_email/_phone, evidence_email/_phone,
 -- evidence_pkey, contacts_pairing.
 CREATE FUNCTION rewrite_email(old_email text, new_email text, moment timestamptz) RETURNS void
@@ -80,7 +80,7 @@ END $$;
 
 -- One identifier. The caller holds the write lock.
 -- outcome: CHANGED; MERGED (with another family, that carries the new value); REFUSED (that union would pass the family
--- limit: the identifier stays as it was); GONE (nobody has the old value any more). home: the family afterwards.
+-- limit: the identifier stays as it was); GONE (the old value is no longer there). home: the family afterwards.
 CREATE FUNCTION renormalize_one(
     is_email boolean, old_value text, new_value text, request uuid, family_limit integer,
     OUT outcome text, OUT home bigint, OUT other bigint, OUT retired integer

@@ -1,4 +1,4 @@
--- Who carries each of these identifiers. An email has an @ and a phone has none, so that they need not be told apart.
+-- Who carries each of these identifiers. An email has an @ and a phone has none, so that one list holds both.
 -- Parameters: $1 emails and phones, $2 at most so many contacts of each.
 -- Returns (place in $1 from 1, its family, ids of live contacts that carry it). Relies on idx_contacts_email, _phone,
 -- evidence_email, _phone.

@@ -1,4 +1,4 @@
-"""Identifiers that are not canonical, on every way in: what is left away is said, lost digits are refused."""
+"""Identifiers that are not canonical, on every way in: dropped parts are named, lost digits are refused."""
 
 import httpx2
 import pytest
@@ -41,7 +41,7 @@ async def test_nothing_is_said_where_nothing_is_left_away(api: httpx2.AsyncClien
     assert told == {"dropped": [], "family": {"phoneNumbers": ["+14155552671"]}}
 
 
-@pytest.mark.parametrize("written", ["447900900201.0", "4.479009002010E11", "4.47901E+11", "447900900201.5"])
+@pytest.mark.parametrize("written", ["447900900201.0", "4.47900900201E11", "4.47901E+11", "447900900201.5"])
 async def test_a_number_of_json_is_read_where_no_digit_can_be_lost(api: httpx2.AsyncClient, written: str) -> None:
     rest = await api.post("/identify", content=f'{{"phoneNumber": {written}}}', headers=JSON)
     literal = await api.post(
@@ -54,7 +54,7 @@ async def test_a_number_of_json_is_read_where_no_digit_can_be_lost(api: httpx2.A
     variable = await api.post(
         "/graphql", content=f'{{"query": "{query}", "variables": {{"phone": {written}}}}}', headers=JSON
     )
-    whole = written == "447900900201.0"
+    whole = written in ("447900900201.0", "4.47900900201E11")
     assert rest.status_code == (200 if whole else 400)
     assert literal.json()["data"]["identify"] == ({} if whole else {"field": "phoneNumber"})
     assert ("family" in variable.json()["data"]["identify"]) is whole

@@ -1,4 +1,4 @@
-"""`nexus-graph renormalize`: what it says, what it leaves alone, how it ends, and who may go on meanwhile."""
+"""`nexus-graph renormalize`: its report, the identifiers that it leaves alone, its end, and identify meanwhile."""
 
 import asyncio
 import csv
@@ -72,7 +72,7 @@ async def test_what_is_not_canonical_is_changed_and_what_is_invalid_is_left(
     file = tmp_path / "findings.csv"
     code = await asyncio.to_thread(run, settings, dry_run=False, list_to=file, as_json_=False)
     assert code == 0
-    assert "contacts retired, as another names the same: 1" in capsys.readouterr().out
+    assert "contacts soft-deleted, as another has the same email and phone: 1" in capsys.readouterr().out
     assert await _values(pool) == [
         (1, 1, "ada@xn--bcher-kva.example", "+525512345601"),
         (2, 1, "ada@xn--bcher-kva.example", "+14155552671"),

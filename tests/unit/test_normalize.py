@@ -174,7 +174,7 @@ def test_a_region_makes_local_numbers_international(given_phone: object, region:
         (10**20, "must be a positive number"),
         (True, "must be a string or an integer"),
         (1.5, "must not be a decimal number"),
-        (1e22, "may only contain digits"),
+        (1e22, "digits are gone"),
         (float("nan"), "may only contain digits"),
         (["123456"], "must be a string or an integer"),
     ],

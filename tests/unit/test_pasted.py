@@ -1,4 +1,4 @@
-"""What people paste, export and mistype is read as what it names, or refused: it is no identifier of its own."""
+"""Pasted, exported and mistyped identifiers are read as the one that is meant, or refused: none is one of its own."""
 
 from contextlib import suppress
 from itertools import product
@@ -153,7 +153,22 @@ def test_a_phone_with_what_is_pasted_around_it_is_that_phone(pasted: str) -> Non
 
 @pytest.mark.parametrize(
     "ending",
-    [" x12", "x12", " ext 12", " ext. 12", " extension 12", ";ext=12", " #12", "#12", ",12", ",,12#", " Durchwahl 12"],
+    [
+        " x12",
+        "x12",
+        " ext 12",
+        " ext. 12",
+        " extension 12",
+        ";ext=12",
+        " #12",
+        "#12",
+        ",12",
+        ",,12#",
+        " Durchwahl 12",
+        " (ext. 12)",
+        "w12",
+        " \u0434\u043e\u0431. 12",
+    ],
 )
 @pytest.mark.parametrize("number", ["+1 (415) 555-2671", "tel:+1-415-555-2671"])
 def test_an_extension_is_dropped_and_said(number: str, ending: str) -> None:
@@ -176,6 +191,8 @@ def test_what_else_a_link_says_is_dropped_and_said() -> None:
         (447900900201.0, "447900900201"),
         (Written("447900900201.0"), "447900900201"),
         (Written("4.47901E+11"), "refused"),
+        (Written("4.47900900201E+11"), "447900900201"),
+        ("4,47900900201E+11", "447900900201"),
         ("4.47901E+11", "refused"),
         ("4,47901E+11", "refused"),
         ("447900901001.5", "refused"),
@@ -214,6 +231,9 @@ def test_decimals_are_read_where_no_digit_is_lost(written: object, canonical: st
         "26.11.2026",
         "26.11.26",
         "2026/11/26",
+        "26. 11. 2026",
+        "2026-11",
+        "11/2026",
         "192.168.0.1",
         "8.8.8.8",
         "0000000000",
@@ -340,7 +360,7 @@ def test_normalising_a_phone_twice_changes_nothing(value: object, region: str | 
     canonical = _phone(value, region)
     if canonical not in (None, "refused"):
         assert phone_number.phone(canonical, region) == (canonical, ())
-        # What is E.164 is so in every region.
+        # A number with a + is the same in every region.
         if canonical.startswith("+"):
             assert normalize.phone(canonical, None) == canonical
 
