@@ -240,11 +240,14 @@ class Settings(BaseSettings):
     """How long a reader that demands `atLeast` waits for the graph before the record answers."""
     graph_wait_step_seconds: float = Field(0.02, gt=0)
     graph_timeout_seconds: float = Field(2.0, gt=0)
-    """A graph read that takes longer is answered by the record."""
+    """No graph read takes longer; a reader who insists on the graph waits for it."""
+    graph_patience_seconds: float = Field(0.1, gt=0)
+    """Any other reader waits as long as walks usually take and four deviations, but at least so long and at most twice
+    that; then the record answers."""
     graph_warm_seconds: float = Field(30.0, gt=0)
     """At its start the API lets the graph plan the walk; a cold server may take this long."""
-    graph_away_seconds: float = Field(1.0, gt=0)
-    """After the graph failed to answer, readers go straight to the record for this long."""
+    graph_away_seconds: float = Field(0.25, gt=0)
+    """A graph that did not answer in time is looked for this often; no reader waits for that."""
     graph_batch_max_reads: int = Field(50, ge=1, le=1_000)
     graph_read_batches: int = Field(2, ge=1, le=32)
     graph_queue_max_reads: int = Field(4_096, ge=1)

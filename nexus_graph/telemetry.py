@@ -53,6 +53,9 @@ RECORD_READS = Counter(
     ["server", "fallback"],
 )
 CACHE_READS = Counter("nexus_cache_reads_total", "Families looked for in the cache", ["level", "result"])
+GRAPH_JOINED = Gauge(
+    "nexus_graph_joined", "Processes whose readers are answered by the graph", multiprocess_mode="livesum"
+)
 GRAPH_READS_IN_DOUBT = Counter("nexus_graph_reads_in_doubt_total", "Walks that the graph cannot vouch for", ["cause"])
 
 CONNECTIONS = Gauge("nexus_connections", "Connections that are open", multiprocess_mode="livesum")

@@ -75,13 +75,17 @@ def _sorted(records: Sequence[Any]) -> list[str]:
 
 @asynccontextmanager
 async def relaying(
-    settings: Settings, *, on_projected: Callable[[], Awaitable[None]] | None = None, lock_key: int = RELAY_LOCK
+    settings: Settings,
+    *,
+    on_projected: Callable[[], Awaitable[None]] | None = None,
+    lock_key: int = RELAY_LOCK,
+    patience_seconds: float = PATIENCE_SECONDS,
 ) -> AsyncIterator[Relay]:
     """A relay at work."""
     relay = Relay(settings, on_projected=on_projected, lock_key=lock_key)
     working = asyncio.create_task(relay.work())
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(patience_seconds):
             yield relay
     finally:
         relay.stop()
@@ -89,7 +93,9 @@ async def relaying(
 
 
 class Gate:
-    """A TCP proxy in front of a server: closed, it cuts what is open and refuses what comes."""
+    """A TCP proxy in front of a server: closed, it cuts what is open and refuses what comes; stalled, it takes every
+    connection and every byte, and passes nothing on.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
@@ -99,6 +105,8 @@ class Gate:
         self.refused = asyncio.Event()
         """Set when a client came to the closed gate."""
         self._open = True
+        self._passing = asyncio.Event()
+        self._passing.set()
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -106,6 +114,7 @@ class Gate:
 
     async def stop(self) -> None:
         self.shut()
+        self.flow()
         assert self._server is not None
         self._server.close()
         await self._server.wait_closed()
@@ -119,20 +128,27 @@ class Gate:
     def open(self) -> None:
         self._open = True
 
+    def stall(self) -> None:
+        self._passing.clear()
+
+    def flow(self) -> None:
+        self._passing.set()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self._open:
             self.refused.set()
             writer.transport.abort()
             return
+        await self._passing.wait()
         server_reader, server_writer = await asyncio.open_connection(*self._target)
         self._writers |= {writer, server_writer}
         await asyncio.gather(self._pump(reader, server_writer), self._pump(server_reader, writer))
         self._writers -= {writer, server_writer}
 
-    @staticmethod
-    async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(65_536):
+                await self._passing.wait()
                 writer.write(data)
                 await writer.drain()
         except OSError:

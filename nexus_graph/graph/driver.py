@@ -45,13 +45,16 @@ _OUR_MISTAKES: Final = frozenset({
 })  # fmt: skip
 
 
-def open_driver(settings: Settings) -> AsyncDriver:
-    """A driver for the server of the settings. It connects when first used; close it in the end."""
+def open_driver(settings: Settings, *, connect_seconds: float | None = None) -> AsyncDriver:
+    """A driver for the server of the settings. It connects when first used; close it in the end.
+
+    `connect_seconds`: how long it may take to have a connection ready; None: as long as a read.
+    """
     return AsyncGraphDatabase.driver(
         settings.neo4j_uri,
         auth=(settings.neo4j_user, settings.neo4j_password.get_secret_value()),
         max_connection_pool_size=settings.graph_connections,
-        connection_acquisition_timeout=settings.graph_timeout_seconds,
+        connection_acquisition_timeout=connect_seconds or settings.graph_timeout_seconds,
         connection_timeout=settings.connect_timeout_seconds,
         max_transaction_retry_time=0,  # `write` repeats sooner than after the driver's second
         notifications_min_severity=neo4j.NotificationMinimumSeverity.OFF,
@@ -60,7 +63,7 @@ def open_driver(settings: Settings) -> AsyncDriver:
 
 
 async def connect(driver: AsyncDriver) -> None:
-    """Have a connection ready, within the settings' `graph_timeout_seconds`. Raises what the driver raises.
+    """Have a connection ready that answers, within the time that the driver was given. Raises what the driver raises.
 
     A cancellation waits for it: broken off while it connects, the driver leaves its socket to the garbage collector.
     """
@@ -140,6 +143,11 @@ async def ask(driver: AsyncDriver, name: str, parameters: dict[str, Any], *, tim
         result = await session.run(Query(text, timeout=timeout_seconds), given)
         record = await result.single(strict=True)
     return list(record.values())
+
+
+def is_too_much(error: BaseException) -> bool:
+    """True if the statement needed more time or memory than one transaction may take."""
+    return isinstance(error, Neo4jError) and error.code in _TOO_MUCH
 
 
 def is_graphs_trouble(error: BaseException) -> bool:

@@ -1,19 +1,33 @@
-"""Families by traversal: what the graph finds when it walks identifiers and evidence."""
+"""Families by traversal: what the graph finds when it walks identifiers and evidence.
+
+The graph's trouble is not its readers'. A walk that takes longer than walks usually do is left behind, and goes on
+without a reader; from then on the graph is left alone until a task of its own, the probe, has had an answer from it in
+time. So at most the reads under way wait for a graph that hangs, each for a moment (`patience`), and none waits for one
+that comes back: the probe has let it plan the walk before readers are let in.
+"""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
+from contextvars import Context
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, cast
+from time import monotonic
+from typing import Any, Final, TypeAlias, cast
 
 from neo4j import AsyncDriver
+from neo4j.exceptions import AuthError
 
 from nexus_graph import telemetry
+from nexus_graph.cancelling import heed_cancellation
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.gather import Gatherer
-from nexus_graph.graph.driver import ask, connect, is_graphs_trouble
+from nexus_graph.graph.driver import ask, connect, is_graphs_trouble, is_too_much
+from nexus_graph.graph.patience import Patience
 from nexus_graph.identity.model import Contact, Family, FamilyKey, Source
+
+_REFUSED_SECONDS: Final = 10.0
+"""After the login was refused, the graph is left alone for so long: a server locks out a user who is refused often."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LOG = telemetry.log("graph_reads")
@@ -21,64 +35,183 @@ _LOG = telemetry.log("graph_reads")
 # A contact as the walk returns it: id, email, phone, microseconds since 1970.
 _Member = tuple[int, str | None, str | None, int]
 
+_Walks: TypeAlias = Gatherer[FamilyKey, Family | None]
+
 
 class GraphFamilies:
     """Family reads from the graph, gathered across concurrent callers."""
 
     def __init__(self, driver: AsyncDriver, settings: Settings) -> None:
         self._driver = driver
-        self._timeout_seconds = settings.graph_timeout_seconds
-        self._warm_seconds = settings.graph_warm_seconds
-        self._walks: Gatherer[FamilyKey, Family | None] = Gatherer(
-            "graph",
-            self._walk,
-            batch_max=settings.graph_batch_max_reads,
-            batches_max=settings.graph_read_batches,
-            queue_max=settings.graph_queue_max_reads,
-            wait_max_seconds=settings.graph_timeout_seconds,
-            timeout_seconds=settings.graph_timeout_seconds,
-            half_min=settings.batch_half_min_requests,
-            patience_seconds=settings.batch_patience_seconds,
-            serves=_is_of,
-        )
+        self._settings = settings
+        self._patience = Patience(settings.graph_patience_seconds, most_seconds=settings.graph_timeout_seconds)
+        self._walks = _gatherer(self._walk_soon, settings)
+        self._insisting = _gatherer(self._walk, settings)
+        self._left_behind: set[asyncio.Task[list[Family | None]]] = set()
+        self._latest: FamilyKey | None = None
+        """Which key a reader asked for last, while the graph was left alone: what the probe walks."""
+        self._probing: asyncio.Task[None] | None = None
+        self.joined = asyncio.Event()
+        """Set while readers are answered by the graph."""
+        self.joined.set()
+        telemetry.GRAPH_JOINED.set(1)
 
-    async def family(self, key: FamilyKey) -> Family | None:
+    async def family(self, key: FamilyKey, *, insist: bool = False) -> Family | None:
         """The family that `key` belongs to; None if the graph cannot say: it does not know the key, or was seen in the
-        middle of a change. Never a family in part. Raises Unavailable (Overloaded) if it does not answer in time.
+        middle of a change. Never a family in part.
+
+        Raises Unavailable at once while the graph is left alone, and soon if it does not answer; Overloaded if too many
+        wait. A reader who insists waits longer: `graph_timeout_seconds` for the walk, `graph_wait_max_seconds` for a
+        graph that is left alone.
         """
-        return await self._walks.ask(key) if _can_be_sent(key.value) else None
+        if not _can_be_sent(key.value):
+            return None
+        if not self.joined.is_set():
+            self._latest = key
+            if not insist or not await self._joins():
+                raise Unavailable("the graph does not answer")
+        return await (self._insisting if insist else self._walks).ask(key)
 
     async def warm(self) -> None:
-        """Let the graph's server plan the walk before anyone waits for it. Quietly nothing if it is away."""
-        nobody: dict[str, Any] = {"contacts": [], "emails": [], "phones": []}
+        """Let the graph's server plan the walk before anyone waits for it. If it is away, a task goes on looking."""
         try:
             await connect(self._driver)
-            await ask(self._driver, "families", nobody, timeout_seconds=self._warm_seconds)
+            await self._plan()
         except Exception as error:
             if not is_graphs_trouble(error):
                 raise
-            _LOG.warning("graph_not_warmed", error=telemetry.error_name(error))
+            self._leave(error)
 
     async def close(self) -> None:
         """Answer what was asked, then stop. The driver stays open."""
         await self._walks.close()
+        await self._insisting.close()
+        tasks: list[asyncio.Task[Any]] = [*self._left_behind]
+        if self._probing is not None:
+            tasks.append(self._probing)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _walk(self, keys: list[FamilyKey]) -> Sequence[Family | None]:
+    async def _joins(self) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.graph_wait_max_seconds):
+                await self.joined.wait()
+        return self.joined.is_set()
+
+    async def _walk_soon(self, keys: list[FamilyKey]) -> Sequence[Family | None]:
+        """The families of the keys, within the patience of readers who do not insist. Raises Unavailable."""
+        if not self.joined.is_set():
+            raise Unavailable("the graph does not answer")
+        began = monotonic()
+        walk = asyncio.create_task(self._walk(keys))
+        if not (await asyncio.wait({walk}, timeout=self._patience.seconds))[0]:
+            self._left_behind.add(walk)
+            walk.add_done_callback(self._ended)
+            self._latest = keys[0]
+            self._leave(TimeoutError())
+            raise Unavailable("the graph does not answer in time")
+        families = walk.result()
+        self._patience.learn(monotonic() - began)
+        return families
+
+    async def _walk(self, keys: list[FamilyKey]) -> list[Family | None]:
         wanted: dict[str, list[int | str]] = {"contact": [], "email": [], "phone": []}
         for key in dict.fromkeys(keys):
             wanted[key.kind].append(key.value)
-        parameters = {"contacts": wanted["contact"], "emails": wanted["email"], "phones": wanted["phone"]}
+        timeout_seconds = self._settings.graph_timeout_seconds
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                (rows,) = await ask(self._driver, "families", parameters, timeout_seconds=self._timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                rows = await self._rows(wanted, timeout_seconds)
         except Exception as error:
+            if is_too_much(error):  # these families' trouble, not that of the graph
+                _LOG.warning("walk_refused", error=telemetry.error_name(error))
+                raise Unavailable("the graph cannot walk this family in time") from error
             if not is_graphs_trouble(error):
                 raise
-            _LOG.warning("graph_unavailable", error=telemetry.error_name(error))
+            self._leave(error)
             raise Unavailable("the graph does not answer") from error
         found = dict(_found(rows))
         telemetry.GRAPH_READS_IN_DOUBT.labels("unknown").inc(sum(map(len, wanted.values())) - len(found))
         return [found.get((key.kind, key.value)) for key in keys]
+
+    async def _rows(self, wanted: dict[str, list[int | str]], timeout_seconds: float) -> list[tuple[Any, ...]]:
+        parameters = {"contacts": wanted["contact"], "emails": wanted["email"], "phones": wanted["phone"]}
+        (rows,) = await ask(self._driver, "families", parameters, timeout_seconds=timeout_seconds)
+        return cast("list[tuple[Any, ...]]", rows)
+
+    async def _plan(self) -> None:
+        nothing: dict[str, list[int | str]] = {"contact": [], "email": [], "phone": []}
+        async with asyncio.timeout(self._settings.graph_warm_seconds):
+            await self._rows(nothing, self._settings.graph_warm_seconds)
+
+    def _ended(self, walk: asyncio.Task[list[Family | None]]) -> None:
+        self._left_behind.discard(walk)
+        if not walk.cancelled():
+            walk.exception()  # known, although no reader waits for it any more
+
+    def _leave(self, error: Exception) -> None:
+        """Leave the graph alone until the probe has had an answer in time."""
+        if not self.joined.is_set():
+            return
+        _LOG.info("graph_left_alone", error=telemetry.error_name(error))
+        self.joined.clear()
+        telemetry.GRAPH_JOINED.set(0)
+        self._probing = asyncio.get_running_loop().create_task(self._probe(), context=Context())
+
+    async def _probe(self) -> None:
+        told = False
+        while not self.joined.is_set():
+            heed_cancellation()
+            try:
+                while self._left_behind:  # so there are never more of them than batches
+                    await asyncio.wait(self._left_behind)
+                await connect(self._driver)
+                await self._plan()
+                await self._answers_in_time()
+            except Exception as error:  # noqa: BLE001 - whatever keeps it away, it is looked for again
+                if not told:
+                    _LOG.warning("graph_away", error=telemetry.error_name(error))
+                told = True
+                await asyncio.sleep(
+                    _REFUSED_SECONDS if isinstance(error, AuthError) else self._settings.graph_away_seconds
+                )
+            else:
+                self.joined.set()
+        telemetry.GRAPH_JOINED.set(1)
+        _LOG.info("graph_joined")
+
+    async def _answers_in_time(self) -> None:
+        """Raises TimeoutError if a reader would have been told by the record. What a reader wants is asked for once: a
+        family that takes long keeps the graph from other readers no longer than this walk.
+        """
+        latest, self._latest = self._latest, None
+        began = monotonic()
+        wanted: dict[str, list[int | str]] = {"contact": [], "email": [], "phone": []}
+        if latest is not None:
+            wanted[latest.kind].append(latest.value)
+        async with asyncio.timeout(self._settings.graph_timeout_seconds):
+            await self._rows(wanted, self._settings.graph_timeout_seconds)
+        seconds = monotonic() - began
+        self._patience.forget()
+        self._patience.learn(seconds)
+        if seconds > self._patience.most_seconds:
+            raise TimeoutError
+
+
+def _gatherer(send: Callable[[list[FamilyKey]], Awaitable[Sequence[Family | None]]], settings: Settings) -> _Walks:
+    return Gatherer(
+        "graph",
+        send,
+        batch_max=settings.graph_batch_max_reads,
+        batches_max=settings.graph_read_batches,
+        queue_max=settings.graph_queue_max_reads,
+        wait_max_seconds=settings.graph_timeout_seconds,
+        timeout_seconds=settings.graph_timeout_seconds,
+        half_min=settings.batch_half_min_requests,
+        patience_seconds=settings.batch_patience_seconds,
+        serves=_is_of,
+    )
 
 
 def _found(rows: list[tuple[Any, ...]]) -> Iterator[tuple[tuple[str, int | str], Family | None]]:

@@ -19,7 +19,7 @@ import asyncpg
 from nexus_graph import telemetry
 from nexus_graph.cache.families import FamilyCache
 from nexus_graph.config import Settings
-from nexus_graph.errors import Overloaded, Unavailable
+from nexus_graph.errors import Unavailable
 from nexus_graph.gather import Gatherer
 from nexus_graph.graph.reads import GraphFamilies
 from nexus_graph.identity.model import Family, FamilyKey, Source
@@ -52,7 +52,6 @@ class Families:
         self._primary = record
         self._graph = graph
         self._settings = settings
-        self._graph_away_until = 0.0
         self._record = _gatherer("record", self._read_record, settings)
         self._replayed = _gatherer("replica", self._read_replica, settings)
 
@@ -110,12 +109,10 @@ class Families:
 
     async def _from_graph(self, key: FamilyKey, *, at_least: int | None, insist: bool) -> Family | None:
         """The graph's family, once it is fresh enough; None if it cannot say in time."""
-        if not insist and monotonic() < self._graph_away_until:
-            return None
         deadline = monotonic() + self._settings.graph_wait_max_seconds
         try:
             while True:
-                family = await self._graph.family(key)
+                family = await self._graph.family(key, insist=insist)
                 if at_least is None or (family is not None and family.version >= at_least):
                     return family
                 if monotonic() >= deadline:
@@ -123,15 +120,9 @@ class Families:
                         raise Unavailable("the graph has not reached that version yet")
                     return None
                 await asyncio.sleep(self._settings.graph_wait_step_seconds)
-        except Overloaded:
-            if insist:
-                raise
-            return None  # the graph is busy, not away
         except Unavailable:
             if insist:
                 raise
-            # Spare the next readers the wait; one of them tries again afterwards.
-            self._graph_away_until = monotonic() + self._settings.graph_away_seconds
             return None
 
     async def _read_record(self, keys: list[FamilyKey]) -> list[Family | None]:

@@ -62,7 +62,8 @@ async def open_identity(settings: Settings) -> AsyncIterator[Identity]:
         read_pool, resolve_pool, write_pool = pools
         record = Record(read_pool, settings)
         closing.push_async_callback(record.close)
-        driver = open_driver(settings)
+        # Half of what a read may take, so that a read's own bound never breaks off a connection that is being made.
+        driver = open_driver(settings, connect_seconds=settings.graph_timeout_seconds / 2)
         closing.push_async_callback(driver.close)
         cache = None if settings.cache == "off" else FamilyCache(settings)
         if cache is not None:

@@ -20,7 +20,7 @@ from nexus_graph.graph.states import read_states
 from nexus_graph.identity.model import Family, FamilyKey, Source
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool
-from tests.graphing import gate_before_graph, identify, soft_delete
+from tests.graphing import PATIENCE_SECONDS, gate_before_graph, identify, soft_delete
 
 PEOPLE = [
     ("a@x.example", "+15550000001"),
@@ -263,7 +263,11 @@ async def test_neo4j_away_is_unavailable_and_back_is_back(pool: Pool, driver: As
         gate.shut()
         with pytest.raises(Unavailable):
             await families.family(_contact(1))
+        with pytest.raises(Unavailable):
+            await families.family(_contact(1), insist=True)
         gate.open()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await families.joined.wait()
         assert await families.family(_contact(1)) is not None
         await families.close()
 
