@@ -4,9 +4,10 @@ import asyncio
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
+from itertools import count
 from types import FrameType
 from typing import Any, Final, cast
 
@@ -15,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
 
-from nexus_graph.api.connections import Connections
+from nexus_graph.api.connections import LOOK_TICKS, Connections
 from nexus_graph.api.cors import Cors
 from nexus_graph.api.direct import DirectProtocol, DirectRoutes
 from nexus_graph.api.front import FrontRoute
@@ -47,7 +48,7 @@ from nexus_graph.collecting import spare_collector
 from nexus_graph.config import Settings, is_loopback
 from nexus_graph.ending import say, why
 from nexus_graph.identity.opening import open_identity
-from nexus_graph.telemetry import configure_logging, log
+from nexus_graph.telemetry import configure_logging, count_together, log
 
 _LOG = log("app")
 
@@ -82,6 +83,11 @@ class App(Starlette):
 class Server(uvicorn.Server):
     """Says when it serves, and where; and returns when it was told to stop, where uvicorn's would die of the signal."""
 
+    def __init__(self, config: uvicorn.Config, beat: Callable[[], None] | None = None) -> None:
+        """`beat` is called twice a second; None where no other process shares the sockets."""
+        super().__init__(config)
+        self._beat = beat
+
     @property
     def _app(self) -> App:
         return cast("App", self.config.app)
@@ -96,12 +102,17 @@ class Server(uvicorn.Server):
         )
         for listener in sockets or ():
             host, port, *_ = listener.getsockname()
-            self._app.connections.listen(listener, make)
+            self._app.connections.listen(listener, make, shared=self._beat is not None)
             _LOG.info("serving", host=host, port=port, connections_max=self._app.connections.most)
 
     async def on_tick(self, counter: int) -> bool:
-        self._app.connections.tick()
+        self._look(counter)
         return await super().on_tick(counter)
+
+    def _look(self, counter: int) -> None:
+        self._app.connections.tick()
+        if self._beat is not None and counter % LOOK_TICKS == 0:
+            self._beat()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - they are closed by then
         """Stop in order: say so to load balancers; take the connections that wait, and no more; answer what comes on
@@ -118,9 +129,9 @@ class Server(uvicorn.Server):
             ticking.cancel()
 
     async def _tick(self) -> None:
-        while True:
+        for counter in count():
+            self._look(counter)
             await asyncio.sleep(_TICK_SECONDS)
-            self._app.connections.tick()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a signal handler
         self.force_exit = self.should_exit and sig == signal.SIGINT
@@ -173,9 +184,12 @@ def serve(settings: Settings, *, host: str, port: int, workers: int = 1) -> int:
         return Workers(serve_on, settings, listener, count=workers).run()
 
 
-def serve_on(settings: Settings, listener: socket.socket) -> int:
-    """Serve from a socket that listens; the exit code."""
+def serve_on(settings: Settings, listener: socket.socket, beat: Callable[[], None] | None = None) -> int:
+    """Serve from a socket that listens; the exit code. Where other processes serve from it too, `beat` is called twice
+    a second as a sign of life.
+    """
     configure_logging(settings.log_level)
+    count_together()
     allow_descriptors()
     try:
         app = create_app(settings)
@@ -183,7 +197,7 @@ def serve_on(settings: Settings, listener: socket.socket) -> int:
         return _cannot(CANNOT_BE_USED_SO, str(error))
     spare_collector()
     try:
-        Server(server_config(app, settings)).run(sockets=[listener])
+        Server(server_config(app, settings), beat).run(sockets=[listener])
     except SystemExit:  # uvicorn's, when the application could not open what it needs
         return _cannot(CANNOT_START, app.cannot_start or "the server could not start")
     return STOPPED

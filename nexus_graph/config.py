@@ -157,6 +157,11 @@ class Settings(BaseSettings):
     worker_restart_max_seconds: float = Field(30.0, gt=0)
     worker_stop_seconds: float = Field(5.0, gt=0)
     """A worker that takes so much longer than its grace to stop is killed."""
+    worker_stopped_seconds: float = Field(0.5, gt=0)
+    """A worker that a signal has stopped (SIGSTOP) for longer is killed and replaced: its clients wait with it. Raise
+    it to look at a stopped worker at leisure; one that a debugger holds is left alone."""
+    worker_silent_seconds: float = Field(30.0, gt=0)
+    """And so is one that runs, and whose loop has not come round for so long: far more than any busy machine takes."""
 
     # GraphQL: what one document may ask for, fragments spread out
     graphql_document_max_bytes: int = Field(15_000, ge=100)
@@ -173,11 +178,8 @@ class Settings(BaseSettings):
     graphql_directives_max: int = Field(50, ge=0)
     graphql_cost_max: int = Field(5_000, ge=1)
     """Objects that an answer may hold, pages at their full size; a write counts ten more."""
-    graphql_get: bool = True
-    """Serve queries (never mutations) by GET as well, as urql sends them."""
-    graphql_cache_control: str = Field("private, no-cache", pattern=r'^[A-Za-z0-9_=",* -]+$')
-    """What caches are told of answers to queries by GET. By default only the caller's own keeps them, and asks each
-    time whether they still hold. Answers hold personal data: `public` hands them to everybody behind a shared cache."""
+    graphql_get: bool = False
+    """Serve queries (never mutations) by GET as well, for caches on the way."""
     graphql_federation: bool = False
     """Be a subgraph of an Apollo federation as well: contacts and families are entities, by their ids."""
     graphql_persisted: bool = True
@@ -186,8 +188,7 @@ class Settings(BaseSettings):
     graphql_persisted_timeout_seconds: float = Field(0.25, gt=0)
     """Redis slower than this is taken to know no document: the client sends it again."""
     trusted_documents: Path | None = None
-    """A JSON file of documents by id, as graphql-codegen's client-preset, Relay or Apollo writes it. Requests name a
-    `documentId`, or `extensions.persistedQuery.sha256Hash`."""
+    """A JSON file of documents by id, as graphql-codegen's client-preset writes it. Requests name a `documentId`."""
     trusted_documents_mode: Literal["off", "log", "enforce"] = "off"
     """What becomes of documents that are not in that file: executed; executed and logged; refused."""
     graphql_errors_max: int = Field(10, ge=1)

@@ -231,6 +231,7 @@ class Relay:
 def run(settings: Settings) -> int:
     """Relay until SIGINT or SIGTERM; the exit code: 0, or 1 if its metrics cannot be shown where they should be."""
     telemetry.configure_logging(settings.log_level)
+    telemetry.count_together()
     if settings.relay_metrics_port is not None:
         try:
             start_http_server(settings.relay_metrics_port, addr=settings.relay_metrics_host)

@@ -4,22 +4,23 @@ Processes that are started with the same folder in PROMETHEUS_MULTIPROC_DIR coun
 """
 
 import logging
-import os
 import sys
 from bisect import bisect_left
 from collections import Counter as Multiset
 from collections.abc import Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
 from traceback import extract_tb
-from typing import Final
+from typing import Final, TextIO, cast
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client import Counter, Gauge, Histogram, generate_latest
 
-from nexus_graph.config import METRICS_FOLDER
+from nexus_graph import metrics_folder
 from nexus_graph.library_log import listen_to_libraries
+
+_FOLDER: Final = metrics_folder.opened()
 
 
 class ManyAtOnce(Histogram):
@@ -85,19 +86,41 @@ DRIFT = Gauge(
     "Families that differ in the last check",
     multiprocess_mode="mostrecent",
 )
-
+LOG_LINES_LOST = Counter("nexus_log_lines_lost_total", "Lines that could not be written to the log")
 
 CORRELATION_ID: Final[ContextVar[str]] = ContextVar("correlation_id")
 """Of the request that is being answered: every line that is logged meanwhile tells it."""
 
 
+def count_together() -> None:
+    """Let the other processes of the folder see, from now on, what this one counts."""
+    if _FOLDER is not None:
+        _FOLDER.write_on()
+
+
 def exposition() -> bytes:
     """The metrics as Prometheus reads them: this process's, or those of all that count together."""
-    if METRICS_FOLDER not in os.environ:
+    if _FOLDER is None or not _FOLDER.path.is_dir():  # or somebody has cleared it away
         return generate_latest()
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+    return generate_latest(_FOLDER.together())
+
+
+class _Stderr:
+    """Standard error, for lines that are lost where it cannot take them: a full disk fails no request."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError:
+            LOG_LINES_LOST.inc()
+            return 0
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def configure_logging(level: str) -> None:
@@ -115,7 +138,7 @@ def configure_logging(level: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         # Whatever stderr is by then: whoever replaced it meanwhile may have closed the old one. Each line is one
         # write, as the processes of `serve --workers` share it.
-        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
+        logger_factory=lambda *_: structlog.WriteLogger(cast("TextIO", _Stderr(sys.stderr))),
     )
 
 

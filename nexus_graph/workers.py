@@ -1,31 +1,68 @@
 """Several processes that serve the API from one listening socket: `serve --workers N`.
 
 The parent serves nothing. It starts the workers, starts one anew where one dies (after a pause that grows while they
-die young), and on SIGINT or SIGTERM lets all of them finish. A worker whose parent is gone stops by itself.
+die young), kills one that stands still, for its clients wait with it, and on SIGINT or SIGTERM lets all of them finish.
+A worker whose parent is gone stops by itself.
 """
 
 import os
 import signal
 import socket
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from time import monotonic
 from types import FrameType
 from typing import Final, cast
 
-from prometheus_client.multiprocess import mark_process_dead
-
+from nexus_graph.api.listening import refuse_new
 from nexus_graph.config import METRICS_FOLDER, Settings
+from nexus_graph.metrics_folder import PREFIX, in_use, remove_unused, temporary_folder
 from nexus_graph.telemetry import log
 
 _LOG = log("workers")
 _SPAWN: Final = get_context("spawn")  # a fork would share event loops, locks and connections
 
-Serve = Callable[[Settings, socket.socket], int]
+_LOOK_SECONDS: Final = 0.5
+"""How often the parent looks at its workers. It counts what it saw, not time: where everything stood still for a while,
+the parent did as well."""
+_DRAINED_SECONDS: Final = 2.0
+"""After so long, or once a worker has ended, no client waits any more to be accepted by workers that stop."""
+_BEATS_READ: Final = 4_096
+
+Beat = Callable[[], None]
+Serve = Callable[[Settings, socket.socket, Beat], int]
+
+
+class _Worker:
+    """A process, and what its parent knows of how it does."""
+
+    def __init__(self, process: SpawnProcess, heart: int) -> None:
+        self.process = process
+        self.since = monotonic()
+        self.silent_looks = 0
+        """How often it was looked at since it last gave a sign of life; 0 before its first."""
+        self.stopped_looks = 0
+        """How often in a row it was seen stopped by a signal."""
+        self._heart = heart
+        self._serves = False
+
+    def look(self) -> None:
+        """See how it does."""
+        try:
+            beat = bool(os.read(self._heart, _BEATS_READ))
+        except BlockingIOError:
+            beat = False
+        self._serves = self._serves or beat
+        self.silent_looks = self.silent_looks + 1 if self._serves and not beat else 0
+        self.stopped_looks = self.stopped_looks + 1 if _is_stopped(self.process.pid) else 0
+
+    def forget(self) -> None:
+        """It has ended."""
+        os.close(self._heart)
 
 
 class Workers:
@@ -36,7 +73,7 @@ class Workers:
         self._settings = settings
         self._listener = listener
         self._count = count
-        self._running: dict[int, tuple[SpawnProcess, float]] = {}
+        self._running: dict[int, _Worker] = {}
         self._early_deaths = 0
         self._woken, self._wake = os.pipe()
 
@@ -58,40 +95,81 @@ class Workers:
             return self._stop(0)
 
     def _start(self) -> None:
-        process = _SPAWN.Process(target=_work, args=(self._serve, self._settings, self._listener))
-        process.start()
-        self._running[process.sentinel] = process, monotonic()
+        heart, beats = os.pipe()
+        os.set_blocking(heart, False)
+        os.set_blocking(beats, False)
+        with connection.Connection(beats, readable=False) as sent:
+            process = _SPAWN.Process(target=_work, args=(self._serve, self._settings, self._listener, sent))
+            process.start()
+        self._running[process.sentinel] = _Worker(process, heart)
         _LOG.info("worker_started", pid=process.pid)
 
     def _next_death(self) -> tuple[int, float] | None:
         """Wait for a worker to end; its exit code and how many seconds it lived. None: a signal came."""
-        ready = connection.wait([*self._running, self._woken])
+        ready: list[object] = []
+        while not ready:
+            ready = list(connection.wait([*self._running, self._woken], timeout=_LOOK_SECONDS))
+            self._look()
         if self._woken in ready:
             return None
-        process, since = self._running.pop(cast("int", ready[0]))
-        process.join()
-        lived_seconds = monotonic() - since
-        _LOG.warning("worker_died", pid=process.pid, exit_code=process.exitcode, seconds=round(lived_seconds, 1))
-        mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
-        return process.exitcode or 0, lived_seconds
+        worker = self._running.pop(cast("int", ready[0]))
+        worker.process.join()
+        worker.forget()
+        lived_seconds = monotonic() - worker.since
+        code = worker.process.exitcode
+        _LOG.warning("worker_died", pid=worker.process.pid, exit_code=code, seconds=round(lived_seconds, 1))
+        return code or 0, lived_seconds
+
+    def _look(self) -> None:
+        for worker in self._running.values():
+            worker.look()
+            if worker.stopped_looks * _LOOK_SECONDS > self._settings.worker_stopped_seconds:
+                self._kill(worker, "stopped")
+            elif worker.silent_looks * _LOOK_SECONDS > self._settings.worker_silent_seconds:
+                self._kill(worker, "silent")
+
+    def _kill(self, worker: _Worker, cause: str) -> None:
+        if worker.process.is_alive():
+            _LOG.error("worker_killed", pid=worker.process.pid, cause=cause)
+            worker.process.kill()
 
     def _pause(self) -> bool:
         """Wait before the next start, longer each time they die young; True if a signal came."""
         doubled = self._settings.worker_restart_base_seconds * 2.0 ** min(self._early_deaths - 1, 16)
         seconds = min(doubled, self._settings.worker_restart_max_seconds) if self._early_deaths else 0.0
-        return bool(connection.wait([self._woken], timeout=seconds))
+        deadline = monotonic() + seconds
+        while (left := deadline - monotonic()) > 0:
+            if connection.wait([self._woken], timeout=min(left, _LOOK_SECONDS)):
+                return True
+            self._look()
+        return bool(connection.wait([self._woken], timeout=0))
 
     def _stop(self, code: int) -> int:
-        for process, _ in self._running.values():
-            process.terminate()
-        deadline = monotonic() + self._settings.shutdown_grace_seconds + self._settings.worker_stop_seconds
-        for process, _ in self._running.values():
-            process.join(max(0.0, deadline - monotonic()))
-            if process.is_alive():
-                _LOG.error("worker_killed", pid=process.pid)
-                process.kill()
-                process.join()
+        refuse_new(self._listener)
+        for worker in self._running.values():
+            worker.process.terminate()
+        began = monotonic()
+        settings = self._settings
+        grace = settings.shutdown_delay_seconds + settings.shutdown_grace_seconds + settings.worker_stop_seconds
+        while self._running:
+            for ended in connection.wait([*self._running], timeout=_LOOK_SECONDS):
+                worker = self._running.pop(cast("int", ended))
+                worker.process.join()
+                worker.forget()
+                self._close()
+            self._look()
+            lasted = monotonic() - began
+            if lasted > settings.shutdown_delay_seconds + _DRAINED_SECONDS:
+                self._close()
+            if lasted > grace:
+                for worker in self._running.values():
+                    self._kill(worker, "did not end")
         return code
+
+    def _close(self) -> None:
+        """Refuse clients: also on behalf of a worker that still holds the socket, and accepts nobody."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
 
     @contextmanager
     def _signalled(self) -> Iterator[None]:
@@ -117,18 +195,39 @@ def _stop_with_the_parent() -> None:
 
 @contextmanager
 def _metrics_together() -> Iterator[None]:
-    """A folder that the workers count in, so that whoever is asked shows the sum."""
+    """A folder that the workers count in, so that any of them shows the sum."""
     if METRICS_FOLDER in os.environ:
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="nexus-metrics-", ignore_cleanup_errors=True) as folder:
-        os.environ[METRICS_FOLDER] = folder
+    with temporary_folder() as folder:
+        os.environ[METRICS_FOLDER] = str(folder)
         try:
             yield
         finally:
             del os.environ[METRICS_FOLDER]
 
 
-def _work(serve: Serve, settings: Settings, listener: socket.socket) -> None:
+def _work(serve: Serve, settings: Settings, listener: socket.socket, beats: connection.Connection) -> None:
     threading.Thread(target=_stop_with_the_parent, daemon=True).start()
-    raise SystemExit(serve(settings, listener))
+
+    def beat() -> None:
+        with suppress(OSError):  # full: the parent itself stands still
+            os.write(beats.fileno(), b".")
+
+    folder = Path(os.environ[METRICS_FOLDER])
+    temporary = folder.name.startswith(PREFIX)
+    with in_use(folder) if temporary else nullcontext():
+        code = serve(settings, listener, beat)
+    parent = parent_process()
+    if temporary and (parent is None or not parent.is_alive()):
+        remove_unused(folder)
+    raise SystemExit(code)
+
+
+def _is_stopped(pid: int | None) -> bool:
+    """Whether a signal has stopped the process (not a debugger). Never, where the kernel does not tell."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+    return status.rpartition(b") ")[2][:1] == b"T"

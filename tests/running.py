@@ -1,10 +1,15 @@
-"""The API and the relay, running inside the test's own process."""
+"""The API and the relay, running inside the test's own process, or the API as a process of its own."""
 
 import asyncio
+import json
+import os
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -79,3 +84,44 @@ async def running_relay(settings: Settings) -> AsyncIterator[Relay]:
     finally:
         relay.stop()
         await working
+
+
+class ServeProcess:
+    """`nexus-graph serve` as a process of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    @classmethod
+    async def start(cls, settings: Settings, project: Path, *options: str, **more: str) -> "ServeProcess":
+        """`more`: further variables of its environment."""
+        environment = {
+            **os.environ,
+            "DATABASE_URL": settings.database_url.get_secret_value(),
+            "REDIS_URL": settings.redis_url.get_secret_value(),
+            "NEO4J_URI": settings.neo4j_uri,
+            "NEO4J_USER": settings.neo4j_user,
+            "NEO4J_PASSWORD": settings.neo4j_password.get_secret_value(),
+            **more,
+        }
+        return cls(
+            await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "nexus_graph", "serve", "--port", "0", *options,
+                cwd=project, env=environment, stderr=asyncio.subprocess.PIPE,
+            )
+        )  # fmt: skip
+
+    async def url(self) -> str:
+        """Where it serves, once it does."""
+        event = await self.event("serving")
+        return f"http://{event['host']}:{event['port']}"
+
+    async def event(self, name: str) -> dict[str, Any]:
+        """The next line of its log of this name."""
+        assert self.process.stderr is not None
+        async with asyncio.timeout(30):
+            while line := await self.process.stderr.readline():
+                event: dict[str, Any] = json.loads(line)
+                if event["event"] == name:
+                    return event
+        raise AssertionError(f"the process ended without saying {name}")

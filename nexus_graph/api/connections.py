@@ -94,9 +94,9 @@ class Connections:
         self._acceptors: list[Acceptor] = []
         self._ticks = 0
 
-    def listen(self, listener: socket.socket, make: Callable[[], asyncio.Protocol]) -> None:
+    def listen(self, listener: socket.socket, make: Callable[[], asyncio.Protocol], *, shared: bool) -> None:
         """Take connections from a socket, each for a protocol of its own."""
-        acceptor = Acceptor(listener, make, exhausted=self._exhausted)
+        acceptor = Acceptor(listener, make, shared=shared, exhausted=self._exhausted)
         self._acceptors.append(acceptor)
         acceptor.open()
 
@@ -216,6 +216,7 @@ class Connection(OneWriteProtocol):
         self._head_bytes = 0
         self._socket: asyncio.Transport
         self._is_websocket = False
+        self._lost = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
         """Called by the loop."""
@@ -226,7 +227,7 @@ class Connection(OneWriteProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop."""
-        self.ended = True
+        self.ended = self._lost = True
         self.all.gone(self._socket)
         super().connection_lost(exc)
 
@@ -398,6 +399,8 @@ class Connection(OneWriteProtocol):
         """Take back uvicorn's timer, of which there is none."""
 
     def _end(self, transport: asyncio.Transport) -> None:
+        if self._lost:
+            return
         self.ended = True
         self.all.end(transport)
         if self._is_websocket:

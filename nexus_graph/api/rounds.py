@@ -16,8 +16,10 @@ _ROUND_SECONDS: Final = 0.1
 _ROUND_MIN_REQUESTS: Final = 16
 """However dear requests seem: a machine that stood still for a while makes all of them look so."""
 _ROUND_FIRST_REQUESTS: Final = 256
+_LATE_SECONDS: Final = 0.15
+"""A loop that comes round to `measure` no sooner than this had no rest."""
 _SMOOTHING: Final = 0.3
-"""Weight of the newest measurement in the estimate of what a request costs."""
+"""Weight of the newest measurement in the time and the number of requests that make the estimate of what one costs."""
 
 
 class Rounds:
@@ -33,7 +35,7 @@ class Rounds:
         self._size = _ROUND_FIRST_REQUESTS
         self._beginning = 0
         """Requests of this round that have not begun yet; counted only while others wait."""
-        self._seconds_each = 0.0
+        self._seconds_each = self._seconds = self._requests = 0.0
         self._since_measured = 0
         self._wall, self._cpu = perf_counter(), thread_time()
 
@@ -65,12 +67,15 @@ class Rounds:
         self._judge()
 
     def measure(self) -> None:
-        """Estimate anew what a request costs. To be called several times a second."""
+        """Estimate anew what a request costs. To be called every tenth of a second."""
         wall, cpu = perf_counter(), thread_time()
         if self._since_measured:
-            # While some wait, all time is theirs: also what other processes take of the processor.
-            spent = wall - self._wall if self._waiting else cpu - self._cpu
-            self._seconds_each += _SMOOTHING * (spent / self._since_measured - self._seconds_each)
+            # A loop that has no rest spends all time on requests: also what other processes take of the processor.
+            is_busy = self._waiting or wall - self._wall > _LATE_SECONDS
+            spent = wall - self._wall if is_busy else cpu - self._cpu
+            self._seconds += _SMOOTHING * (spent - self._seconds)
+            self._requests += _SMOOTHING * (self._since_measured - self._requests)
+            self._seconds_each = self._seconds / self._requests
             size = max(_ROUND_MIN_REQUESTS, round(_ROUND_SECONDS / max(self._seconds_each, 1e-6)))
             if not self._waiting:
                 self.room += size - self._size

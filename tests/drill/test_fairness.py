@@ -16,10 +16,9 @@ import pytest
 from nexus_graph.config import Settings
 from nexus_graph.store.database import Pool
 from tests.graphing import PATIENCE_SECONDS
-from tests.integration.test_app import Process
 from tests.integration.test_subscriptions import EVENTS as EVENTS_QUERY
 from tests.integration.test_subscriptions import socket, subscribe
-from tests.running import ApiServer
+from tests.running import ApiServer, ServeProcess
 
 pytestmark = pytest.mark.drill
 
@@ -89,7 +88,7 @@ async def serving(
     settings: Settings, project: Path, **environment: str
 ) -> AsyncIterator[tuple[httpx2.AsyncClient, int]]:
     """A client of an API in a process of its own, and that process's id."""
-    running = await Process.start(settings, project, **environment)
+    running = await ServeProcess.start(settings, project, **environment)
     try:
         async with httpx2.AsyncClient(base_url=await running.url(), timeout=PATIENCE_SECONDS) as api:
             yield api, running.process.pid

@@ -1,11 +1,9 @@
 """The application as operators meet it: health, readiness, metrics, starting, stopping, and servers that go away."""
 
 import asyncio
-import json
 import os
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,7 +18,7 @@ from nexus_graph.app import CANNOT_BE_USED_SO, CANNOT_START, listen, serve
 from nexus_graph.config import Settings
 from nexus_graph.store.database import Pool
 from tests.graphing import identify
-from tests.running import running_api
+from tests.running import ServeProcess, running_api
 from tests.wire import wired
 
 ADA = {"email": "ada@example.com", "phoneNumber": "123456"}
@@ -193,49 +191,8 @@ def test_connections_answer_without_delay() -> None:
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 
-class Process:
-    """`nexus-graph serve` as a process of its own."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-
-    @classmethod
-    async def start(cls, settings: Settings, project: Path, *options: str, **more: str) -> "Process":
-        """`more`: further variables of its environment."""
-        environment = {
-            **os.environ,
-            "DATABASE_URL": settings.database_url.get_secret_value(),
-            "REDIS_URL": settings.redis_url.get_secret_value(),
-            "NEO4J_URI": settings.neo4j_uri,
-            "NEO4J_USER": settings.neo4j_user,
-            "NEO4J_PASSWORD": settings.neo4j_password.get_secret_value(),
-            **more,
-        }
-        return cls(
-            await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "nexus_graph", "serve", "--port", "0", *options,
-                cwd=project, env=environment, stderr=asyncio.subprocess.PIPE,
-            )
-        )  # fmt: skip
-
-    async def url(self) -> str:
-        """Where it serves, once it does."""
-        event = await self.event("serving")
-        return f"http://{event['host']}:{event['port']}"
-
-    async def event(self, name: str) -> dict[str, Any]:
-        """The next line of its log of this name."""
-        assert self.process.stderr is not None
-        async with asyncio.timeout(30):
-            while line := await self.process.stderr.readline():
-                event: dict[str, Any] = json.loads(line)
-                if event["event"] == name:
-                    return event
-        raise AssertionError(f"the process ended without saying {name}")
-
-
 async def test_what_was_accepted_is_answered_before_it_stops(settings: Settings, pool: Pool, project: Path) -> None:
-    running = await Process.start(settings, project)
+    running = await ServeProcess.start(settings, project)
     async with httpx2.AsyncClient(base_url=await running.url(), timeout=20) as api, pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
@@ -255,7 +212,7 @@ async def test_what_was_accepted_is_answered_before_it_stops(settings: Settings,
 
 async def test_it_does_not_start_without_the_record(settings: Settings, project: Path) -> None:
     away = settings.model_copy(update={"database_url": SecretStr(f"postgresql://postgres@{NOWHERE}/nexus")})
-    running = await Process.start(away, project)
+    running = await ServeProcess.start(away, project)
     assert (
         f"PostgreSQL at {NOWHERE}/nexus (DATABASE_URL) does not answer"
         in (await running.event("cannot_start"))["reason"]
@@ -265,16 +222,18 @@ async def test_it_does_not_start_without_the_record(settings: Settings, project:
 
 
 async def test_workers_serve_from_one_socket(settings: Settings, pool: Pool, project: Path) -> None:
-    running = await Process.start(settings, project, "--workers", "2")
+    running = await ServeProcess.start(settings, project, "--workers", "2")
     pids = {(await running.event("worker_started"))["pid"] for _ in range(2)}
     url = await running.url()
     await running.event("serving")
     await _identified(url, 40)
     assert await pool.fetchval("SELECT count(*) FROM contacts") == 40
     # Each worker is asked for the metrics of both.
-    async with httpx2.AsyncClient(base_url=url) as api:
-        counted = (await api.get("/metrics")).text
-    assert 'nexus_identify_outcomes_total{outcome="CREATED",path="write"} 40.0' in counted
+    async with httpx2.AsyncClient(base_url=url) as api, asyncio.timeout(30):
+        while (
+            'nexus_identify_outcomes_total{outcome="CREATED",path="write"} 40.0' not in (await api.get("/metrics")).text
+        ):
+            pass
 
     # One dies: the other serves, and a new one comes.
     os.kill(min(pids), signal.SIGKILL)
@@ -290,21 +249,48 @@ async def test_workers_serve_from_one_socket(settings: Settings, pool: Pool, pro
         await _identified(url, 1)
 
 
-async def test_workers_do_not_outlive_their_parent(settings: Settings, project: Path) -> None:
-    running = await Process.start(settings, project, "--workers", "2")
+async def test_workers_do_not_outlive_their_parent(
+    settings: Settings, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    running = await ServeProcess.start(settings, project, "--workers", "2")
     for _ in range(2):
         url = await running.url()
+    assert _metrics_folders(tmp_path), "what they count in"
     running.process.kill()
     assert running.process.stderr is not None
     async with asyncio.timeout(20):
         await running.process.stderr.read()  # until the last of them has closed it
     with pytest.raises(httpx2.ConnectError):
         await _identified(url, 1)
+    assert not _metrics_folders(tmp_path)
+
+
+def _metrics_folders(temporary: Path) -> list[Path]:
+    return list(temporary.glob("nexus-metrics-*"))
+
+
+async def test_a_worker_that_is_stopped_is_replaced(settings: Settings, pool: Pool, project: Path) -> None:
+    """Its clients are cut off, so that they ask another; those of the other notice nothing."""
+    running = await ServeProcess.start(settings, project, "--workers", "2")
+    pids = {(await running.event("worker_started"))["pid"] for _ in range(2)}
+    for _ in range(2):
+        url = await running.url()
+    stopped = min(pids)
+    os.kill(stopped, signal.SIGSTOP)
+    killed = await running.event("worker_killed")
+    assert (killed["pid"], killed["cause"]) == (stopped, "stopped")
+    assert (await running.event("worker_started"))["pid"] not in pids
+    await _identified(url, 40)
+    assert await pool.fetchval("SELECT count(*) FROM contacts") == 40
+    running.process.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(20):
+        assert await running.process.wait() == 0
 
 
 async def test_workers_that_cannot_start_end_it(settings: Settings, project: Path) -> None:
     away = settings.model_copy(update={"database_url": SecretStr(f"postgresql://postgres@{NOWHERE}/nexus")})
-    running = await Process.start(away, project, "--workers", "2")
+    running = await ServeProcess.start(away, project, "--workers", "2")
     await running.event("cannot_start")
     async with asyncio.timeout(20):
         assert await running.process.wait() == CANNOT_START

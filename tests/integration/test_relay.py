@@ -309,11 +309,12 @@ async def test_the_command_relays_shows_its_metrics_and_stops_when_told(
         assert "nexus_relay_projected_families_total 3.0" in metrics.splitlines()
         # `up` gives the same folder to the API, whose /metrics then tells of both.
         together = "from nexus_graph.telemetry import exposition; print(exposition().decode())"
-        other = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", together, env=environment, stdout=asyncio.subprocess.PIPE
-        )
-        metrics = (await other.communicate())[0].decode()
-        assert "nexus_relay_projected_families_total 3.0" in metrics.splitlines()
+        metrics = ""
+        while "nexus_relay_projected_families_total 3.0" not in metrics.splitlines():  # it writes every second
+            other = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", together, env=environment, stdout=asyncio.subprocess.PIPE
+            )
+            metrics = (await other.communicate())[0].decode()
         process.send_signal(signal.SIGTERM)
         assert await process.wait() == 0
         rest = (await process.stderr.read()).decode()

@@ -3,6 +3,8 @@
 import io
 import json
 import logging
+from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -61,3 +63,13 @@ def test_what_was_left_out_is_counted_once_it_is_told_again(
     first, second = map(json.loads, capsys.readouterr().err.splitlines())
     assert "left_out" not in first
     assert second["left_out"] == 2
+
+
+def test_a_full_disk_under_the_log_fails_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = telemetry.LOG_LINES_LOST._value.get()
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        stderr = io.TextIOWrapper(cast("io.BytesIO", full), write_through=True)
+        monkeypatch.setattr("sys.stderr", stderr)
+        telemetry.log("test").error("something_happened")
+        stderr.detach()
+    assert telemetry.LOG_LINES_LOST._value.get() == lost + 1

@@ -1,0 +1,214 @@
+"""The folder in which processes count together: each writes its metrics there every second, and any of them shows the
+sum of all.
+
+prometheus_client would map the files into memory. On a full disk the first touch of a new page is a signal that ends
+the process (SIGBUS), and counting is touching. So amounts are kept in memory and written with `write`, into space that
+was taken before: on a full disk that goes on, or fails, and the process lives. The files are in prometheus_client's own
+format, which its collector reads.
+"""
+
+import atexit
+import os
+import shutil
+import struct
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
+from pathlib import Path
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, values
+from prometheus_client.mmap_dict import mmap_key
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from nexus_graph.config import METRICS_FOLDER
+
+PREFIX: Final = "nexus-metrics-"
+WRITE_SECONDS: Final = 1.0
+"""How often a process writes: what it counted since is lost if it is killed."""
+_SPARE: Final = 2
+_BLOCK_BYTES: Final = 16 * 1024
+"""A file takes twice the space that it needs at first, in these blocks, so that it has room for new labels."""
+_HEADER: Final = struct.Struct("i4x")
+_AMOUNT: Final = struct.Struct("dd")
+_LOCK: Final = "in-use"
+_NEW_SECONDS: Final = 60.0
+"""A folder younger than this may be one that its process has not locked yet."""
+
+_counted: defaultdict[str, list[tuple[bytes, "SharedValue"]]] = defaultdict(list)
+"""The amounts of this process by file, each with how its entry begins."""
+
+
+class SharedValue(values.MutexValue):
+    """An amount of a metric, which `MetricsFolder.write` finds."""
+
+    def __init__(  # noqa: PLR0917 - as prometheus_client calls it
+        self,
+        typ: str,
+        metric_name: str,
+        name: str,
+        labelnames: list[str],
+        labelvalues: list[str],
+        help_text: str,
+        multiprocess_mode: str = "",
+        **_: Any,
+    ) -> None:
+        super().__init__(typ, metric_name, name, labelnames, labelvalues, help_text)  # type: ignore[no-untyped-call]
+        self.timestamp = 0.0
+        key = mmap_key(metric_name, name, labelnames, labelvalues, help_text).encode()
+        padded = key + b" " * (8 - (len(key) + 4) % 8)
+        entry = struct.pack(f"i{len(padded)}s", len(key), padded)
+        _counted[f"{typ}_{multiprocess_mode}" if typ == "gauge" else typ].append((entry, self))
+
+    def set(self, value: float, timestamp: float | None = None) -> None:
+        """As prometheus_client's; the newest of several processes' is told by `timestamp`."""
+        super().set(value)  # type: ignore[no-untyped-call]
+        self.timestamp = timestamp or 0.0
+
+
+class MetricsFolder:
+    """What this process writes to the folder, and what all have written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._files: dict[str, _File] = {}
+        self._writing = threading.Lock()
+        self._ended = threading.Event()
+
+    def write_on(self) -> None:
+        """Write now, every second, and as the process ends."""
+        self.write()
+        atexit.register(self.write)
+        threading.Thread(target=self._write_on, name="metrics", daemon=True).start()
+
+    def write(self) -> bool:
+        """Write what this process has counted; False if the disk does not take it all."""
+        written = True
+        with self._writing:
+            for name, amounts in tuple(_counted.items()):
+                try:
+                    if name not in self._files:
+                        self._files[name] = _File(self.path / f"{name}_{os.getpid()}.db")
+                    entries = [entry + _AMOUNT.pack(each.get(), each.timestamp) for entry, each in tuple(amounts)]  # type: ignore[no-untyped-call]
+                    self._files[name].write(b"".join(entries))
+                except OSError:
+                    written = False
+        return written
+
+    def together(self) -> CollectorRegistry:
+        """The sum of all processes. What a process is at is told of those that live only."""
+        self.write()
+        for file in self.path.glob("gauge_live*.db"):
+            if not _lives(int(file.stem.rpartition("_")[2])):
+                file.unlink(missing_ok=True)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, str(self.path))  # type: ignore[no-untyped-call]
+        return registry
+
+    def _write_on(self) -> None:
+        while not self._ended.wait(WRITE_SECONDS):
+            self.write()
+
+
+class _File:
+    """A file of amounts, with the space that it needs."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def write(self, entries: bytes) -> None:
+        """Put these in place of what it holds. Raises OSError if there is no space for it."""
+        if self._descriptor is None:
+            self._descriptor = self._made(len(entries))
+        # The header last: whoever reads meanwhile reads as much as was there before.
+        _put(self._descriptor, entries, _HEADER.size)
+        _put(self._descriptor, _HEADER.pack(_HEADER.size + len(entries)), 0)
+
+    def _made(self, size: int) -> int:
+        """Make the file with the space taken, and only then give it the name by which it is read."""
+        taken = (_SPARE * size // _BLOCK_BYTES + 1) * _BLOCK_BYTES
+        unnamed = self._path.with_suffix(".new")
+        descriptor = os.open(unnamed, os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            _put(descriptor, _HEADER.pack(_HEADER.size) + bytes(taken - _HEADER.size), 0)
+            unnamed.rename(self._path)
+        except OSError:
+            os.close(descriptor)
+            unnamed.unlink(missing_ok=True)
+            raise
+        return descriptor
+
+
+def _put(descriptor: int, what: bytes, place: int) -> None:
+    while what:
+        size = os.pwrite(descriptor, what, place)  # less than asked for, where space ends
+        what, place = what[size:], place + size
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for this process and those that it starts. It goes with the last of them; what killed ones left goes
+    first.
+    """
+    remove_left()
+    path = Path(tempfile.mkdtemp(prefix=PREFIX))
+    try:
+        with in_use(path):
+            yield path
+    finally:
+        remove_unused(path)
+
+
+@contextmanager
+def in_use(path: Path) -> Iterator[None]:
+    """Meanwhile the folder is not removed by another process."""
+    lock = os.open(path / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        flock(lock, LOCK_SH)
+        yield
+    finally:
+        os.close(lock)
+
+
+def remove_left() -> None:
+    """Remove the folders of processes that were killed."""
+    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        remove_unused(path)
+
+
+def remove_unused(path: Path) -> None:
+    """Remove the folder unless a process uses it, or has just made it."""
+    with suppress(OSError):
+        if not (path / _LOCK).exists():
+            if time.time() - path.stat().st_mtime > _NEW_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
+            return
+        lock = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            flock(lock, LOCK_EX | LOCK_NB)
+            shutil.rmtree(path, ignore_errors=True)
+        finally:
+            os.close(lock)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def opened() -> MetricsFolder | None:
+    """The folder that this process is to count in, if there is one. To be called before the first metric is made."""
+    if METRICS_FOLDER not in os.environ:
+        return None
+    values.ValueClass = SharedValue
+    return MetricsFolder(Path(os.environ[METRICS_FOLDER]))
