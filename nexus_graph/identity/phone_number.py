@@ -30,6 +30,9 @@ _E164_MIN_CHARACTERS: Final = 5
 _E164_MAX_DIGITS: Final = 15
 _RAW_MAX_CHARACTERS: Final = 1_024
 """Nothing longer has a canonical form that fits, even if most of it is separators."""
+_SPELLED_MAX_CHARACTERS: Final = 100
+"""A number of 20 digits with separators and an extension has fewer. It bounds the search for an extension, which may
+take time by the square of the length."""
 _WHOLE_DIGITS: Final = 7
 """So many may be a number by themselves, without an area code."""
 _EXACT_DIGITS: Final = 15
@@ -124,6 +127,8 @@ def _canonical(text: str, region: str | None) -> tuple[str | None, Dropped]:
     number = unwrapped(_in_ascii(text))
     if scheme := _find_scheme(number):
         number = _of_uri(scheme[1].lower(), number[scheme.end() :], dropped)
+    if len(number) > _SPELLED_MAX_CHARACTERS:
+        raise _bad("is too long")
     number = _without_extension(_without_fraction(number), dropped)
     _refuse_other_things(number)
     _refuse_two_numbers(number)

@@ -177,6 +177,24 @@ def test_an_extension_is_dropped_and_said(number: str, ending: str) -> None:
     assert request.dropped == EXTENSION
 
 
+@pytest.mark.parametrize("hostile", [" -" * 500, "1" + "," * 900 + "1", "(ext " * 190 + "1", "1 x" * 300, "1/" * 500])
+def test_a_text_whose_search_for_an_extension_would_take_long_is_refused_first(hostile: str) -> None:
+    with pytest.raises(InvalidIdentifier, match="is too long"):
+        normalize.phone(hostile, None)
+
+
+def test_a_number_may_have_many_separators() -> None:
+    assert phone_number.phone("+1 - (415)" + " " * 60 + "- 555 - 2671 - ext. 123", None) == ("+14155552671", EXTENSION)
+
+
+def test_a_prefix_of_an_internationalised_address_is_one_of_its_canonical_form() -> None:
+    assert normalize.email_prefix("Ada@BÜCHER.ex") == "ada@xn--bcher-kva.ex"
+    assert normalize.email_prefix("ada@xn--bch") == "ada@xn--bch"
+    assert normalize.email_prefix("ada@") == "ada@"
+    with pytest.raises(InvalidIdentifier, match="emailPrefix"):
+        normalize.email_prefix("ada@a\u200cbü")
+
+
 def test_what_else_a_link_says_is_dropped_and_said() -> None:
     assert phone_number.phone("sms:+14155552671?body=hello", None) == ("+14155552671", (("phoneNumber", "parameters"),))
 
