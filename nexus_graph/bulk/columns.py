@@ -124,6 +124,11 @@ class Columns:
     def check_header(self) -> None:
         """Raises UnclearColumns unless a CSV file's columns are all understood, and one holds an email or a phone."""
         self._chosen.check()
+        if len(self.names) == 1 and self.unclear:
+            raise UnclearColumns(
+                f"its first line names one column, {self.shown(0)}: commas, semicolons, tabs or bars must stand "
+                f'between fields, outside quotes. If there is one indeed: --map {self.unclear[0][1]}="{self.shown(0)}"'
+            )
         self.check_clear()
         if not self.known:
             raise UnclearColumns(

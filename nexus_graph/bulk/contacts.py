@@ -104,9 +104,8 @@ class Contacts:
             return Contact(row.line, [], _refusal(row.line, notes, strict=self._strict), row)
         if len(emails) + len(phones) > 1 and not (emails and phones):
             named, missing = ("emails", "phone") if emails else ("phones", "email")
-            notes.append(
-                Note(Fate.UNTIED, row.line, None, f"names several {named} and no {missing} that would tie them")
-            )
+            reason = f"names several {named} and no {missing} that would tie them"
+            notes.append(Note(Fate.UNTIED, row.line, ", ".join(reading.named), reason))
         return Contact(row.line, _pairs(emails, phones), notes, row)
 
 
@@ -115,6 +114,8 @@ class _Reading:
 
     def __init__(self, row: Row, columns: Columns, region: str | None) -> None:
         self.notes: list[Note] = []
+        self.named: dict[str, None] = {}
+        """The columns that hold values."""
         self._row = row
         self._columns = columns
         self._region = region
@@ -129,6 +130,7 @@ class _Reading:
                     value = self._value(part, kind, place)
                     if value is not None:
                         found[value] = None
+                        self.named[self._columns.shown(place)] = None
         return list(found)
 
     def _value(self, part: object, kind: Kind, place: int) -> str | None:

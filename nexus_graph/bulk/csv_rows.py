@@ -37,6 +37,7 @@ class CsvRows:
         names, self.delimiter = self._header(choice)
         self.header = [visible(name) for name in names]
         self._taken: list[str] = []
+        self._find_field = _fields_of_contacts(self.delimiter).search
         self.columns = Columns(choice, self.header)
         self._sample = Sample(self._rows(), self.columns)
         self.columns.check_header()
@@ -96,7 +97,7 @@ class CsvRows:
             try:
                 for values in reader:
                     span, line = len(taken), self._line
-                    if span > 1 and self._swallows(taken):
+                    if span > 1 and self._swallows(taken, values):
                         yield self._bad(f"{_NOT_CLOSED}: the lines below look like rows")
                         break
                     taken.clear()
@@ -127,12 +128,15 @@ class CsvRows:
         amount = "too few" if len(values) < width else "too many"
         yield BadRow(line, f"has {amount} fields: {len(values)}, and the header {width}", list(values))
 
-    def _swallows(self, taken: list[str]) -> bool:
-        """True if a quoted text holds lines that are rows by themselves: as many fields, and a contact's among them.
+    def _swallows(self, taken: list[str], values: list[str]) -> bool:
+        """True if a quoted text holds what stands between delimiters in a row, an email or a phone; or lines that are
+        rows by themselves. Two quotes too many would else make one contact of two people.
 
         A line at whose end the text is closed has an odd number of quotes.
         """
-        return any(text.count('"') % 2 == 0 and self._is_contact(self._fields(text)) for text in taken[1:])
+        return any("\n" in value and self._find_field(value) for value in values) or any(
+            text.count('"') % 2 == 0 and self._is_contact(self._fields(text)) for text in taken[1:]
+        )
 
     def _is_contact(self, fields: list[str] | None) -> bool:
         if fields is None or len(fields) != len(self.header):
@@ -202,6 +206,13 @@ class _Header(msgspec.Struct):
             return None
         columns = Columns(choice, [visible(name) for name in names])
         return cls(names, delimiter, reader.line_num, (columns.known, len(columns.unclear), len(names)))
+
+
+def _fields_of_contacts(delimiter: str) -> "re.Pattern[str]":
+    """An email or a phone next to a delimiter, with another or a line's end on its other side."""
+    between = re.escape(delimiter)
+    field = rf"(?:[^\s\"@{between}]+@[^\s\"@{between}]+|\+?\d[\d ().\-/]{{5,}}\d)"
+    return re.compile(rf"(?:^|[\n{between}])\"?{field}\"?{between}|{between}\"?{field}\"?(?:\r?\n|$|{between})")
 
 
 def _holds_values(name: str) -> bool:

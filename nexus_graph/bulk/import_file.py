@@ -7,10 +7,11 @@ one chunk is written another process reads the next two (`reader`): no more than
 """
 
 import asyncio
+from array import array
 from collections import Counter
 from pathlib import Path
 from time import monotonic
-from typing import Final
+from typing import Final, TypeAlias
 from uuid import uuid4
 
 from nexus_graph import telemetry
@@ -34,6 +35,9 @@ from nexus_graph.identity.model import Outcome
 from nexus_graph.store.database import Pool, connect_pool, is_datas_fault, is_read_only, is_servers_trouble
 
 _AGAIN: Final = "Import the file again: what is in already changes nothing."
+
+Failed: TypeAlias = "dict[str, array[int]]"
+"""The lines of the rows that the record did not take, by the reason: eight bytes for each."""
 
 _LOG = telemetry.log("import")
 
@@ -64,9 +68,8 @@ def run(settings: Settings, file: Path, options: Options, *, as_json: bool) -> i
 
 async def import_rows(
     pool: Pool, reader: Reader, settings: Settings, summary: Summary, rejects: Rejects | None = None
-) -> list[tuple[int, str]]:
-    """Bring the rows of a file in, in order, and count into `summary` what is in. Returns the line of each row that the
-    record did not take, and why.
+) -> Failed:
+    """Bring the rows of a file in, in order, and count into `summary` what is in. Returns what the record did not take.
 
     `pool` must act as nexus_import. Raises UnreadableFile, once the rows before it are in, and Unavailable if the
     record stays away; then, or if the caller cancels, `summary.stopped` says from which line on rows may not be in.
@@ -93,8 +96,7 @@ class _Importing:
         self._summary = summary
         self._request_id = uuid4()
         """One for all: the events of an import are those that carry it."""
-        self.failed: list[tuple[int, str]] = []
-        """The line of each row that the record did not take, and why."""
+        self.failed: Failed = {}
 
     async def take(self, chunk: Chunk) -> None:
         """Bring a chunk in, trying again for a while if the record is away."""
@@ -146,7 +148,7 @@ class _Importing:
                     outcomes[(await identify(request)).outcome] += 1
                 except RowRejected as error:
                     self._summary.failed.add(error.message, line, lines_shown=self._settings.load_lines_shown)
-                    self.failed.append((line, error.message))
+                    self.failed.setdefault(error.message, array("Q")).append(line)
         finally:
             await identify.close()
         return outcomes
@@ -179,15 +181,16 @@ class _Run:
             finally:
                 await pool.close()
         if rejects is not None and failed:
-            self._reject(dict(failed), rejects)
+            self._reject(failed, rejects)
 
-    def _reject(self, failed: dict[int, str], rejects: Rejects) -> None:
+    def _reject(self, failed: Failed, rejects: Rejects) -> None:
         """Read the rows at these lines again: what was sent of them has not the file's words."""
+        reasons = {line: why for why, lines in failed.items() for line in lines}
         most, choice = self._settings.load_line_max_bytes, self._options.choice
         with open_rows(self._file, line_max_bytes=most, choice=choice) as rows:
             for row in rows:
-                if row.line in failed:
-                    rejects.add(row, [Note(Fate.INVALID, row.line, None, failed[row.line])])
+                if row.line in reasons:
+                    rejects.add(row, [Note(Fate.INVALID, row.line, None, reasons[row.line])])
 
 
 def _go_on_at(line: int) -> str:

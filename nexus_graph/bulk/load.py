@@ -243,6 +243,7 @@ class _Dispatch:
         self._summary.failed.add(reason, contact.line, lines_shown=self._settings.load_lines_shown)
         if self._rejects is not None and contact.row is not None:
             self._rejects.add(contact.row, [Note(Fate.INVALID, contact.line, None, reason)])
+            contact.row = None  # once is enough, if another pair of it fails as well
 
 
 class _Pace:

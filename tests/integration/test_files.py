@@ -149,7 +149,7 @@ async def test_a_row_of_several_values_is_one_family(settings: Settings, pool: P
     assert summary["untied"] == [
         {
             "reason": "names several emails and no phone that would tie them",
-            "column": None,
+            "column": "E-mail 1 - Value, E-mail 2 - Value",
             "rows": 1,
             "firstLines": [3],
         }

@@ -186,8 +186,8 @@ def test_several_values_that_nothing_ties_are_said(tmp_path: Path) -> None:
         (3, (None, "+14155554002")),
     ]
     assert notes(read) == [
-        ("untied", 2, None, "names several emails and no phone that would tie them"),
-        ("untied", 3, None, "names several phones and no email that would tie them"),
+        ("untied", 2, "Email 1, Email 2", "names several emails and no phone that would tie them"),
+        ("untied", 3, "Phone", "names several phones and no email that would tie them"),
     ]
 
 

@@ -1,6 +1,7 @@
 """The rows of a file: what is read, on which line it stands, what is no row, and where reading ends."""
 
 import codecs
+import random
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ DI = ("d@example.com", "+14155551104")
 
 NOT_CLOSED = "a quote is opened and not closed"
 NAMES = "its first line must name the columns, among them email, phone, phoneNumber or phone_number"
+ONE = "its first line names one column"
+BETWEEN = "commas, semicolons, tabs or bars must stand between fields, outside quotes. If there is one indeed:"
 TWICE = "its header names phone 2 times: give them names of their own, or say which they are by their places"
 
 
@@ -213,6 +216,8 @@ def test_members_that_come_later(tmp_path: Path) -> None:
             "# people\nemail,phone\n",
             f"{NAMES}; it names # people. Say which they are: --map email=COLUMN --map phone=COLUMN",
         ),
+        ("a.csv", '"email,phone"\n"a@example.com,1"\n', f'{ONE}, email,phone: {BETWEEN} --map email="email,phone"'),
+        ("a.csv", "email:phone\n", f'{ONE}, email:phone: {BETWEEN} --map email="email:phone"'),
         (
             "a.csv",
             "phone,email,Phone\n",
@@ -279,3 +284,47 @@ def test_no_message_holds_what_a_header_says_of_people(tmp_path: Path) -> None:
     with pytest.raises(UnclearColumns) as caught:
         understood(put(tmp_path, "b.csv", "name,secret\nBo,b@example.com\n"))
     assert "b@example.com" not in str(caught.value)
+
+
+_NAMES = (
+    *(
+        "Bob",
+        '"q"',
+        '"open',
+        'end"',
+        'mid"dle',
+        '""',
+        '"a{0}b"',
+        '" sp"',
+        '"x" ',
+        '"',
+        ' "lead"',
+        '"esc ""in"""',
+        '"""',
+    ),
+    *('""open', "o'b", '"two" "three"', '"{0}"', '"two\nlines"', '"two\n""lines""{0} and"', '"{0}open', "\r"),
+)
+
+
+@pytest.mark.parametrize(("delimiter", "end"), [(",", "\n"), (";", "\r\n"), ("\t", "\n"), ("|", "\r\n")])
+def test_whatever_quotes_do_every_row_is_read_or_said_and_none_takes_anothers_phone(
+    tmp_path: Path, rng: random.Random, delimiter: str, end: str
+) -> None:
+    for _ in range(100):
+        place = rng.randrange(3)
+        rows, line, lines = [], 2, []
+        for number in range(rng.randint(1, 12)):
+            name = rng.choice(_NAMES).replace("{0}", delimiter) if rng.random() < 0.5 else "Bob"
+            fields = [f"e{number}@example.com", f"+1415555{number:04}"]
+            rows.append(delimiter.join([*fields[:place], name, *fields[place:]]))
+            lines.append(line)
+            line += 1 + name.count("\n")
+        header = ["email", "phone"]
+        header.insert(place, "name")
+        read = contacts(put(tmp_path, "a.csv", end.join([delimiter.join(header), *rows]) + rng.choice(["", end])))
+
+        said = {line for _, line, _, _ in notes(read)}
+        found = {email: phone for _, (email, phone) in pairs(read)}
+        for number, line in enumerate(lines):
+            phone = found.get(f"e{number}@example.com", "lost")
+            assert phone == f"+1415555{number:04}" or (phone == "lost" and line in said), (rows, line)
