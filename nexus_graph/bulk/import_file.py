@@ -32,7 +32,7 @@ from nexus_graph.config import Settings
 from nexus_graph.errors import RowRejected, Unavailable
 from nexus_graph.identity.identify import Identify
 from nexus_graph.identity.model import Outcome
-from nexus_graph.store.database import Pool, connect_pool, is_datas_fault, is_read_only, is_servers_trouble
+from nexus_graph.store.database import Pool, connect_pool, is_datas_fault, is_read_only, is_servers_trouble, reason
 
 _AGAIN: Final = "Import the file again: what is in already changes nothing."
 
@@ -102,8 +102,10 @@ class _Importing:
         """Bring a chunk in, trying again for a while if the record is away."""
         try:
             outcomes = await self._outcomes(chunk)
-        except Unavailable:
-            self._summary.stopped = f"PostgreSQL did not answer for too long: {_go_on_at(chunk.first_line)}"
+        except Unavailable as error:
+            self._summary.stopped = (
+                f"PostgreSQL took no writes for too long, as it {error.message}: {_go_on_at(chunk.first_line)}"
+            )
             raise
         except asyncio.CancelledError:
             self._summary.stopped = f"interrupted: {_go_on_at(chunk.first_line)}"
@@ -119,6 +121,7 @@ class _Importing:
 
     async def _outcomes(self, chunk: Chunk) -> "Counter[Outcome]":
         settings = self._settings
+        trouble = ""
         for attempt in range(settings.load_tries_max):
             if attempt:
                 delay_seconds = settings.load_retry_base_seconds * 2.0 ** (attempt - 1)
@@ -136,7 +139,8 @@ class _Importing:
                     return await self._one_by_one(chunk)
                 if not is_servers_trouble(error):
                     raise
-        raise Unavailable("the record does not answer")
+                trouble = reason(error)
+        raise Unavailable(trouble)
 
     async def _one_by_one(self, chunk: Chunk) -> "Counter[Outcome]":
         """The slow way, where the record refused somebody's data: identify finds out whose, and takes all others."""

@@ -3,13 +3,14 @@
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from nexus_graph.bulk.columns import ARTICLES, REJECT_COLUMNS, Choice, Columns
 from nexus_graph.bulk.lines import Lines
 from nexus_graph.bulk.reading import BadRow, Row
 from nexus_graph.bulk.sample import Sample
 from nexus_graph.identity.normalize import Written
+from nexus_graph.members import RepeatedMember, members
 
 NOT_JSON: Final = "is not JSON"
 
@@ -46,8 +47,8 @@ class JsonRows:
 
     def _row(self, line: int, text: str) -> Row | BadRow:
         try:
-            value = _decode(text)
-        except _RepeatedKey:
+            value = members(text, parse_float=Written, parse_constant=_no_constant)
+        except RepeatedMember:
             return BadRow(line, "names a member twice", [], text)
         except (ValueError, RecursionError):
             return BadRow(line, NOT_JSON, [], text)
@@ -86,19 +87,5 @@ _told_before: Final = re.compile(
 """What a reject was told when it was rejected before, as it stands at the beginning of its line."""
 
 
-class _RepeatedKey(ValueError):
-    pass
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise _RepeatedKey
-    return members
-
-
 def _no_constant(name: str) -> None:
     raise ValueError(name)
-
-
-_decode: Final = json.JSONDecoder(object_pairs_hook=_object, parse_float=Written, parse_constant=_no_constant).decode

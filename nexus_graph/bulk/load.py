@@ -150,7 +150,7 @@ async def load(
         finally:
             await dispatch.finish()
     except _Away as away:
-        summary.stopped = f"PostgreSQL did not answer for too long: {_go_on_at(away.line)}"
+        summary.stopped = f"PostgreSQL took no writes for too long: {_go_on_at(away.line)}"
     except asyncio.CancelledError:
         summary.stopped = f"interrupted: {_go_on_at(line)}"
         raise

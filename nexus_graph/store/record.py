@@ -143,10 +143,9 @@ class Record:
             return await connection.fetch(statement, *arguments, timeout=max(0.0, left))
         except BaseException as error:
             # Its pool knows what a connection needs after an error: to be ended, to be waited for, or nothing.
-            self._give_back(connection)
+            # One that leads to a server without writes is given up with the others.
+            self._give_back(connection, end=is_read_only(error) and self._renew())
             connection = None
-            if is_read_only(error):
-                self._renew()
             raise
         finally:
             self._moved_at = monotonic()
@@ -174,15 +173,16 @@ class Record:
         # Connections that are there are taken first, the one used last before all.
         self._free.insert(0 if place is None else len(self._free), place)
 
-    def _renew(self) -> None:
-        """Give up the connections, as they may lead to a server that was the primary once."""
+    def _renew(self) -> bool:
+        """Give up the connections: they may lead to a server that was the primary once. False if that was just done."""
         if monotonic() - self._renewed_at < _RENEW_SECONDS:
-            return
+            return False
         self._renewed_at = monotonic()
         for number, place in enumerate(self._free):
             if place is not None:
                 self._free[number] = None
                 self._give_back(place, end=True)
+        return True
 
     def _give_back(self, place: _Place, *, end: bool = False) -> None:
         """Give a connection back to its pool, without waiting for what that takes. `end`: it is to be closed."""

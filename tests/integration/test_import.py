@@ -277,8 +277,34 @@ async def test_a_record_that_stays_away_stops_the_import_at_a_line(settings: Set
     await holder.close()
 
     assert summary.stopped is not None
-    assert summary.stopped.startswith("PostgreSQL did not answer for too long: stopped at line 2.")
+    assert summary.stopped.startswith("PostgreSQL took no writes for too long, as it ")
+    assert ": stopped at line 2. The rows before it are in." in summary.stopped
     assert (await _import(settings, file)).outcomes == {Outcome.CREATED: 30}
+
+
+async def test_a_record_that_is_read_only_is_waited_for_and_else_left_with_a_way_to_go_on(
+    settings: Settings, pool: Pool, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "rows.csv", [(f"e{n}@example.com", None) for n in range(30)])
+    database = await pool.fetchval("SELECT current_database()")
+    await pool.execute(f'ALTER DATABASE "{database}" SET default_transaction_read_only = on')
+
+    process = await start(settings, "import", str(file), NEXUS_LOAD_TRIES_MAX="2", NEXUS_LOAD_RETRY_BASE_SECONDS="0")
+    answer, errors = await process.communicate()
+    assert process.returncode == 1
+    assert b"Traceback" not in errors
+    assert errors.decode().splitlines()[-1] == (
+        "PostgreSQL took no writes for too long, as it is read-only (25006): stopped at line 2. "
+        "The rows before it are in. Import the file again: what is in already changes nothing."
+    )
+    assert b"CREATED" not in answer
+
+    waiting = await start(settings, "import", str(file), "--json")
+    assert waiting.stderr is not None
+    assert b"chunk_failed" in await waiting.stderr.readline()
+    await pool.execute(f'ALTER DATABASE "{database}" SET default_transaction_read_only = off')
+    answer, _ = await waiting.communicate()
+    assert (waiting.returncode, json.loads(answer)["created"]) == (0, 30)
 
 
 async def test_the_command_counts_what_is_wrong_and_never_quotes_it(settings: Settings, tmp_path: Path) -> None:

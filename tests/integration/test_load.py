@@ -6,8 +6,10 @@ import re
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
+from typing import cast
 
 import asyncpg
 import pytest
@@ -17,7 +19,9 @@ from nexus_graph.bulk.load import load, settings_of_load
 from nexus_graph.bulk.rows import open_rows
 from nexus_graph.bulk.summary import Summary
 from nexus_graph.config import Settings
-from nexus_graph.identity.model import Outcome
+from nexus_graph.errors import Unavailable
+from nexus_graph.identity.identify import Identify
+from nexus_graph.identity.model import Identification, IdentifyRequest, Outcome
 from nexus_graph.identity.opening import open_identity
 from nexus_graph.store.database import Pool
 from tests.graphing import Pair
@@ -118,8 +122,8 @@ async def test_a_record_that_stays_away_stops_the_load_at_a_line_to_go_on_from(
     await shutting_down
 
     assert summary.stopped is not None
-    assert summary.stopped.startswith("PostgreSQL did not answer for too long: stopped at line ")
-    line = int(summary.stopped.removeprefix("PostgreSQL did not answer for too long: stopped at line ").split(".")[0])
+    assert summary.stopped.startswith("PostgreSQL took no writes for too long: stopped at line ")
+    line = int(summary.stopped.removeprefix("PostgreSQL took no writes for too long: stopped at line ").split(".")[0])
     assert 2 <= line < 20_002
     await servers_admin.execute(f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS true')
     emails = {row[0] for row in await pool.fetch("SELECT email FROM contacts")}
@@ -129,6 +133,46 @@ async def test_a_record_that_stays_away_stops_the_load_at_a_line_to_go_on_from(
         await load(identity, settings, contacts(), again)
     assert again.complete
     assert await pool.fetchval("SELECT count(*) FROM contacts") == 20_000
+
+
+async def test_a_record_that_is_read_only_for_a_while_costs_no_row(
+    settings: Settings, pool: Pool, servers_admin: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """It is away and comes back: what it refused meanwhile is sent again, and is nobody's fault."""
+    database = settings.database_url.get_secret_value().rpartition("/")[2]
+    begun, refused, summary = asyncio.Event(), asyncio.Event(), Summary()
+
+    def contacts() -> Iterator[Contact]:
+        for line in range(2, 3_002):
+            if line == 500:
+                begun.set()
+            yield Contact(line, [(f"e{line}@example.com", None)], [])
+
+    async def turn_read_only() -> None:
+        await begun.wait()
+        await servers_admin.execute(f'ALTER DATABASE "{database}" SET default_transaction_read_only = on')
+        await servers_admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", database
+        )
+        await refused.wait()
+        await servers_admin.execute(f'ALTER DATABASE "{database}" SET default_transaction_read_only = off')
+
+    turning = asyncio.create_task(turn_read_only())
+    async with open_identity(settings_of_load(settings)) as identity:
+
+        async def identify(request: IdentifyRequest) -> Identification:
+            try:
+                return await identity.identify(request)
+            except Unavailable:
+                refused.set()
+                raise
+
+        await load(replace(identity, identify=cast("Identify", identify)), settings, contacts(), summary)
+    await turning
+
+    assert (summary.stopped, summary.failed, summary.complete) == (None, {}, True)
+    assert summary.outcomes.total() == 3_000
+    assert await pool.fetchval("SELECT count(*) FROM contacts") == 3_000
 
 
 async def test_the_rate_is_kept(settings: Settings, tmp_path: Path) -> None:
