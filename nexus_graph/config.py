@@ -178,8 +178,11 @@ class Settings(BaseSettings):
     graphql_directives_max: int = Field(50, ge=0)
     graphql_cost_max: int = Field(5_000, ge=1)
     """Objects that an answer may hold, pages at their full size; a write counts ten more."""
-    graphql_get: bool = False
-    """Serve queries (never mutations) by GET as well, for caches on the way."""
+    graphql_get: bool = True
+    """Serve queries (never mutations) by GET as well, as urql sends them."""
+    graphql_cache_control: str = Field("private, no-cache", pattern=r'^[A-Za-z0-9_=",* -]+$')
+    """What caches are told of answers to queries by GET. By default only the caller's own keeps them, and asks each
+    time whether they still hold. Answers hold personal data: `public` hands them to everybody behind a shared cache."""
     graphql_federation: bool = False
     """Be a subgraph of an Apollo federation as well: contacts and families are entities, by their ids."""
     graphql_persisted: bool = True
@@ -188,7 +191,8 @@ class Settings(BaseSettings):
     graphql_persisted_timeout_seconds: float = Field(0.25, gt=0)
     """Redis slower than this is taken to know no document: the client sends it again."""
     trusted_documents: Path | None = None
-    """A JSON file of documents by id, as graphql-codegen's client-preset writes it. Requests name a `documentId`."""
+    """A JSON file of documents by id, as graphql-codegen's client-preset, Relay or Apollo writes it. Requests name a
+    `documentId`, or `extensions.persistedQuery.sha256Hash`."""
     trusted_documents_mode: Literal["off", "log", "enforce"] = "off"
     """What becomes of documents that are not in that file: executed; executed and logged; refused."""
     graphql_errors_max: int = Field(10, ge=1)

@@ -190,7 +190,7 @@ class DirectProtocol(Connection):
 
     def _refusal(self) -> Exchange | None:
         """The exchange of a request that cannot be answered in time; None for one that is answered all the same."""
-        if self.parser.should_upgrade() or self.url.partition(b"?")[0] in OPERATORS:
+        if self.parser.should_upgrade() or self.url.partition(b"?")[0].removesuffix(b"/") in OPERATORS:
             return None
         self.all.refused("connections" if self.surplus else "wait")
         # Nothing may follow on HEAD's answer, which must not have the body that this one has.

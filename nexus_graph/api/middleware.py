@@ -32,6 +32,8 @@ SAFE_HEADERS: Final = (
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
 )
+OTHER_SITES: Final = (b"cross-site", b"same-site")
+"""What browsers say in Sec-Fetch-Site of a page that does not come from here."""
 NO_STORE: Final = (b"cache-control", b"no-store")
 _NO_ROUTE: Final = "none"
 _HTTP_CODES: Final = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}

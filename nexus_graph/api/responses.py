@@ -99,3 +99,9 @@ async def respond(
         }
     )
     await send({"type": "http.response.body", "body": body})
+
+
+async def not_modified(send: Send, headers: Iterable[Header]) -> None:
+    """Send 304: the client has the answer of these headers."""
+    await send({"type": "http.response.start", "status": HTTPStatus.NOT_MODIFIED, "headers": list(headers)})
+    await send({"type": "http.response.body", "body": b""})

@@ -8,7 +8,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from nexus_graph.api.body import decode_object, read_json_body
-from nexus_graph.api.middleware import Post, failed
+from nexus_graph.api.middleware import OTHER_SITES, Post, failed, header
 from nexus_graph.api.responses import Answer, Header, encode, respond
 from nexus_graph.config import Settings
 from nexus_graph.identity.identify import Identify
@@ -82,7 +82,9 @@ class IdentifyRoute:
         return Answer(200, found.family.told(_encoded, found.family), headers=headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await read_json_body(scope, receive, limit_bytes=self._body_max_bytes, type_required=False)
+        # Old clients send no type. A page of another site that sends none would write without asking leave.
+        foreign = header(scope, b"sec-fetch-site") in OTHER_SITES
+        body = await read_json_body(scope, receive, limit_bytes=self._body_max_bytes, type_required=foreign)
         await respond(send, *await self.answer(Post.by_asgi(scope, body)))
 
 

@@ -137,8 +137,8 @@ async def test_only_json_is_read(api: httpx2.AsyncClient, content_type: str | No
     assert (response.status_code, response.json()["errors"][0]["extensions"]["code"]) == (415, "UNSUPPORTED_MEDIA_TYPE")
 
 
-async def test_nothing_is_executed_by_get(api: httpx2.AsyncClient) -> None:
-    for method in ("GET", "PUT", "DELETE"):
+async def test_other_methods_are_not_served(api: httpx2.AsyncClient) -> None:
+    for method in ("PUT", "PATCH", "DELETE"):
         response = await api.request(method, "/graphql", params={"query": "{__typename}"})
         assert (response.status_code, response.headers["allow"]) == (405, "POST")
         assert "data" not in response.json()
@@ -317,7 +317,6 @@ async def test_pages_miss_and_repeat_nothing(api: httpx2.AsyncClient) -> None:
         ({"first": 2**31 - 1}, "PAGE_TOO_LARGE", "first"),
         ({"first": -1}, "BAD_USER_INPUT", "first"),
         ({"after": "nonsense"}, "BAD_USER_INPUT", "after"),
-        ({"after": ""}, "BAD_USER_INPUT", "after"),
         ({"after": encode_id(CONTACT, 1)}, "BAD_USER_INPUT", "after"),
     ],
     ids=str,

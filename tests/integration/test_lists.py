@@ -1,5 +1,6 @@
 """Lists through GraphQL: contacts by prefix and by time, events, nodes; page by page."""
 
+import json
 from typing import Any
 
 import httpx2
@@ -68,6 +69,26 @@ async def test_contacts_are_listed_by_prefix_and_by_time(api: httpx2.AsyncClient
     assert await listed(api, first=first, emailPrefix="ada", createdFrom=times[1]) == [2, 5, 3]
     await soft_delete(pool, 3)
     assert await listed(api, first=first) == [1, 2, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "contacts(after: $after) { nodes { id } pageInfo { hasPreviousPage } }",
+        "identityEvents(after: $after) { nodes { sequence } pageInfo { hasPreviousPage } }",
+        "node(id: $id) { ... on ContactFamily { secondaryContacts(after: $after) { nodes { id } } } }",
+        "node(id: $id) { ... on ContactFamily { identityEvents(after: $after) { nodes { sequence } } } }",
+    ],
+)
+async def test_an_empty_cursor_is_none(api: httpx2.AsyncClient, pool: Pool, page: str) -> None:
+    await identify(pool, *PEOPLE)
+    query = f"query ($after: String, $id: ID = {json.dumps(encode_id(FAMILY, 1))}) {{ {page} }}"
+    if "$id" not in page:
+        query = query.replace(f", $id: ID = {json.dumps(encode_id(FAMILY, 1))}", "")
+    query = query.replace("$id: ID =", "$id: ID! =")
+    first = await ask(api, query, after=None)
+    assert "errors" not in first
+    assert await ask(api, query, after="") == first
 
 
 async def test_a_list_goes_on_after_a_contact_that_has_left(api: httpx2.AsyncClient, pool: Pool) -> None:

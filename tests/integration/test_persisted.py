@@ -73,7 +73,7 @@ async def test_without_redis_the_client_sends_the_document(settings: Settings) -
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
     path = tmp_path / "documents.json"
-    path.write_text(json.dumps({HASH: QUERY}), encoding="utf-8")
+    path.write_text(json.dumps({HASH: QUERY, "of-another-kind": "{ nodes(ids: []) { id } }"}), encoding="utf-8")
     return path
 
 
@@ -87,34 +87,50 @@ async def test_trusted_documents_by_mode(
         for document_id in (HASH, f"sha256:{HASH}"):
             answer = await api.post("/graphql", json={"documentId": document_id, "variables": variables})
             assert answer.json() == NOBODY
+        for more in ({}, {"query": QUERY}):  # as the links of Apollo and urql for persisted queries send it
+            assert (await api.post("/graphql", json={**BY_HASH, **more})).json() == NOBODY
+        for name, text in {"of-another-kind": "{ nodes(ids: []) { id } }"}.items():
+            persisted = {"extensions": {"persistedQuery": {"version": 1, "sha256Hash": name}}}
+            assert (await api.post("/graphql", json=persisted)).json()["data"] == {"nodes": []}
+            assert (await api.post("/graphql", json={**persisted, "query": text})).json()["data"] == {"nodes": []}
+            assert await code(api, {**persisted, "query": "{ __typename }"}) == (422, "BAD_USER_INPUT")
         assert (await api.post("/graphql", json={"query": QUERY, "variables": variables})).json() == NOBODY
         assert await code(api, {"documentId": "another"}) == (404, "DOCUMENT_NOT_FOUND")
         capsys.readouterr()
+        other = {"persistedQuery": {"version": 1, "sha256Hash": sha256(b"{ __typename }").hexdigest()}}
+        assert await code(api, {"extensions": other}) == (404, "PERSISTED_QUERY_NOT_FOUND")
         if mode == "enforce":
+            assert await code(api, {"query": "{ __typename }", "extensions": other}) == (403, "DOCUMENT_NOT_TRUSTED")
             assert await code(api, {"query": "{ __typename }"}) == (403, "DOCUMENT_NOT_TRUSTED")
         else:
             assert (await api.post("/graphql", json={"query": "{ __typename }"})).json()["data"] is not None
         assert ("document_not_trusted" in "".join(capsys.readouterr())) is (mode == "log")
 
 
-@pytest.mark.parametrize("text", [None, "[]", "{", '{"a": 1}'])
+def test_a_manifest_of_apollo_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "persisted-query-manifest.json"
+    operation = {"id": HASH, "name": "Nobody", "type": "query", "body": QUERY}
+    path.write_text(json.dumps({"format": "apollo-persisted-query-manifest", "version": 1, "operations": [operation]}))
+    assert read_manifest(path) == {HASH: QUERY}
+
+
+NO_OPERATIONS: list[object] = [1, {}, {"id": "a"}, {"body": "b"}]
+NO_APOLLO: list[dict[str, object]] = [{"operations": [one]} for one in NO_OPERATIONS]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "[]",
+        "{",
+        '{"a": 1}',
+        *(json.dumps({"format": "apollo-persisted-query-manifest", **of}) for of in NO_APOLLO),
+    ],
+)
 def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path, text: str | None) -> None:
     path = tmp_path / "documents.json"
     if text is not None:
         path.write_text(text, encoding="utf-8")
     with pytest.raises(UnusableManifest, match="documents"):
         read_manifest(path)
-
-
-async def test_queries_by_url_where_they_are_let(settings: Settings, api: httpx2.AsyncClient) -> None:
-    asked = {"query": QUERY, "variables": json.dumps(BY_HASH["variables"]), "operationName": "Nobody"}
-    assert (await api.get("/graphql", params=asked)).status_code == 405
-    async with serving(settings.model_copy(update={"graphql_get": True})) as gets:
-        assert (await gets.get("/graphql", params=asked)).json() == NOBODY
-        writes = await gets.get(
-            "/graphql", params={"query": 'mutation { identify(input: {email: "a@b.c"}) { __typename } }'}
-        )
-        assert (writes.status_code, writes.headers["allow"]) == (405, "POST")
-        for wrong in (f"query={QUERY}&variables={{", f"query={QUERY}&variables=[]", "", "query=%ED%A0%80", "query=%FF"):
-            answer = await gets.get(f"/graphql?{wrong}", headers={"accept": "application/graphql-response+json"})
-            assert 400 <= answer.status_code < 500, wrong

@@ -64,6 +64,7 @@ def seconds_to_prepare(document: str) -> float:
         ("{list(first: 10){nodes{list(first: 10){nodes{x}}}}}", {}, 1 + 10 * (1 + 1 + 10)),
         ("{...F} fragment F on Q {a{...G ...G}} fragment G on Q {list(first: 2){nodes{x}}}", {}, 1 + 2 * 3),
         ("query ($n: Int) {list(first: $n){nodes{x}}}", {"n": 7}, 8),
+        ("query ($n: Int) {list(first: $n){nodes{x}}}", {"n": 7.0}, 8),
         ("query ($n: Int = 6) {list(first: $n){nodes{x}}}", {}, 7),
         ("query ($n: Int = 6) {list(first: $n){nodes{x}}}", {"n": None}, 21),
         ("query ($n: Int) {list(first: $n){nodes{x}}}", {"n": "many"}, 21),

@@ -119,7 +119,7 @@ async def events_page(
 ) -> IdentityEventConnection:
     """A page of the events of a family, or of all. Raises InvalidArgument, Unavailable."""
     size = page_size(first, context.settings)
-    start = 0 if after is None else cursors.sequence(after)
+    start = 0 if not after else cursors.sequence(after)
     events, more = cut(await context.listing.events(family_id, after=start, limit=size + 1), size)
     return IdentityEventConnection(events=events, family_id=family_id, more_before=start > 0, more_after=more)
 

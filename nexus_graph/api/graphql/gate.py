@@ -158,6 +158,8 @@ class _Lengths(NamedTuple):
             found = value.values
         elif isinstance(value, IntValueNode):
             found = min(int(value.value[:_DIGITS_MAX]), self.page_max)
+        if isinstance(found, float) and found.is_integer():
+            found = int(found)  # Int takes it so
         length = len(found) if isinstance(found, list | tuple) else found if isinstance(found, int) else default
         return max(0, min(length, self.page_max)), False
 

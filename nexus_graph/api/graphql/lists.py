@@ -92,7 +92,7 @@ async def contacts_page(
     size = page_size(first, context.settings)
     wanted = _wanted(given or ContactFilter())
     by_time = wanted.email_prefix is None and wanted.phone_prefix is None
-    place = None if after is None else cursors.place(after, by_time=by_time)
+    place = None if not after else cursors.place(after, by_time=by_time)
     page, more = cut(await context.listing.contacts(wanted, after=place, limit=size + 1), size)
     return ListedContactConnection(wanted=wanted, page=page, more_before=place is not None, more_after=more)
 

@@ -9,8 +9,9 @@ from typing import Final
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
+from nexus_graph.api.kept import kept
 from nexus_graph.api.middleware import header
-from nexus_graph.api.responses import respond
+from nexus_graph.api.responses import HTML, Answer, respond
 
 _BUNDLE: Final = Path(__file__).parent / "graphiql"
 _TYPES: Final = {".js": b"text/javascript; charset=utf-8", ".css": b"text/css; charset=utf-8"}
@@ -21,8 +22,10 @@ _POLICY: Final = (
     b"font-src data:; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
-PAGE: Final = (_BUNDLE / "page.html").read_bytes()
-PAGE_HEADERS: Final = ((b"content-security-policy", _POLICY), (b"vary", b"accept"))
+PAGE: Final = kept(
+    Answer(HTTPStatus.OK, (_BUNDLE / "page.html").read_bytes(), HTML, ((b"content-security-policy", _POLICY),)),
+    b"no-cache",
+)
 
 # A name holds the hash of its content, so what it names never changes.
 _ASSET_HEADERS: Final = ((b"cache-control", b"public, max-age=31536000, immutable"), (b"vary", b"accept-encoding"))

@@ -14,7 +14,12 @@ First = Annotated[
     int | None,
     strawberry.argument(description="At most this many items; more than the server's page limit is an error."),
 ]
-After = Annotated[str | None, strawberry.argument(description="Only items after the one with this cursor.")]
+After = Annotated[
+    str | None,
+    strawberry.argument(
+        description="Only items after the one with this cursor. An empty string means from the first on."
+    ),
+]
 
 
 @strawberry.type(description="Where a page begins and ends.")

@@ -3,7 +3,7 @@
 Automatic persisted queries: a client sends a document once with its SHA-256, and then the hash alone. Texts are kept in
 Redis for all processes, and by each for a while; without Redis the client is told that the document is not known, and
 sends it again. Trusted documents: a file of all that an application asks, made as it is built; with `enforce` nothing
-else is executed.
+else is executed. A request names one by `documentId`, or as an automatic persisted query is named.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from nexus_graph.telemetry import error_name, log
 
 _LOG = log("documents")
 _KEY: Final = "nexus:document:"
+_APOLLO: Final = "apollo-persisted-query-manifest"
 _is_hash = re.compile(r"[0-9a-f]{64}").fullmatch
 
 
@@ -45,6 +46,9 @@ class Persisted:
         """The document that a request means. Raises RequestError."""
         if document_id is not None:
             return self._trusted_text(document_id)
+        named = self._trusted.get(_persisted_id(extensions)) if self._trusted else None
+        if named is not None and query in (None, named):
+            return named
         digest = _digest(extensions) if extensions else None
         if digest is None:
             if query is None:
@@ -62,7 +66,9 @@ class Persisted:
 
     async def keep(self, text: str, extensions: Any, redis: "Redis | None") -> None:
         """Remember a document that may be executed, if the request asks for that."""
-        digest = _digest(extensions) if extensions and self._settings.graphql_persisted else None
+        if not extensions or text in self._trusted_texts or not self._settings.graphql_persisted:
+            return
+        digest = _digest(extensions)
         if digest is None or digest in self._texts:
             return
         self._remember(digest, text)
@@ -116,14 +122,30 @@ class Persisted:
 
 
 def read_manifest(path: Path) -> dict[str, str]:
-    """The documents of the file by id. Raises UnusableManifest."""
+    """The documents of the file by id, as graphql-codegen, Relay or Apollo writes it. Raises UnusableManifest."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UnusableManifest(f"{path} cannot be read as JSON ({type(error).__name__})") from error
+    if isinstance(found, dict) and found.get("format") == _APOLLO:
+        found = _documents_of_apollo(found.get("operations"))
     if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
         raise UnusableManifest(f"{path} is not an object of documents by id")
     return {document_id.removeprefix("sha256:"): text for document_id, text in found.items()}
+
+
+def _documents_of_apollo(operations: object) -> dict[str, Any] | None:
+    if not isinstance(operations, list):
+        return None
+    listed = [one for one in operations if isinstance(one, dict) and isinstance(one.get("id"), str)]
+    return {one["id"]: one.get("body") for one in listed} if len(listed) == len(operations) else None
+
+
+def _persisted_id(extensions: dict[str, Any] | None) -> str:
+    """The id that a client's link for persisted queries gives; "" if it gives none. It may be any hash of its build."""
+    asked = (extensions or {}).get("persistedQuery")
+    given = asked.get("sha256Hash") if isinstance(asked, dict) else None
+    return given.removeprefix("sha256:") if isinstance(given, str) else ""
 
 
 def _digest(extensions: dict[str, Any]) -> str | None:

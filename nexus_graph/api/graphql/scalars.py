@@ -1,7 +1,8 @@
 """The scalars of the schema."""
 
+import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NewType
 
 import strawberry
@@ -24,11 +25,19 @@ PhoneNumber = NewType("PhoneNumber", object)
 Representation = NewType("Representation", object)
 
 _SAFE_MAX: Final = 2**53 - 1
+_MOMENT_MAX_CHARACTERS: Final = 60
+"""RFC 3339 bounds no fraction of a second; those past a microsecond are cut."""
+
+_rfc_3339 = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}):([0-9]{2}(?:\.[0-9]+)?)([Zz]|[+-][0-9]{2}:[0-9]{2})"
+).fullmatch
 
 
 def _big_int(value: object) -> int:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= len(str(_SAFE_MAX)):
         value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # as a client writes it whose numbers all have a point, and as Int takes it
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _SAFE_MAX:
         raise GraphQLError(f"BigInt is a whole number from 0 to {_SAFE_MAX}")
     return value
@@ -45,14 +54,18 @@ def _date_time(moment: datetime) -> str:
 
 
 def _moment(value: object) -> datetime:
-    """Raises GraphQLError unless it names one moment, whatever the reader's zone."""
+    """Raises GraphQLError unless it names one moment as RFC 3339 does, whatever the reader's zone."""
+    found = _rfc_3339(value) if isinstance(value, str) and len(value) <= _MOMENT_MAX_CHARACTERS else None
     try:
-        moment = datetime.fromisoformat(value if isinstance(value, str) else "").astimezone(UTC)
-        if datetime.fromisoformat(str(value)).tzinfo is None:
+        if found is None:
             raise ValueError
+        minute, seconds, offset = found.groups()
+        # A leap second is taken for the first second of the next minute, as PostgreSQL takes it.
+        leaps = seconds.startswith("60")
+        moment = datetime.fromisoformat(f"{minute}:{'59' if leaps else seconds}{offset.upper()}")
+        return (moment + timedelta(seconds=1) if leaps else moment).astimezone(UTC)
     except (ValueError, OverflowError):
         raise GraphQLError("DateTime is a moment as RFC 3339 writes it, with its offset from UTC") from None
-    return moment
 
 
 def _as_given(value: object) -> object:

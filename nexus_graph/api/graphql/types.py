@@ -175,7 +175,7 @@ class ContactFamily(Node):
     ) -> ContactConnection:
         size = page_size(first, info.context.settings)
         contacts = self.family.secondaries
-        start = 0 if after is None else cursors.after(contacts, after)
+        start = 0 if not after else cursors.after(contacts, after)
         return ContactConnection(contacts=contacts, start=start, stop=min(start + size, len(contacts)))
 
     @described("What happened to the family, and to those that it took in, in order.")

@@ -1,13 +1,15 @@
-"""POST /graphql, by the GraphQL-over-HTTP standard.
+"""POST and GET /graphql, by the GraphQL-over-HTTP standard.
 
 A request that cannot be executed is answered with 4xx and no data; but a client that knows nothing of the standard's
 media type would throw that answer away, so where its document is at fault it gets a 200 with errors. A request that was
 executed is answered with 200, whatever its fields met: expected failures are data, the unexpected is masked with a code
-and a correlation id.
+and a correlation id. GET serves queries only, and a cache may keep what it answers (docs/adr/0005-queries-by-get.md).
 """
 
+import re
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from graphql import OperationType
 from starlette.datastructures import QueryParams
@@ -18,10 +20,10 @@ from nexus_graph.api.graphql.answering import BAD_REQUEST, OBJECTS, TEXTS, Answe
 from nexus_graph.api.graphql.documents import RequestError, request_error, unexecutable
 from nexus_graph.api.graphql.event_stream import stream
 from nexus_graph.api.graphql.negotiation import GRAPHQL_RESPONSE, Accepted, accepted
-from nexus_graph.api.graphql.page import PAGE, PAGE_HEADERS
-from nexus_graph.api.middleware import Post, RequestId, header, request_id
+from nexus_graph.api.graphql.page import PAGE
+from nexus_graph.api.kept import kept, respond_kept
+from nexus_graph.api.middleware import OTHER_SITES, Post, RequestId, header, request_id
 from nexus_graph.api.responses import (
-    HTML,
     JSON,
     Answer,
     AnsweredInTurn,
@@ -34,6 +36,10 @@ from nexus_graph.config import Settings
 from nexus_graph.errors import InvalidRequest, NexusError, UnacceptableMediaType
 
 _ALLOW: Final = ((b"allow", b"POST"),)
+_LOOKING: Final = ("GET", "HEAD")
+_EMPTY_IN_URLS: Final = ("", "[]", "null")
+_has_bare_plus = re.compile(rb'(?:%22|")\+[0-9]').search
+"""A string that begins so is meant as a phone number, by a client that did not escape it."""
 _CHARSET: Final = b"; charset=utf-8"
 _NOT_STREAMED: Final = (
     "a subscription has many answers: accept them as text/event-stream, or subscribe over a WebSocket "
@@ -47,79 +53,100 @@ class GraphQLRoute:
     def __init__(self, answering: Answering, settings: Settings) -> None:
         self._answering = answering
         self._settings = settings
+        self._cache_control = settings.graphql_cache_control.encode()
 
     async def answer(self, post: Post) -> Answer:
         """The one answer to a request. Raises AnsweredInTurn if it is to have more than one."""
         wanted = accepted(post.headers.get(b"accept"))
         try:
-            asked = await self._asked(post, wanted)
+            asked = await self._asked(self._read(post.body), post.state, wanted)
             if _in_turn(asked, wanted):
                 raise AnsweredInTurn
-            return await self._answered(asked, post, wanted)
+            return _whole(await self._answering.answer(asked, post.state, post.identified), wanted)
         except (RequestError, NexusError) as error:
             return _refusal(error, post.identified, wanted.media_type)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         wanted = accepted(header(scope, b"accept"))
-        gets = scope["method"] == "GET" and self._settings.graphql_get and not wanted.page
-        if scope["method"] != "POST" and not gets:
-            await respond(send, *_not_posted(scope, wanted))
+        if scope["method"] in _LOOKING and wanted.page:
+            await respond_kept(scope, send, PAGE)
             return
-        limit_bytes = self._settings.body_max_bytes
         try:
-            if gets:
-                body = _body_of_url(scope["query_string"], limit_bytes=limit_bytes)
-            else:
-                body = await read_json_body(scope, receive, limit_bytes=limit_bytes, type_required=True)
-        except NexusError as error:
-            await respond(send, *_refusal(error, request_id(scope)))
-            return
-        post = Post.by_asgi(scope, body)
-        try:
-            asked = await self._asked(post, wanted, reads=gets)
-            answer = None if _in_turn(asked, wanted) else await self._answered(asked, post, wanted)
+            request = await self._request(scope, receive)
+            asked = await self._asked(request, scope["state"], wanted, only_reads=scope["method"] in _LOOKING)
+            if not _in_turn(asked, wanted):
+                told = await self._answering.answer(asked, scope["state"], request_id(scope))
         except (RequestError, NexusError) as error:
-            answer = _refusal(error, post.identified, wanted.media_type)
-        if answer is None:
+            await respond(send, *_refusal(error, request_id(scope), wanted.media_type))
+            return
+        if _in_turn(asked, wanted):
             await stream(self._answering, asked, self._settings, scope=scope, receive=receive, send=send)
+        elif scope["method"] in _LOOKING and "errors" not in told:
+            await respond_kept(scope, send, kept(_whole(told, wanted), self._cache_control))
         else:
-            await respond(send, *answer)
+            await respond(send, *_whole(told, wanted))
 
-    async def _asked(self, post: Post, wanted: Accepted, *, reads: bool = False) -> Asked:
-        """What a request asks for, if it can be answered so; `reads`: it may only be a query.
-
-        Raises RequestError, NexusError.
-        """
+    async def _asked(
+        self, request: Request, state: Mapping[str, Any], wanted: Accepted, *, only_reads: bool = False
+    ) -> Asked:
+        """What a request asks for, if it can be answered so. Raises RequestError, NexusError."""
         if wanted.media_type is None and not wanted.stream:
             raise UnacceptableMediaType(
                 "answers are application/graphql-response+json or application/json, subscriptions text/event-stream"
             )
-        asked = await self._answering.asked(self._read(post.body), post.state)
+        asked = await self._answering.asked(request, state)
         if asked.kind is OperationType.SUBSCRIPTION and not wanted.stream:
             raise unexecutable([request_error(_NOT_STREAMED, "SUBSCRIPTION_NOT_SERVED_HERE")])
-        if reads and asked.kind is OperationType.MUTATION:
+        if only_reads and asked.kind is OperationType.MUTATION:
             raise _not_allowed("mutations are not served by GET: send them by POST")
         return asked
 
-    async def _answered(self, asked: Asked, post: Post, wanted: Accepted) -> Answer:
-        told = await self._answering.answer(asked, post.state, post.identified)
-        return Answer(HTTPStatus.OK, encode(told), (wanted.media_type or JSON) + _CHARSET)
+    async def _request(self, scope: Scope, receive: Receive) -> Request:
+        """What the client sent, in its URL or its body. Raises RequestError, NexusError."""
+        if scope["method"] in _LOOKING:
+            return self._looked(scope)
+        if scope["method"] != "POST":
+            raise _not_allowed("mutations are served by POST, queries by POST and GET")
+        limit_bytes = self._settings.body_max_bytes
+        return self._read(await read_json_body(scope, receive, limit_bytes=limit_bytes, type_required=True))
 
     def _read(self, body: bytes) -> Request:
         if body.lstrip()[:1] == b"[":
             raise RequestError(422, [request_error("batches are not served: send one request a call", BAD_REQUEST)])
         return requested(decode_object(body, depth_max=self._settings.json_depth_max))
 
+    def _looked(self, scope: Scope) -> Request:
+        if not self._settings.graphql_get:
+            raise _not_allowed(
+                "queries are not served by GET here (NEXUS_GRAPHQL_GET is false): send them by POST, as urql does with "
+                "preferGetMethod: false"
+            )
+        if header(scope, b"sec-fetch-mode") == b"no-cors" and header(scope, b"sec-fetch-site") in OTHER_SITES:
+            message = "a page of another site cannot embed an answer"
+            raise RequestError(HTTPStatus.FORBIDDEN, [request_error(message, "FORBIDDEN")])
+        query_string: bytes = scope["query_string"]
+        if len(query_string) > self._settings.body_max_bytes:
+            raise InvalidRequest(f"the URL is too long: at most {self._settings.body_max_bytes} bytes")
+        if _has_bare_plus(query_string):
+            raise InvalidRequest("the URL holds a + before a digit, which means a blank there: write %2B for a +")
+        return requested(self._members_of_url(query_string))
 
-def _body_of_url(query_string: bytes, *, limit_bytes: int) -> bytes:
-    """The request that a URL holds, as a body would hold it. Raises InvalidRequest."""
-    if len(query_string) > limit_bytes:
-        raise InvalidRequest(f"the URL is too long: at most {limit_bytes} bytes")
-    given = QueryParams(query_string)
-    # Text that is JSON already stays as it is, and is judged with the rest.
-    members = [f'"{name}":{encode(given[name]).decode()}' for name in TEXTS if name in given]
-    members += [f'"{name}":{given[name]}' for name in OBJECTS if given.get(name)]
-    return f"{{{','.join(members)}}}".encode(errors="surrogatepass")
+    def _members_of_url(self, query_string: bytes) -> dict[str, Any]:
+        members: dict[str, Any] = {}
+        for name, text in QueryParams(query_string).multi_items():
+            if name in members:
+                raise InvalidRequest(f"the URL names {name} twice")
+            if name in TEXTS:
+                members[name] = text
+            elif name in OBJECTS:
+                members[name] = self._object_of_url(name, text)
+        return members
+
+    def _object_of_url(self, name: str, text: str) -> dict[str, Any]:
+        if text in _EMPTY_IN_URLS:
+            return {}
+        raw = text.encode(errors="surrogatepass")
+        return decode_object(raw, depth_max=self._settings.json_depth_max, what=name)
 
 
 def _in_turn(asked: Asked, wanted: Accepted) -> bool:
@@ -127,10 +154,8 @@ def _in_turn(asked: Asked, wanted: Accepted) -> bool:
     return wanted.stream_only or asked.kind is OperationType.SUBSCRIPTION
 
 
-def _not_posted(scope: Scope, wanted: Accepted) -> Answer:
-    if scope["method"] in ("GET", "HEAD") and wanted.page:
-        return Answer(HTTPStatus.OK, PAGE, HTML, PAGE_HEADERS)
-    return _refusal(_not_allowed("only POST is served here"), request_id(scope))
+def _whole(told: dict[str, Any], wanted: Accepted) -> Answer:
+    return Answer(HTTPStatus.OK, encode(told), (wanted.media_type or JSON) + _CHARSET)
 
 
 def _not_allowed(message: str) -> RequestError:

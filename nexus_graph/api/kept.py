@@ -1,0 +1,30 @@
+"""Answers that a cache may keep, and asks for again by what it has (RFC 9110, section 13; RFC 9111)."""
+
+import re
+from hashlib import blake2b
+from typing import Final
+
+from starlette.types import Scope, Send
+
+from nexus_graph.api.middleware import header
+from nexus_graph.api.responses import Answer, not_modified, respond
+
+_ANYTHING: Final = b"*"
+_tags = re.compile(rb'"[^"]*"').findall
+
+
+def kept(answer: Answer, cache_control: bytes) -> Answer:
+    """The answer with what a cache needs of it. It varies with Accept, and its tag with every byte."""
+    tag = blake2b(b"%b\n%b" % (answer.content_type, answer.body), digest_size=16).hexdigest()
+    told = ((b"etag", b'"%b"' % tag.encode()), (b"cache-control", cache_control), (b"vary", b"accept"))
+    return answer._replace(headers=(*answer.headers, *told))
+
+
+async def respond_kept(scope: Scope, send: Send, answer: Answer) -> None:
+    """Send the answer; or, to a client that has this one, 304 without its body."""
+    tag = dict(answer.headers)[b"etag"]
+    had = header(scope, b"if-none-match")
+    if had is not None and (had.strip() == _ANYTHING or tag in _tags(had)):
+        await not_modified(send, answer.headers)
+    else:
+        await respond(send, *answer)
