@@ -242,7 +242,7 @@ class Settings(BaseSettings):
 
     # Freshness of graph reads
     graph_wait_max_seconds: float = Field(0.5, ge=0)
-    """How long a reader that demands `atLeast` waits for the graph before the record answers."""
+    """How long a reader who insists on the graph waits until it shows the version `atLeast`."""
     graph_wait_step_seconds: float = Field(0.02, gt=0)
     graph_timeout_seconds: float = Field(2.0, gt=0)
     """No graph read takes longer; a reader who insists on the graph waits for it."""

@@ -10,7 +10,8 @@ NexusError
 ├── InvalidIdentifier   one field of it is wrong: 400
 │   └── IdentifierMissing both identifiers are absent
 ├── InvalidArgument     an argument other than an identifier is wrong: 400
-│   └── PageTooLarge    more was asked for than a page may hold
+│   ├── PageTooLarge    more was asked for than a page may hold
+│   └── VersionUnknown  no event has the version that the answer should hold
 ├── NotFound            404
 ├── Unavailable         try again later: 503 with Retry-After
 │   ├── Overloaded      the queue is full
@@ -21,6 +22,7 @@ REST answers `application/problem+json` from `code` and `status`; GraphQL answer
 schema says so, else in `extensions.code`. What is not a NexusError is masked: code INTERNAL and a correlation id.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -40,6 +42,11 @@ class NexusError(Exception):
     def fields(self) -> tuple[str, ...]:
         """The fields of the request that are at fault, if the error can say so."""
         return () if self.field is None else (self.field,)
+
+    @property
+    def facts(self) -> Mapping[str, int]:
+        """What else a caller is told, by its name in the answer."""
+        return {}
 
 
 class InvalidRequest(NexusError):
@@ -110,6 +117,20 @@ class PageTooLarge(InvalidArgument):
     """`first` is more than `NEXUS_PAGE_MAX`."""
 
     code = "PAGE_TOO_LARGE"
+
+
+class VersionUnknown(InvalidArgument):
+    """`atLeast` is past every event: of another deployment, of before a restore, or made up. No waiting would help."""
+
+    code = "VERSION_UNKNOWN"
+
+    def __init__(self, message: str, *, field: str | None = None, newest: int = 0) -> None:
+        super().__init__(message, field=field)
+        self.newest = newest
+
+    @property
+    def facts(self) -> dict[str, int]:
+        return {"newestVersion": self.newest}
 
 
 class RowRejected(NexusError):

@@ -1,7 +1,8 @@
 """Errors as answers: the one table for both APIs, and the plain ASGI messages that carry every answer."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -32,6 +33,8 @@ class Failure(NamedTuple):
     message: str
     fields: tuple[str, ...] = ()
     retry_after_seconds: int | None = None
+    facts: Mapping[str, int] = MappingProxyType({})
+    """What GraphQL tells besides."""
 
     def headers(self) -> list[Header]:
         """Retry-After, where there is one."""
@@ -42,7 +45,7 @@ class Failure(NamedTuple):
 def failure_of(error: BaseException) -> Failure:
     """The table: a NexusError tells its code and message; anything else is masked, and logged by its type and place."""
     if isinstance(error, NexusError):
-        return Failure(error.status, error.code, error.message, error.fields, error.retry_after_seconds)
+        return Failure(error.status, error.code, error.message, error.fields, error.retry_after_seconds, error.facts)
     _LOG.error("unexpected_error", error=error_name(error), at=place(error))
     return Failure(HTTPStatus.INTERNAL_SERVER_ERROR, MASKED_CODE, MASKED_MESSAGE)
 
@@ -64,7 +67,7 @@ def problem(failure: Failure, correlation_id: str) -> bytes:
 
 def graphql_extensions(failure: Failure, correlation_id: str) -> dict[str, Any]:
     """The failure as `extensions` of a GraphQL error. The correlation id is told where only the log knows more."""
-    extensions: dict[str, Any] = {"code": failure.code}
+    extensions: dict[str, Any] = {"code": failure.code, **failure.facts}
     if failure.fields:
         extensions["fields"] = failure.fields
     if failure.retry_after_seconds is not None:

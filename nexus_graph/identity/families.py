@@ -1,7 +1,9 @@
 """Reading families: from the graph by traversal, from the record where the graph is behind or away.
 
-A reader may demand `at_least` a version it was given by a write. The graph gets a moment to catch up; then the record
-answers. Every family says which source it came from.
+A reader may demand `at_least` a version it was given by a write: the answer is no older than that event. A family of
+that version, or of a newer one, is not; nor is any family in a snapshot that holds the event, for the version may be
+another family's. Where the graph's is older, the record answers at once. A version past every event is an error. Every
+family says which source it came from.
 
 Where there is a replica, the record's part falls to it. It shows a prefix of what was committed, in the order of the
 versions, so whoever sees a version there sees all before it. What it does not know, or not as fresh as is demanded, the
@@ -12,14 +14,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from time import monotonic
-from typing import TypeAlias, cast
+from typing import TypeAlias, TypeVar, cast
 
 import asyncpg
 
 from nexus_graph import telemetry
 from nexus_graph.cache.families import FamilyCache
 from nexus_graph.config import Settings
-from nexus_graph.errors import Unavailable
+from nexus_graph.errors import Unavailable, VersionUnknown
 from nexus_graph.gather import Gatherer
 from nexus_graph.graph.reads import GraphFamilies
 from nexus_graph.identity.model import Family, FamilyKey, Source
@@ -28,8 +30,10 @@ from nexus_graph.store.record import Record
 from nexus_graph.store.replica import Replica
 
 _Fetch: TypeAlias = Callable[..., Awaitable[list[asyncpg.Record]]]
-_Send: TypeAlias = Callable[[list[FamilyKey]], Awaitable[Sequence[Family | None]]]
 _ReadRecord: TypeAlias = Callable[[FamilyKey, int | None], Awaitable[Family | None]]
+
+_Asked = TypeVar("_Asked")
+_Answer = TypeVar("_Answer")
 
 _reads = cache(telemetry.FAMILY_READS.labels)
 _record_reads = cache(telemetry.RECORD_READS.labels)
@@ -54,6 +58,7 @@ class Families:
         self._settings = settings
         self._record = _gatherer("record", self._read_record, settings)
         self._replayed = _gatherer("replica", self._read_replica, settings)
+        self._newest = _gatherer("newest", self._read_newest, settings)
 
     async def family(
         self, key: FamilyKey, *, at_least: int | None = None, source: Source | None = None
@@ -61,7 +66,8 @@ class Families:
         """The family that `key` belongs to; None if there is none.
 
         source: GRAPH or RECORD insists on that store; None lets the graph answer when it can and is fresh enough, and
-        the cache before it. Raises Unavailable when the store that must answer does not.
+        the cache before it. Raises Unavailable when the store that must answer does not, VersionUnknown where no event
+        has the version.
         """
         if self._cache is not None and source is None:
             # Not from the replica: what is kept would be older than the cache may be by whatever the replica is behind.
@@ -76,15 +82,24 @@ class Families:
         """Answer what was asked, then stop."""
         await self._graph.close()
         await self._replayed.close()
+        await self._newest.close()
         await self._record.close()
+
+    async def reach(self, version: int) -> None:
+        """Return once the event of this version is known to be there. Raises VersionUnknown, Unavailable."""
+        newest = await self._newest.ask(version)
+        if version > newest:
+            raise VersionUnknown(f"no event has this version: the newest is {newest}", field="atLeast", newest=newest)
 
     async def _read(
         self, key: FamilyKey, at_least: int | None, source: Source | None, from_record: _ReadRecord
     ) -> Family | None:
         if source is Source.RECORD:
             return self._counted(await from_record(key, at_least), fallback="asked")
-        family = await self._from_graph(key, at_least=at_least, insist=source is Source.GRAPH)
-        if family is not None or source is Source.GRAPH:
+        if source is Source.GRAPH:
+            return self._counted(await self._by_graph(key, at_least), fallback="none")
+        family = await self._from_graph(key)
+        if family is not None and _is_fresh(family, at_least):
             return self._counted(family, fallback="none")
         return self._counted(await from_record(key, at_least), fallback="graph")
 
@@ -97,36 +112,59 @@ class Families:
         except Unavailable:
             return await self._from_primary(key, at_least, fallback="away")
         # That there is no family is for the primary to say: the replica may not have heard of it yet.
-        if family is None or (at_least is not None and family.version < at_least):
+        if family is None or not _is_fresh(family, at_least):
             return await self._from_primary(key, at_least, fallback="behind")
         _record_reads("replica", "none").inc()
         return family
 
-    async def _from_primary(self, key: FamilyKey, _at_least: int | None, *, fallback: str = "none") -> Family | None:
+    async def _from_primary(self, key: FamilyKey, at_least: int | None, *, fallback: str = "none") -> Family | None:
+        """Raises VersionUnknown, Unavailable."""
         family = await self._record.ask(key)
+        if at_least is not None and not _is_fresh(family, at_least):
+            # Another family's version, or nobody's; and that event may have come since the family was read.
+            await self.reach(at_least)
+            family = await self._record.ask(key)
         _record_reads("primary", fallback).inc()
         return family
 
-    async def _from_graph(self, key: FamilyKey, *, at_least: int | None, insist: bool) -> Family | None:
-        """The graph's family, once it is fresh enough; None if it cannot say in time."""
-        deadline = monotonic() + self._settings.graph_wait_max_seconds
+    async def _from_graph(self, key: FamilyKey) -> Family | None:
+        """The graph's family; None if it cannot say now."""
         try:
-            while True:
-                family = await self._graph.family(key, insist=insist)
-                if at_least is None or (family is not None and family.version >= at_least):
-                    return family
-                if monotonic() >= deadline:
-                    if insist:
-                        raise Unavailable("the graph has not reached that version yet")
-                    return None
-                await asyncio.sleep(self._settings.graph_wait_step_seconds)
+            return await self._graph.family(key)
         except Unavailable:
-            if insist:
-                raise
             return None
+
+    async def _by_graph(self, key: FamilyKey, at_least: int | None) -> Family | None:
+        """The family for a reader who insists on the graph. What the record has is waited for, and nothing else.
+
+        Raises VersionUnknown, Unavailable.
+        """
+        family = await self._graph.family(key, insist=True)
+        if at_least is None or _is_fresh(family, at_least):
+            return family
+        wanted = at_least
+        try:
+            current = await self._from_primary(key, at_least)
+        except Unavailable:
+            pass  # nothing but the version itself will do
+        else:
+            if current is None:
+                return None
+            wanted = min(at_least, current.version)
+        deadline = monotonic() + self._settings.graph_wait_max_seconds
+        while not _is_fresh(family, wanted):
+            if monotonic() >= deadline:
+                raise Unavailable("the graph has not reached that version yet")
+            await asyncio.sleep(self._settings.graph_wait_step_seconds)
+            family = await self._graph.family(key, insist=True)
+        return family
 
     async def _read_record(self, keys: list[FamilyKey]) -> list[Family | None]:
         return await _families(self._primary.fetch, keys)
+
+    async def _read_newest(self, versions: list[int]) -> list[int]:
+        ((newest,),) = await self._primary.fetch(sql("newest_event"))
+        return [newest] * len(versions)
 
     async def _read_replica(self, keys: list[FamilyKey]) -> list[Family | None]:
         assert self._replica is not None
@@ -139,7 +177,13 @@ class Families:
         return family
 
 
-def _gatherer(name: str, send: _Send, settings: Settings) -> Gatherer[FamilyKey, Family | None]:
+def _is_fresh(family: Family | None, at_least: int | None) -> bool:
+    return at_least is None or (family is not None and family.version >= at_least)
+
+
+def _gatherer(
+    name: str, send: Callable[[list[_Asked]], Awaitable[Sequence[_Answer]]], settings: Settings
+) -> Gatherer[_Asked, _Answer]:
     return Gatherer(
         name,
         send,

@@ -4,6 +4,7 @@ A replica's lists may be older, never torn: it shows a prefix of what was commit
 between its first and its last, whichever server gave the page before.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -51,13 +52,24 @@ class Listing:
             return await self._count("count_by_phone", wanted.phone_prefix, *bounds)
         return await self._count("count_by_time", *_created(wanted))
 
-    async def events(self, family_id: int | None, *, after: int, limit: int) -> list[IdentityEvent]:
-        """The next events past the sequence `after`, of one family or of all."""
-        if family_id is None:
-            rows = await self._fetch("events_after", after, limit)
-        else:
-            rows = await self._fetch("events_of_family", family_id, after, limit)
+    async def events(
+        self, family_id: int | None, *, after: int, limit: int, at_least: int | None = None
+    ) -> list[IdentityEvent]:
+        """The next events past the sequence `after`, of one family or of all. None up to `at_least` is missing."""
+        statement, of = ("events_after", ()) if family_id is None else ("events_of_family", (family_id,))
+        rows = await self._fetch(statement, *of, after, limit)
+        is_last = len(rows) < limit
+        if at_least is not None and is_last and self._replica is not None and (not rows or rows[-1]["seq"] < at_least):
+            rows = await self._fetch_primary(statement, *of, after, limit, fallback="behind")
         return [IdentityEvent.of_row(row) for row in rows]
+
+    async def events_at(self, sequences: Sequence[int]) -> dict[int, IdentityEvent]:
+        """Those of the events that there are, by their sequences."""
+        rows = await self._fetch("events_at", sequences)
+        if len(rows) < len(set(sequences)) and self._replica is not None:
+            # That there is no such event is for the primary to say.
+            rows = await self._fetch_primary("events_at", sequences, fallback="behind")
+        return {event.sequence: event for event in map(IdentityEvent.of_row, rows)}
 
     async def newest_event(self) -> int:
         """The sequence of the newest event; 0 if there is none."""

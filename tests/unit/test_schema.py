@@ -112,6 +112,7 @@ def test_names_that_clients_rely_on() -> None:
     }
     assert fields("ContactFamily") == {
         "id": "ID!",
+        "mergedInto": "ContactFamily",
         "version": "BigInt!",
         "source": "FamilySource!",
         "emails": "[String!]!",

@@ -12,6 +12,7 @@ from nexus_graph.identity.model import Contact, ContactPlace
 
 CONTACT: Final = "Contact"
 FAMILY: Final = "ContactFamily"
+EVENT: Final = "IdentityEvent"
 
 _LARGEST_ID: Final = 2**63 - 1
 _LONGEST: Final = 100
@@ -25,7 +26,9 @@ _LONGEST_PLACE: Final = 600
 
 
 class GlobalId(NamedTuple):
-    """A type of the schema, and the contact id that its object is known by: a family's is its primary's."""
+    """A type of the schema, and the number that its object is known by: a family's is a contact's that leads it or did
+    once, an event's is its sequence.
+    """
 
     type_name: str
     database_id: int
@@ -39,7 +42,7 @@ def encode_id(type_name: str, database_id: int) -> str:
 def decode_id(text: str, *, field: str) -> GlobalId:
     """The inverse of `encode_id`. Raises InvalidArgument."""
     type_name, database_id = _decode(text, field=field, what="a global id")
-    if type_name not in (CONTACT, FAMILY) or not _is_id(database_id):
+    if type_name not in (CONTACT, FAMILY, EVENT) or not _is_id(database_id):
         raise InvalidArgument(f"{field} is not a global id of this API", field=field)
     return GlobalId(type_name, int(database_id))
 

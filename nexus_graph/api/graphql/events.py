@@ -10,6 +10,7 @@ from strawberry import enum_value
 from nexus_graph.api.graphql import cursors
 from nexus_graph.api.graphql.context import Context, ContextInfo
 from nexus_graph.api.graphql.declaring import described
+from nexus_graph.api.graphql.node import Node
 from nexus_graph.api.graphql.paging import PageInfo, cut, page_size
 from nexus_graph.api.graphql.scalars import BigInt
 from nexus_graph.identity import model
@@ -36,8 +37,12 @@ class IdentityEventKind(Enum):
 
 
 @strawberry.type(description="Something that happened to a family. It names nobody: ids only.")
-class IdentityEvent:
+class IdentityEvent(Node):
     event: strawberry.Private[model.IdentityEvent]
+
+    @described("The global id: opaque, and unique among all objects.")
+    def id(self) -> strawberry.ID:
+        return strawberry.ID(cursors.encode_id(cursors.EVENT, self.event.sequence))
 
     @described("Its place among all events, in the order of their commits. It is the family's version after it.")
     def sequence(self) -> BigInt:
@@ -115,12 +120,13 @@ class IdentityEventConnection:
 
 
 async def events_page(
-    context: Context, family_id: int | None, first: int | None, after: str | None
+    context: Context, family_id: int | None, first: int | None, after: str | None, *, at_least: int | None = None
 ) -> IdentityEventConnection:
     """A page of the events of a family, or of all. Raises InvalidArgument, Unavailable."""
     size = page_size(first, context.settings)
     start = 0 if not after else cursors.sequence(after)
-    events, more = cut(await context.listing.events(family_id, after=start, limit=size + 1), size)
+    found = await context.listing.events(family_id, after=start, limit=size + 1, at_least=at_least)
+    events, more = cut(found, size)
     return IdentityEventConnection(events=events, family_id=family_id, more_before=start > 0, more_after=more)
 
 

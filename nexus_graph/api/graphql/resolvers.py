@@ -1,17 +1,19 @@
 """Queries and mutations: read the arguments, call the verb, map its answer."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Annotated
 
 import strawberry
+from msgspec import structs
 
 from nexus_graph.api.graphql import cursors
 from nexus_graph.api.graphql.context import Context, ContextInfo
 from nexus_graph.api.graphql.declaring import described, followed
 from nexus_graph.api.graphql.events import IdentityEvent, IdentityEventConnection, events_page
 from nexus_graph.api.graphql.lists import Filter, ListedContactConnection, contacts_page
+from nexus_graph.api.graphql.node import Node
 from nexus_graph.api.graphql.paging import After, First
 from nexus_graph.api.graphql.scalars import BigInt
 from nexus_graph.api.graphql.types import (
@@ -24,19 +26,22 @@ from nexus_graph.api.graphql.types import (
     IdentifySuccess,
     InvalidIdentifierError,
     LinkPrecedence,
-    Node,
     TemporarilyUnavailableError,
     UserErrorCode,
 )
 from nexus_graph.config import PAGE_DEFAULT
 from nexus_graph.errors import InvalidIdentifier, NexusError, PageTooLarge, RowRejected, Unavailable
-from nexus_graph.identity import normalize
+from nexus_graph.identity import model, normalize
 from nexus_graph.identity.model import Family, FamilyKey, Source
 
 By = Annotated[FamilyLookup, strawberry.argument(description="What is known of the family.")]
 AtLeast = Annotated[
     BigInt | None,
-    strawberry.argument(description="Answer no older than this version, as a write returned it: read your own write."),
+    strawberry.argument(
+        description="Answer no older than this version, as a write returned it: read your own write. The version of "
+        "another family will do as well: the answer is then no older than that event. A version past every event is "
+        "refused at once, with `VERSION_UNKNOWN` in `extensions.code` and the newest in `extensions.newestVersion`."
+    ),
 ]
 FromSource = Annotated[
     FamilySource | None,
@@ -73,26 +78,40 @@ class Query:
             at_least=at_least,
             source=None if source is None else Source[source.name],
         )
-        return None if family is None else ContactFamily(family=family)
+        return None if family is None else ContactFamily(family=family, at_least=at_least)
 
     @described("A contact; null if there is none.")
-    async def contact(self, info: ContextInfo, id: ContactId) -> Contact | None:  # noqa: A002 - the field's name
+    async def contact(
+        self,
+        info: ContextInfo,
+        id: ContactId,  # noqa: A002 - the field's name
+        at_least: AtLeast = None,
+    ) -> Contact | None:
         contact_id = cursors.contact_id(id, field="id")
-        family = await info.context.families.family(FamilyKey("contact", contact_id))
-        return None if family is None else _contact_of(family, contact_id)
-
-    @described("The object that has this global id; null if there is none.")
-    async def node(self, info: ContextInfo, id: GlobalId) -> Node | None:  # noqa: A002 - the field's name
-        return await object_of(info.context, cursors.decode_id(id, field="id"))
+        family = await info.context.families.family(FamilyKey("contact", contact_id), at_least=at_least)
+        return None if family is None else _contact_of(family, contact_id, at_least)
 
     @described(
-        "The objects that have these global ids, in their order; null where there is none. At most a page of them."
+        "The object that has this global id; null if there is none. A family's id that was merged away still names an "
+        "object: the family that took it in, under the id that was asked for."
     )
-    async def nodes(self, info: ContextInfo, ids: GlobalIds) -> list[Node | None]:
+    async def node(
+        self,
+        info: ContextInfo,
+        id: GlobalId,  # noqa: A002 - the field's name
+        at_least: AtLeast = None,
+    ) -> Node | None:
+        (found,) = await objects_of(info.context, [cursors.decode_id(id, field="id")], at_least)
+        return found
+
+    @described(
+        "The objects that have these global ids, in their order, as `node` gives them; null where there is none. "
+        "At most a page of them."
+    )
+    async def nodes(self, info: ContextInfo, ids: GlobalIds, at_least: AtLeast = None) -> list[Node | None]:
         if len(ids) > info.context.settings.page_max:
             raise PageTooLarge(f"ids must be at most {info.context.settings.page_max}", field="ids")
-        wanted = [cursors.decode_id(text, field="ids") for text in ids]
-        return list(await asyncio.gather(*(object_of(info.context, one) for one in wanted)))
+        return await objects_of(info.context, [cursors.decode_id(text, field="ids") for text in ids], at_least)
 
     @described("Contacts, by what an identifier begins with or by time, page by page.")
     async def contacts(
@@ -175,14 +194,39 @@ class Subscription:
                 yield None if family is None else ContactFamily(family=family)
 
 
-async def object_of(context: Context, wanted: cursors.GlobalId) -> Contact | ContactFamily | None:
-    """The object that has this global id; None if there is none."""
-    family = await context.families.family(FamilyKey("contact", wanted.database_id))
+async def objects_of(
+    context: Context, wanted: Sequence[cursors.GlobalId], at_least: int | None = None
+) -> list[Node | None]:
+    """The objects that have these global ids, None where there is none. Raises VersionUnknown, Unavailable."""
+    sequences = [one.database_id for one in wanted if one.type_name == cursors.EVENT]
+    if sequences and at_least is not None:
+        await context.families.reach(at_least)
+    events = await context.listing.events_at(sequences) if sequences else {}
+    ids = list(dict.fromkeys(one.database_id for one in wanted if one.type_name != cursors.EVENT))
+    keys = (FamilyKey("contact", one) for one in ids)
+    found = await asyncio.gather(*(context.families.family(key, at_least=at_least) for key in keys))
+    families = dict(zip(ids, found, strict=True))
+    return [_object_of(one, events, families, at_least) for one in wanted]
+
+
+def _object_of(
+    wanted: cursors.GlobalId,
+    events: Mapping[int, model.IdentityEvent],
+    families: Mapping[int, Family | None],
+    at_least: int | None,
+) -> Node | None:
+    if wanted.type_name == cursors.EVENT:
+        event = events.get(wanted.database_id)
+        return None if event is None else IdentityEvent(event=event)
+    family = families[wanted.database_id]
     if family is None:
         return None
     if wanted.type_name == cursors.CONTACT:
-        return _contact_of(family, wanted.database_id)
-    return ContactFamily(family=family)
+        return _contact_of(family, wanted.database_id, at_least)
+    if family.id == wanted.database_id:
+        return ContactFamily(family=family, at_least=at_least)
+    # A copy: what is told of the family under its own id is remembered with it, and this is told under another.
+    return ContactFamily(family=structs.replace(family), at_least=at_least, former_id=wanted.database_id)
 
 
 def _invalid(error: NexusError) -> InvalidIdentifierError:
@@ -207,9 +251,9 @@ def _key(by: FamilyLookup, region: str | None) -> FamilyKey:
     return FamilyKey("phone", phone)
 
 
-def _contact_of(family: Family, contact_id: int) -> Contact | None:
+def _contact_of(family: Family, contact_id: int, at_least: int | None) -> Contact | None:
     for contact in family.contacts:
         if contact.id == contact_id:
-            leads = contact is family.primary
-            return Contact(contact=contact, precedence=LinkPrecedence.PRIMARY if leads else LinkPrecedence.SECONDARY)
+            precedence = LinkPrecedence.PRIMARY if contact is family.primary else LinkPrecedence.SECONDARY
+            return Contact(contact=contact, precedence=precedence, at_least=at_least)
     return None

@@ -3,17 +3,16 @@
 Other subgraphs may refer to contacts and families by their global ids; a router asks `_entities` for the rest.
 """
 
-import asyncio
 import re
 from functools import cache
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 import strawberry
 
 from nexus_graph.api.graphql import cursors
 from nexus_graph.api.graphql.context import ContextInfo
 from nexus_graph.api.graphql.declaring import described
-from nexus_graph.api.graphql.resolvers import Query, object_of
+from nexus_graph.api.graphql.resolvers import Query, objects_of
 from nexus_graph.api.graphql.scalars import Representation
 from nexus_graph.api.graphql.types import Contact, ContactFamily
 from nexus_graph.errors import InvalidArgument, PageTooLarge
@@ -50,7 +49,7 @@ class SubgraphQuery(Query):
         if len(representations) > info.context.settings.page_max:
             raise PageTooLarge(f"{_FIELD} must be at most {info.context.settings.page_max}", field=_FIELD)
         wanted = [_wanted(representation) for representation in representations]
-        return list(await asyncio.gather(*(object_of(info.context, one) for one in wanted)))
+        return cast("list[Entity | None]", await objects_of(info.context, wanted))
 
 
 @cache
@@ -67,6 +66,6 @@ def _wanted(representation: Any) -> cursors.GlobalId:
         type_name, text = representation.get("__typename"), representation.get("id")
         if isinstance(text, str):
             wanted = cursors.decode_id(text, field=_FIELD)
-            if wanted.type_name == type_name:
+            if wanted.type_name == type_name != cursors.EVENT:
                 return wanted
     raise InvalidArgument(f"{_FIELD} must name {cursors.CONTACT} or {cursors.FAMILY} by its id", field=_FIELD)

@@ -12,6 +12,7 @@ from nexus_graph.api.graphql import cursors
 from nexus_graph.api.graphql.context import ContextInfo
 from nexus_graph.api.graphql.declaring import described
 from nexus_graph.api.graphql.events import IdentityEventConnection, RefusalReason, events_page
+from nexus_graph.api.graphql.node import Node
 from nexus_graph.api.graphql.paging import After, First, PageInfo, page_size
 from nexus_graph.api.graphql.scalars import BigInt, EmailAddress, PhoneNumber
 from nexus_graph.config import PAGE_DEFAULT
@@ -47,13 +48,6 @@ class UserErrorCode(Enum):
     OVERLOADED = enum_value("OVERLOADED", description="Too many requests are waiting; try again later.")
 
 
-@strawberry.interface(description="An object that can be fetched again by its global id.")
-class Node:
-    @described("The global id: opaque, and unique among all objects.")
-    def id(self) -> strawberry.ID:
-        raise NotImplementedError
-
-
 @strawberry.interface(description="A failure that a caller can act upon.")
 class UserError:
     code: UserErrorCode = strawberry.field(description="The kind of failure.")
@@ -65,6 +59,8 @@ class UserError:
 class Contact(Node):
     contact: strawberry.Private[model.Contact]
     precedence: strawberry.Private[LinkPrecedence]
+    at_least: strawberry.Private[int | None] = None
+    """The version that the reader demanded, of whatever is read on from here too."""
 
     @described("The global id: opaque, and unique among all objects.")
     def id(self) -> strawberry.ID:
@@ -92,13 +88,15 @@ class Contact(Node):
 
     @described("The family that the contact belongs to; null if the contact was deleted meanwhile.")
     async def family(self, info: ContextInfo) -> "ContactFamily | None":
-        family = await info.context.families.family(model.FamilyKey("contact", self.contact.id))
-        return None if family is None else ContactFamily(family=family)
+        key = model.FamilyKey("contact", self.contact.id)
+        family = await info.context.families.family(key, at_least=self.at_least)
+        return None if family is None else ContactFamily(family=family, at_least=self.at_least)
 
 
 @strawberry.type(description="A contact and its place in a list.")
 class ContactEdge:
     contact: strawberry.Private[model.Contact]
+    at_least: strawberry.Private[int | None]
 
     @described("The place of this contact: give it as `after` to read on from here.")
     def cursor(self) -> str:
@@ -106,7 +104,7 @@ class ContactEdge:
 
     @described("The contact.")
     def node(self) -> Contact:
-        return Contact(contact=self.contact, precedence=LinkPrecedence.SECONDARY)
+        return Contact(contact=self.contact, precedence=LinkPrecedence.SECONDARY, at_least=self.at_least)
 
 
 @strawberry.type(description="A page of contacts, by the time they came to be.")
@@ -114,14 +112,18 @@ class ContactConnection:
     contacts: strawberry.Private[Sequence[model.Contact]]
     start: strawberry.Private[int]
     stop: strawberry.Private[int]
+    at_least: strawberry.Private[int | None]
 
     @described("The contacts of this page.")
     def nodes(self) -> list[Contact]:
-        return [Contact(contact=contact, precedence=LinkPrecedence.SECONDARY) for contact in self._page()]
+        return [
+            Contact(contact=contact, precedence=LinkPrecedence.SECONDARY, at_least=self.at_least)
+            for contact in self._page()
+        ]
 
     @described("The contacts of this page, each with its cursor.")
     def edges(self) -> list[ContactEdge]:
-        return [ContactEdge(contact=contact) for contact in self._page()]
+        return [ContactEdge(contact=contact, at_least=self.at_least) for contact in self._page()]
 
     @described("Where this page begins and ends.")
     def page_info(self) -> PageInfo:
@@ -144,10 +146,24 @@ class ContactConnection:
 @strawberry.type(description="All contacts that are one person, by what is known: a primary and its secondaries.")
 class ContactFamily(Node):
     family: strawberry.Private[model.Family]
+    at_least: strawberry.Private[int | None] = None
+    """The version that the reader demanded, of whatever is read on from here too."""
+    former_id: strawberry.Private[int | None] = None
+    """The id that it was asked for by, where that is not its own any longer."""
 
-    @described("The global id: opaque, and unique among all objects. It is the primary's.")
+    @described(
+        "The global id: opaque, and unique among all objects. Where `node` was asked by an id that was merged away, it "
+        "is that id still, and `mergedInto` holds the family under its own."
+    )
     def id(self) -> strawberry.ID:
-        return strawberry.ID(cursors.encode_id(cursors.FAMILY, self.family.id))
+        return strawberry.ID(cursors.encode_id(cursors.FAMILY, self.former_id or self.family.id))
+
+    @described(
+        "The same family under its own id, where the id of this object was merged away; null otherwise. Then go on "
+        "with that one."
+    )
+    def merged_into(self) -> "ContactFamily | None":
+        return None if self.former_id is None else ContactFamily(family=self.family, at_least=self.at_least)
 
     @described("Grows with every change of the family. Give it as `atLeast` to read your own write.")
     def version(self) -> BigInt:
@@ -167,7 +183,7 @@ class ContactFamily(Node):
 
     @described("The most senior contact.")
     def primary_contact(self) -> Contact:
-        return Contact(contact=self.family.primary, precedence=LinkPrecedence.PRIMARY)
+        return Contact(contact=self.family.primary, precedence=LinkPrecedence.PRIMARY, at_least=self.at_least)
 
     @described("All other contacts, by the time they came to be.")
     def secondary_contacts(
@@ -176,13 +192,14 @@ class ContactFamily(Node):
         size = page_size(first, info.context.settings)
         contacts = self.family.secondaries
         start = 0 if not after else cursors.after(contacts, after)
-        return ContactConnection(contacts=contacts, start=start, stop=min(start + size, len(contacts)))
+        stop = min(start + size, len(contacts))
+        return ContactConnection(contacts=contacts, start=start, stop=stop, at_least=self.at_least)
 
     @described("What happened to the family, and to those that it took in, in order.")
     async def identity_events(
         self, info: ContextInfo, first: First = PAGE_DEFAULT, after: After = None
     ) -> IdentityEventConnection:
-        return await events_page(info.context, self.family.id, first, after)
+        return await events_page(info.context, self.family.id, first, after, at_least=self.at_least)
 
 
 @strawberry.enum(description="A part of an identifier that is not kept.")
@@ -209,7 +226,8 @@ class IdentifySuccess:
 
     @described("The family that the identifiers belong to.")
     def family(self) -> ContactFamily:
-        return ContactFamily(family=self.identification.family)
+        family = self.identification.family
+        return ContactFamily(family=family, at_least=family.version)
 
     @described("The family's version after this request: give it as `atLeast` to read your write.")
     def version(self) -> BigInt:
