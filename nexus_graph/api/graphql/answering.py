@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple
 
+import msgspec
 from graphql import ExecutionResult, GraphQLError, GraphQLSchema, OperationType
 
 from nexus_graph.api.graphql.context import Context
@@ -29,7 +30,7 @@ TEXTS: Final = ("query", "operationName", "documentId")
 OBJECTS: Final = ("variables", "extensions")
 
 
-class Request(NamedTuple):
+class Request(msgspec.Struct, gc=False):
     """What a client sends, as `requested` makes it of the members of an object."""
 
     query: str | None = None
@@ -117,10 +118,12 @@ def requested(members: Mapping[str, Any]) -> Request:
     PHP writes an empty map as `[]`, and many a client an operation without a name as `""`.
     """
     for name in TEXTS:
-        if not isinstance(members.get(name), str | None):
+        value = members.get(name)
+        if value is not None and not isinstance(value, str):
             raise RequestError(422, [request_error(f"{name} must be a string", BAD_REQUEST)])
     for name in OBJECTS:
-        if not isinstance(value := members.get(name), dict | None) and value != []:
+        value = members.get(name)
+        if value is not None and not isinstance(value, dict) and value != []:
             raise RequestError(422, [request_error(f"{name} must be an object", BAD_REQUEST)])
     request = Request(
         members.get("query"),

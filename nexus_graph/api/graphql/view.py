@@ -106,7 +106,7 @@ class GraphQLRoute:
         if scope["method"] in _LOOKING:
             return self._looked(scope)
         if scope["method"] != "POST":
-            raise _not_allowed("mutations are served by POST, queries by POST and GET")
+            raise _not_allowed("queries and mutations are served by POST")
         limit_bytes = self._settings.body_max_bytes
         return self._read(await read_json_body(scope, receive, limit_bytes=limit_bytes, type_required=True))
 
