@@ -279,6 +279,10 @@ class Settings(BaseSettings):
     """Under load the relay begins no batch sooner than this after the last: fuller batches cost less."""
     relay_away_max_seconds: float = Field(5.0, gt=0)
     """The longest pause before the relay asks again for a server that was away."""
+    relay_lease_seconds: float = Field(3.0, gt=0)
+    """A relay that does not say for so long that it is at work is replaced by one that waits."""
+    graph_behind_seconds: float = Field(5.0, gt=0)
+    """`/health` and `doctor` call a graph degraded that has still to show a change as old as this."""
     relay_gauge_seconds: float = Field(1.0, gt=0)
     relay_metrics_port: int | None = Field(None, ge=0, le=65_535)
     """Where the relay shows its own metrics to Prometheus; nowhere when unset."""

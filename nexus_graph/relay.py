@@ -3,9 +3,9 @@
 It reads which families are due, reads their state, projects it, and deletes exactly the rows it had read. A row is read
 before the state it leads to, so the state holds whatever the row stands for; what comes meanwhile has a row of its own.
 
-One connection hears the notices, reads and deletes, and holds an advisory lock: when it is gone, so is the right to be
-the active relay, and another takes over. That is for efficiency. If two are active for a moment nothing breaks, as
-the projection compares versions (docs/adr/0002).
+One connection hears the notices, reads and deletes. The relay that holds the lease works, the others wait until it has
+run out or that connection is gone. That is for efficiency: if two are active for a moment nothing breaks, as the
+projection compares versions (docs/adr/0002) and each deletes exactly the rows that it had read.
 
 What goes wrong: a server that is away is waited for, and no row is blamed. Data that cannot be projected is found
 family by family; its rows are tried again later, then parked, while the others flow.
@@ -35,32 +35,31 @@ from nexus_graph.graph import driver as graph
 from nexus_graph.graph.projection import project, warm
 from nexus_graph.graph.states import read_states
 from nexus_graph.graph.verify import sample_drift
-from nexus_graph.statements import sql
 from nexus_graph.store import database, outbox
 from nexus_graph.store.database import Connection, Pool
+from nexus_graph.store.lease import RELAY_KEY, Lease
 
-RELAY_LOCK: Final = 7954896762663234681
-"""Key of the active relay's advisory lock: "nexusrly" in ASCII, as a number."""
 _CHANNEL: Final = "outbox"
 _LOG = telemetry.log("relay")
 
 
 class Relay:
-    """A relay. Many may run; the one that holds the lock works, the others wait to take over."""
+    """A relay. Many may run; the one that holds the lease works, the others wait to take over."""
 
     def __init__(
         self,
         settings: Settings,
         *,
         on_projected: Callable[[], Awaitable[None]] | None = None,
-        lock_key: int = RELAY_LOCK,
+        key: int = RELAY_KEY,
     ) -> None:
         """`on_projected`: a fault point for tests, between the graph's commit and the deletion of the rows.
-        `lock_key`: relays with different keys do not know of each other.
+        `key`: relays with different keys do not know of each other.
         """
         self._settings = settings
         self._on_projected = on_projected
-        self._lock_key = lock_key
+        self._lease = Lease(settings, key=key)
+        self._superseded = asyncio.Event()
         self._stopping = asyncio.Event()
         self._wake = asyncio.Event()
         self._failures_in_a_row = 0
@@ -71,7 +70,7 @@ class Relay:
         self._empty_look = 0
         self._found_empty = asyncio.Condition()
         self.active = asyncio.Event()
-        """Set while this relay holds the lock."""
+        """Set while this relay is the active one."""
 
     async def work(self) -> None:
         """Work until `stop`; whatever goes wrong, it is logged and tried again. Raises UnusableAddress."""
@@ -97,7 +96,7 @@ class Relay:
                 await self._cached.close()
 
     def stop(self) -> None:
-        """Finish the batch at hand, give the lock back, and let `work` return."""
+        """Finish the batch at hand, give the lease back, and let `work` return."""
         self._stopping.set()
         self._wake.set()
 
@@ -112,20 +111,28 @@ class Relay:
         """Become the active relay and work off the outbox until `stop`. Raises what either driver raises."""
         async with _pool(self._settings) as pool, pool.acquire() as held:
             connection = cast("Connection", held)  # a proxy that does all a connection does
-            while not await connection.fetchval(sql("relay_lock"), self._lock_key):
+            while not await self._lease.taken(connection):
                 if await _wait(self._stopping, self._settings.relay_poll_seconds):
                     return
-            await graph.ensure_constraints(driver)
-            await warm(driver, self._settings)
-            async with self._listening(connection), self._watching_drift(pool, driver):
-                self.active.set()
-                _LOG.info("relay_active")
-                try:
-                    while not self._stopping.is_set():
+            self._superseded.clear()
+            async with self._lease.kept(pool, connection, self._superseded):
+                await graph.ensure_constraints(driver)
+                await warm(driver, self._settings)
+                async with self._listening(connection), self._watching_drift(pool, driver), self._active():
+                    while not (self._stopping.is_set() or self._superseded.is_set()):
                         await self._look(connection, driver)
                         self._failures_in_a_row = 0
-                finally:
-                    self.active.clear()
+
+    @asynccontextmanager
+    async def _active(self) -> AsyncIterator[None]:
+        self.active.set()
+        telemetry.RELAY_ACTIVE.set(1)
+        _LOG.info("relay_active")
+        try:
+            yield
+        finally:
+            self.active.clear()
+            telemetry.RELAY_ACTIVE.set(0)
 
     async def _look(self, connection: Connection, driver: AsyncDriver) -> None:
         """Work off what is due, or wait until there may be more."""
@@ -259,8 +266,8 @@ async def _work_until_signalled(settings: Settings) -> None:
 
 @asynccontextmanager
 async def _pool(settings: Settings) -> AsyncIterator[Pool]:
-    """One connection to work with, one to look for drift. Closed within a bound, even if the server hangs."""
-    pool = await database.connect_pool(settings, role="nexus_relay", size=2, server="direct")
+    """Connections to work with, to look for drift and to renew the lease. Closed in time, even if the server hangs."""
+    pool = await database.connect_pool(settings, role="nexus_relay", size=3, server="direct")
     try:
         yield pool
     finally:

@@ -79,6 +79,12 @@ OUTBOX_PARKED = Gauge("nexus_outbox_parked", "Rows set aside after too many fail
 RELAY_LAG = Histogram(
     "nexus_relay_lag_seconds", "From the commit of a change to its commit in the graph", buckets=_LATENCY_SECONDS
 )
+RELAY_ACTIVE = Gauge("nexus_relay_active", "Relays that hold the lease", multiprocess_mode="livesum")
+RELAY_RENEWED_AGE = Gauge(
+    "nexus_relay_renewed_age_seconds",
+    "Since a relay last renewed the lease; infinite if none has it",
+    multiprocess_mode="mostrecent",
+)
 RELAY_PROJECTED = Counter("nexus_relay_projected_families_total", "Families written to the graph")
 RELAY_FAILURES = Counter("nexus_relay_failures_total", "Batches the relay could not project", ["cause"])
 DRIFT = Gauge(

@@ -10,8 +10,9 @@ from neo4j import AsyncDriver
 from nexus_graph.config import Settings
 from nexus_graph.graph.findings import Finding
 from nexus_graph.graph.verify import verify
-from nexus_graph.relay import RELAY_LOCK, Relay
+from nexus_graph.relay import Relay
 from nexus_graph.store.database import Pool
+from nexus_graph.store.lease import RELAY_KEY
 
 PATIENCE_SECONDS = 30
 
@@ -78,11 +79,11 @@ async def relaying(
     settings: Settings,
     *,
     on_projected: Callable[[], Awaitable[None]] | None = None,
-    lock_key: int = RELAY_LOCK,
+    key: int = RELAY_KEY,
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> AsyncIterator[Relay]:
     """A relay at work."""
-    relay = Relay(settings, on_projected=on_projected, lock_key=lock_key)
+    relay = Relay(settings, on_projected=on_projected, key=key)
     working = asyncio.create_task(relay.work())
     try:
         async with asyncio.timeout(patience_seconds):

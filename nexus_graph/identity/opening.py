@@ -17,6 +17,7 @@ from nexus_graph.identity.feed import Feed
 from nexus_graph.identity.identify import Identify
 from nexus_graph.identity.listing import Listing
 from nexus_graph.store.database import close_pool, connect_pool
+from nexus_graph.store.outbox import lag
 from nexus_graph.store.record import Record
 from nexus_graph.store.replica import Replica
 
@@ -33,6 +34,7 @@ class Identity:
     """For reads."""
     driver: AsyncDriver
     replica: Replica | None
+    settings: Settings
 
     async def record_condition(self) -> Condition:
         """Down while identify is not answered; degraded while only families and lists are not."""
@@ -40,6 +42,10 @@ class Identity:
         if identified is WELL and read is not WELL:
             return Condition("degraded", f"reads: {read.reason}")
         return identified
+
+    async def relay_condition(self) -> Condition:
+        """Degraded while the graph is far behind the record. Raises what the record raises."""
+        return (await lag(self.record)).condition(self.settings)
 
     async def graph_up(self) -> bool:
         """Does Neo4j answer? Raises what the driver raises if it does not."""
@@ -79,7 +85,7 @@ async def open_identity(settings: Settings) -> AsyncIterator[Identity]:
         closing.push_async_callback(_ended, asyncio.create_task(graph.warm()))
         feed = Feed(Listing(record), families, settings)
         closing.push_async_callback(feed.close)
-        yield Identity(identify, families, Listing(record, replica=replica), feed, record, driver, replica)
+        yield Identity(identify, families, Listing(record, replica=replica), feed, record, driver, replica, settings)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

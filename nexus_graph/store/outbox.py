@@ -4,12 +4,15 @@ A row means "look at this family again". It is deleted by its own number after a
 never "all up to here", so nothing is skipped whatever the order of commits.
 """
 
+from math import inf
 from typing import NamedTuple
 
 from nexus_graph import telemetry
+from nexus_graph.condition import WELL, Condition
 from nexus_graph.config import OUTBOX_COUNT_MAX, Settings
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Connection, Pool
+from nexus_graph.store.lease import RELAY_KEY
 from nexus_graph.store.record import Record
 
 
@@ -49,8 +52,33 @@ async def failed(connection: Connection, family: Due, *, error: str, settings: S
 
 
 async def outbox_gauges(source: "Connection | Pool | Record") -> None:
-    """Set the gauges of the outbox by one cheap query. Raises what the driver raises; the gauges keep their values."""
+    """Set the gauges of the outbox by cheap queries. Raises what the driver raises; the gauges keep their values."""
     ((depth, age, parked),) = await source.fetch(sql("outbox_gauges"), OUTBOX_COUNT_MAX)
     telemetry.OUTBOX_DEPTH.set(depth)
     telemetry.OUTBOX_OLDEST_AGE.set(max(age, 0.0))
     telemetry.OUTBOX_PARKED.set(parked)
+    telemetry.RELAY_RENEWED_AGE.set((await lag(source)).renewed_seconds)
+
+
+class Lag(NamedTuple):
+    """How far the graph is behind, and whether a relay is at work."""
+
+    seconds: float
+    """Age of the oldest change that the graph has still to show."""
+    renewed_seconds: float
+    """Since a relay last said that it is at work; infinite if none is."""
+
+    def condition(self, settings: Settings) -> Condition:
+        """Degraded while the graph is behind for longer than `graph_behind_seconds`, with what to do."""
+        if self.seconds <= settings.graph_behind_seconds:
+            return WELL
+        behind = f"the graph is {self.seconds:,.0f} s behind"
+        if self.renewed_seconds > settings.relay_lease_seconds:
+            return Condition("degraded", f"{behind} and no relay is at work: start `nexus-graph relay`")
+        return Condition("degraded", f"{behind}; a relay is at work: its log says what keeps it")
+
+
+async def lag(source: "Connection | Pool | Record") -> Lag:
+    """One cheap query. Raises what the driver raises."""
+    ((age, renewed),) = await source.fetch(sql("graph_lag"), RELAY_KEY)
+    return Lag(max(age, 0.0), inf if renewed is None else max(renewed, 0.0))

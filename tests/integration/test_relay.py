@@ -15,8 +15,9 @@ from neo4j import AsyncDriver
 from prometheus_client import REGISTRY
 
 from nexus_graph.config import Settings
-from nexus_graph.relay import RELAY_LOCK, Relay
+from nexus_graph.relay import Relay
 from nexus_graph.store.database import Pool
+from nexus_graph.store.lease import RELAY_KEY
 from nexus_graph.store.outbox import outbox_gauges
 from tests.graphing import (
     PATIENCE_SECONDS,
@@ -127,7 +128,7 @@ async def test_two_active_relays_do_no_harm(
     pool: Pool, driver: AsyncDriver, settings: Settings, quick: Settings
 ) -> None:
     small = quick.model_copy(update={"relay_batch_rows": 7})
-    async with relaying(small) as one, relaying(small, lock_key=RELAY_LOCK + 1) as other:
+    async with relaying(small) as one, relaying(small, key=RELAY_KEY + 1) as other:
         await asyncio.gather(one.active.wait(), other.active.wait())
         people = _people(12)
         for email, _ in people:
@@ -146,10 +147,7 @@ async def test_one_works_and_the_other_takes_over_when_its_connection_is_gone(po
             await identify(pool, *_people(5))
             await first.drained()
             assert not second.active.is_set()
-            await pool.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND granted",
-                RELAY_LOCK & 0xFFFFFFFF,
-            )
+            await pool.execute("SELECT pg_terminate_backend(pid) FROM relay_lease WHERE key = $1", RELAY_KEY)
             await identify(pool, ("late@x.example", None))
             await _any(first.drained(), second.drained())
             assert first.active.is_set() != second.active.is_set()

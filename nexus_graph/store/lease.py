@@ -1,0 +1,75 @@
+"""The lease of the active relay: many relays may run, and one of them works.
+
+The record's clock decides. The holder renews the lease; another takes it where it has run out, as its holder is frozen
+or cut off, or where the holder's session is gone. A holder that comes back finds that the lease is another's and stands
+back. For a moment both may work, which harms nothing (docs/adr/0002): the lease is for economy.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Final
+from uuid import uuid4
+
+from nexus_graph import telemetry
+from nexus_graph.cancelling import heed_cancellation
+from nexus_graph.config import Settings
+from nexus_graph.statements import sql
+from nexus_graph.store.database import CONNECTION_LOST, Connection, Pool
+
+RELAY_KEY: Final = 7954896762663234681
+"""Key of the active relay's lease: "nexusrly" in ASCII, as a number."""
+
+_RENEWALS: Final = 3
+"""How often a lease is renewed while it lasts."""
+
+_LOG = telemetry.log("lease")
+
+
+class Lease:
+    """One relay's claim to be the active one."""
+
+    def __init__(self, settings: Settings, *, key: int = RELAY_KEY) -> None:
+        """`key`: relays with different keys do not know of each other."""
+        self._key = key
+        self._lasts_seconds = settings.relay_lease_seconds
+        self._holder = str(uuid4())
+
+    async def taken(self, connection: Connection) -> bool:
+        """Try to take it for the session of this connection; False if another relay has it. Raises what the driver
+        raises.
+        """
+        return await self._renewed(connection, None) is not None
+
+    @asynccontextmanager
+    async def kept(self, pool: Pool, connection: Connection, lost: asyncio.Event) -> AsyncIterator[None]:
+        """Renew it by connections of the pool as long as the session of `connection` works; sets `lost` once another
+        relay has it, or if that cannot be told. In the end it is given back.
+        """
+        renewing = asyncio.create_task(self._renew(pool, connection.get_server_pid(), lost))
+        try:
+            yield
+        finally:
+            renewing.cancel()
+            await asyncio.wait({renewing})
+            with suppress(*CONNECTION_LOST, TimeoutError):
+                await connection.execute(sql("relay_lease_end"), self._key, self._holder, timeout=self._lasts_seconds)
+
+    async def _renew(self, pool: Pool, pid: int, lost: asyncio.Event) -> None:
+        while not lost.is_set():
+            heed_cancellation()
+            await asyncio.sleep(self._lasts_seconds / _RENEWALS)
+            try:
+                if await self._renewed(pool, pid) is None:
+                    _LOG.warning("lease_lost")
+                    lost.set()
+            except Exception as error:  # noqa: BLE001 - whoever cannot renew it must not take it for theirs
+                heed_cancellation()
+                _LOG.warning("lease_not_renewed", error=telemetry.error_name(error))
+                lost.set()
+
+    async def _renewed(self, source: "Connection | Pool", pid: int | None) -> int | None:
+        renewed: int | None = await source.fetchval(
+            sql("relay_lease"), self._key, self._holder, self._lasts_seconds, pid, timeout=self._lasts_seconds
+        )
+        return renewed
