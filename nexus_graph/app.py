@@ -272,7 +272,7 @@ async def _opened(settings: Settings) -> AsyncIterator[dict[str, Any]]:
         checks["relay"] = identity.relay_condition
         if identity.replica is not None:
             checks["replica"] = identity.replica.up
-        checks[MIGRATIONS] = Migrated(identity.record)
+        checks[MIGRATIONS] = Migrated(identity.identify.resolving)
         checks[OUTBOX] = outbox_check(identity.record)
         health = Health(checks, settings)
         closing.push_async_callback(health.close)

@@ -29,6 +29,9 @@ MIGRATIONS: Final = "migrations"
 OUTBOX: Final = "outbox"
 
 _NEVER: Final = float("-inf")
+_SLACK: Final = 1.25
+"""A check bounds its own questions by the time of a health check; then it has a moment to say which came to nothing."""
+
 _LEFT_ALONE_SECONDS: Final = 10.0
 """A check that hangs for longer is given up, and another begins: at most one a server is under way."""
 
@@ -39,7 +42,7 @@ class Probe:
     def __init__(self, name: str, check: Check, settings: Settings) -> None:
         self._name = name
         self._check = check
-        self._timeout_seconds = settings.health_timeout_seconds
+        self._timeout_seconds = _SLACK * settings.health_timeout_seconds
         self._remembered_seconds = settings.health_remembered_seconds
         self._condition = WELL
         self._asked_at = _NEVER

@@ -38,8 +38,9 @@ class Identify:
     ) -> None:
         """`cache`: is told of what is written, and never asked."""
         self._cache = cache
-        self._resolving = Record(resolve_pool, settings)
-        self._writing = self._resolving
+        self.resolving = Record(resolve_pool, settings)
+        """For the fast path, and for what else identify cannot be without."""
+        self._writing = self.resolving
         if write_pool is not resolve_pool:
             # A writer waits for the lock: that is no sign of a server that hangs.
             patience_seconds = settings.lock_timeout_seconds + settings.health_timeout_seconds
@@ -94,21 +95,21 @@ class Identify:
 
     async def condition(self) -> Condition:
         """How the record is for the fast path and for the write path, whichever is worse off."""
-        conditions = await asyncio.gather(self._resolving.condition(), self._writing.condition())
+        conditions = await asyncio.gather(self.resolving.condition(), self._writing.condition())
         return next((condition for condition in conditions if condition is not WELL), WELL)
 
     async def close(self) -> None:
         """Answer what was accepted, then stop, and give the pools their connections back."""
         await self._known.close()
         await self._unknown.close()
-        await self._resolving.close()
+        await self.resolving.close()
         await self._writing.close()
 
     async def _resolve(self, requests: list[IdentifyRequest]) -> list[Family | None]:
         families: list[Family | None] = [None] * len(requests)
         in_full = not all(request.brief for request in requests)
         try:
-            rows = await self._resolving.fetch(sql("resolve_identities"), *_columns(requests), in_full)
+            rows = await self.resolving.fetch(sql("resolve_identities"), *_columns(requests), in_full)
         except Exception as error:
             if not is_datas_fault(error):
                 raise

@@ -45,6 +45,9 @@ _BUSY: Final = ("40", "55", "57014")
 
 _READ_ONLY: Final = "25006"
 
+# What a server says when it is connected to, or as it ends a connection; and what a session is asked anyhow.
+_TOLD_BY_CONNECTING: Final = ("08", "28", "3D", "53300", "57", _READ_ONLY)
+
 _REASONS: Final = {
     _READ_ONLY: "is read-only",
     "08": "broke the connection",
@@ -117,6 +120,12 @@ def is_read_only(error: BaseException) -> bool:
 def is_busy(error: BaseException) -> bool:
     """True if the server is well and only had no time for this statement."""
     return (sqlstate_of(error) or "").startswith(_BUSY)
+
+
+def shows_in_statements(error: BaseException) -> bool:
+    """True if connections can be well while statements fail so: a full disk, a table or a right that is gone."""
+    sqlstate = sqlstate_of(error)
+    return sqlstate is not None and not sqlstate.startswith(_TOLD_BY_CONNECTING) and not is_busy(error)
 
 
 def sqlstate_of(error: BaseException) -> str | None:

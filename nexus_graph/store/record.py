@@ -9,7 +9,7 @@ takes its place.
 import asyncio
 from collections import deque
 from time import monotonic
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import asyncpg
 
@@ -21,11 +21,11 @@ from nexus_graph.statements import sql
 from nexus_graph.store.database import (
     Pool,
     PoolConnection,
-    is_busy,
     is_lost,
     is_read_only,
     is_servers_trouble,
     reason,
+    shows_in_statements,
 )
 
 _LOG = telemetry.log("record")
@@ -37,10 +37,18 @@ _RENEW_SECONDS: Final = 1.0
 """Connections to a server that takes no writes are given up no more often than this: its successor may take a while."""
 
 _TROUBLE_SECONDS: Final = 5.0
-"""How long a failed statement speaks against the record, if none succeeds meanwhile. Past it, callers try again."""
+"""How long a failed statement speaks against the record, if it does not succeed meanwhile. Then callers try again."""
 
 _Place: TypeAlias = "PoolConnection | None"
 """A place for one statement at a time: its connection, or None where there is none yet."""
+
+
+class _Trouble(NamedTuple):
+    """A statement that failed for the server's trouble: when, and why."""
+
+    statement: str
+    at: float
+    reason: str
 
 
 class Record:
@@ -63,8 +71,8 @@ class Record:
         self._renewed_at = float("-inf")
         self._moved_at = monotonic()
         """When a statement last began or ended."""
-        self._trouble: tuple[float, str] | None = None
-        """When a statement last failed for the server's trouble, and why; None once one has succeeded since."""
+        self._trouble: _Trouble | None = None
+        """The last; None once its statement has succeeded since."""
 
     async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         """The statement's rows. Raises Unavailable for whatever the server's trouble is; errors of the data pass."""
@@ -80,15 +88,16 @@ class Record:
         except Exception as error:
             if not is_servers_trouble(error):
                 raise
-            raise self._unavailable(error) from error
-        self._trouble = None
+            raise self._unavailable(error, statement) from error
+        if self._trouble is not None and self._trouble.statement == statement:
+            self._trouble = None
         return rows
 
     async def condition(self) -> Condition:
         """Does it answer, and does it take writes? Told within the time of a health check.
 
         Where all connections are in use, it is hung if no statement has begun or ended for longer than one may take. A
-        statement that just failed for the server's trouble speaks against it for a while.
+        statement that just failed for trouble that no connection shows speaks against it for a while.
         """
         began = monotonic()
         try:
@@ -106,8 +115,8 @@ class Record:
         if standby or read_only:
             self._renew()
             return Condition("down", "is a standby, which takes no writes" if standby else "is read-only")
-        if self._trouble is not None and monotonic() - self._trouble[0] < _TROUBLE_SECONDS:
-            return Condition("down", self._trouble[1])
+        if self._trouble is not None and monotonic() - self._trouble.at < _TROUBLE_SECONDS:
+            return Condition("down", self._trouble.reason)
         return WELL
 
     async def close(self) -> None:
@@ -199,9 +208,9 @@ class Record:
         except Exception as error:  # noqa: BLE001 - its pool has ended it, and makes another
             _LOG.debug("connection_ended", error=telemetry.error_name(error))
 
-    def _unavailable(self, error: Exception) -> Unavailable:
-        if not is_busy(error):
-            self._trouble = monotonic(), reason(error)
+    def _unavailable(self, error: Exception, statement: str) -> Unavailable:
+        if shows_in_statements(error):
+            self._trouble = _Trouble(statement, monotonic(), reason(error))
         _LOG.warning("record_unavailable", error=telemetry.error_name(error))
         return Unavailable("the record does not answer; the same request may be sent again")
 

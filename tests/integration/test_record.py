@@ -1,11 +1,9 @@
 """The record: statements that are answered in time, over connections that are kept, ended and replaced."""
 
 import asyncio
-import os
-import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from time import monotonic
 
 import pytest
@@ -16,6 +14,7 @@ from nexus_graph.errors import Unavailable
 from nexus_graph.store.database import Connection, Pool, close_pool, connect, connect_pool
 from nexus_graph.store.record import Record
 from tests.graphing import PATIENCE_SECONDS
+from tests.stopping import stopped
 from tests.wire import wired
 
 BACKEND = "SELECT pg_backend_pid()"
@@ -64,18 +63,6 @@ async def _sleeping(pool: Pool, record: Record) -> list["asyncio.Task[object]"]:
     while await pool.fetchval(SLEEPERS) < CONNECTIONS:
         pass
     return [*asked]
-
-
-@contextmanager
-def stopped(backends: set[int]) -> Iterator[None]:
-    """These processes do nothing for a while, and their clients hear nothing."""
-    for backend in backends:
-        os.kill(backend, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for backend in backends:
-            os.kill(backend, signal.SIGCONT)
 
 
 async def test_more_callers_than_connections_wait_for_one_another(settings: Settings) -> None:
