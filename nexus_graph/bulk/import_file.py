@@ -103,9 +103,9 @@ class _Importing:
         try:
             outcomes = await self._outcomes(chunk)
         except Unavailable as error:
-            self._summary.stopped = (
-                f"PostgreSQL took no writes for too long, as it {error.message}: {_go_on_at(chunk.first_line)}"
-            )
+            why = error.message if error.__cause__ is None else reason(error.__cause__)
+            away = load.took_no_writes(self._settings, "direct", why)
+            self._summary.stopped = f"{away}: {_go_on_at(chunk.first_line)}"
             raise
         except asyncio.CancelledError:
             self._summary.stopped = f"interrupted: {_go_on_at(chunk.first_line)}"

@@ -32,6 +32,7 @@ from nexus_graph.config import Settings
 from nexus_graph.errors import NexusError, Unavailable
 from nexus_graph.identity.model import IdentifyRequest
 from nexus_graph.identity.opening import Identity, open_identity
+from nexus_graph.store import database
 
 EXIT_INCOMPLETE: Final = 1
 EXIT_UNREADABLE: Final = 2
@@ -150,7 +151,7 @@ async def load(
         finally:
             await dispatch.finish()
     except _Away as away:
-        summary.stopped = f"PostgreSQL took no writes for too long: {_go_on_at(away.line)}"
+        summary.stopped = f"{took_no_writes(settings, 'primary', away.reason)}: {_go_on_at(away.line)}"
     except asyncio.CancelledError:
         summary.stopped = f"interrupted: {_go_on_at(line)}"
         raise
@@ -159,11 +160,17 @@ async def load(
 
 
 class _Away(Exception):
-    """The record did not answer for too long. `line` is the first that may not be in."""
+    """The record took no rows for too long. `line` is the first that may not be in."""
 
-    def __init__(self, line: int) -> None:
+    def __init__(self, line: int, reason: str) -> None:
         super().__init__(line)
         self.line = line
+        self.reason = reason
+
+
+def took_no_writes(settings: Settings, server: database.Server, reason: str) -> str:
+    """Which server keeps a run from going on, and what the matter is there."""
+    return f"PostgreSQL at {database.where(settings, server)} took no writes for too long, as it {reason}"
 
 
 class _Sent(NamedTuple):
@@ -186,6 +193,8 @@ class _Dispatch:
         self._slots = asyncio.Semaphore(settings.load_in_flight_max)
         self._under_way: set[asyncio.Task[None]] = set()
         self._again: list[_Sent] = []
+        self._reason = ""
+        """Why the last of those has to be sent again."""
 
     async def send(self, contact: Contact, request: IdentifyRequest) -> None:
         """Send a pair once there is room. Raises _Away when pairs before it cannot be brought in."""
@@ -210,7 +219,7 @@ class _Dispatch:
                     await self._start(sent)
             await self._settle()
         if self._again:
-            raise _Away(min(sent.contact.line for sent in self._again))
+            raise _Away(min(sent.contact.line for sent in self._again), self._reason)
 
     async def _start(self, sent: _Sent) -> None:
         await self._slots.acquire()
@@ -225,8 +234,9 @@ class _Dispatch:
     async def _identify(self, sent: _Sent) -> None:
         try:
             answer = await self._identity.identify(sent.request)
-        except Unavailable:
+        except Unavailable as error:
             self._again.append(sent)
+            self._reason = "does not answer in time" if error.__cause__ is None else database.reason(error.__cause__)
         except NexusError as error:
             self._fail(sent.contact, error.message)
         except Exception as error:  # noqa: BLE001 - a fault of ours; the rows after it should not pay for it

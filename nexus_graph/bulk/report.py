@@ -68,7 +68,7 @@ class Report:
 
     def wrong(self, message: str) -> None:
         """Why the run ended early."""
-        self.errors.print(message, style="red", markup=False)
+        self.errors.print(f"nexus-graph: {message}", style="red", markup=False)
 
     def ended(self, summary: Summary) -> None:
         """What became of the rows."""

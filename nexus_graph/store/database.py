@@ -41,7 +41,7 @@ CONNECTION_LOST: Final = (
 _DATA_CLASSES: Final = frozenset({"0A", "21", "22", "23", "27", "44", "54", "P0"})
 
 # The server is well, and busy: a deadlock or a lost race, a lock or an object in use, a statement that took too long.
-_BUSY: Final = ("40", "55", "57014")
+_BUSY: Final = ("40", "55006", "55P03", "57014")
 
 _READ_ONLY: Final = "25006"
 
@@ -56,6 +56,9 @@ _REASONS: Final = {
     "42": "lacks something that we need, or denies it",
     "42501": "denies us a right that we need",
     "42P01": "lacks a table that we need; `nexus-graph migrate` makes them",
+    "40": "has no time for this now",
+    "55": "is in no state to do this",
+    "55P03": "has no time for this now",
     "53": "has run out of connections, memory or disk",
     "53300": "has no connection left",
     "57": "was told to stop",

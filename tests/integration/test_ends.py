@@ -48,9 +48,6 @@ READS_ONLY = {"verify", "repair", "rebuild-graph", "cache warm", "doctor", "reno
 NEEDS_A_RELAY = {"demo"}
 """These end without one, and none runs here."""
 
-OWN_WORDS = {"load", "import", "demo"}
-"""These say how far they came, in lines of their own."""
-
 ANSWERS_ON_STDOUT = {"doctor"} | OF_A_STACK
 """What is wrong with the servers is what these print."""
 
@@ -274,9 +271,6 @@ def _complaints(name: str, ended: Ended, fault: Fault) -> Iterator[str]:
         said = [line for line in ended.err.splitlines() if "relay_failed" in line][:1]
     elif ended.code == 0 or name in ANSWERS_ON_STDOUT:
         return
-    if name in OWN_WORDS and not said:
-        said = [line for line in ended.err.splitlines() if not line.startswith("{")][:1]
-        must_end = must_end and fault.words != "read-only"
     if len(said) != 1:
         yield f"{len(said)} lines that say why"
     elif must_end and not all(word in said[0] for word in (fault.variable, fault.place, fault.words)):

@@ -277,7 +277,7 @@ async def test_a_record_that_stays_away_stops_the_import_at_a_line(settings: Set
     await holder.close()
 
     assert summary.stopped is not None
-    assert summary.stopped.startswith("PostgreSQL took no writes for too long, as it ")
+    assert "(DATABASE_URL) took no writes for too long, as it " in summary.stopped
     assert ": stopped at line 2. The rows before it are in." in summary.stopped
     assert (await _import(settings, file)).outcomes == {Outcome.CREATED: 30}
 
@@ -293,8 +293,10 @@ async def test_a_record_that_is_read_only_is_waited_for_and_else_left_with_a_way
     answer, errors = await process.communicate()
     assert process.returncode == 1
     assert b"Traceback" not in errors
-    assert errors.decode().splitlines()[-1] == (
-        "PostgreSQL took no writes for too long, as it is read-only (25006): stopped at line 2. "
+    told = errors.decode().splitlines()[-1]
+    assert told.startswith("nexus-graph: PostgreSQL at ")
+    assert told.endswith(
+        f"/{database} (DATABASE_URL) took no writes for too long, as it is read-only (25006): stopped at line 2. "
         "The rows before it are in. Import the file again: what is in already changes nothing."
     )
     assert b"CREATED" not in answer

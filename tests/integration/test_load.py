@@ -122,8 +122,12 @@ async def test_a_record_that_stays_away_stops_the_load_at_a_line_to_go_on_from(
     await shutting_down
 
     assert summary.stopped is not None
-    assert summary.stopped.startswith("PostgreSQL took no writes for too long: stopped at line ")
-    line = int(summary.stopped.removeprefix("PostgreSQL took no writes for too long: stopped at line ").split(".")[0])
+    told = re.fullmatch(
+        r"PostgreSQL at .* \(DATABASE_URL\) took no writes for too long, as it .*: stopped at line (\d+)\..*",
+        summary.stopped,
+    )
+    assert told is not None
+    line = int(told[1])
     assert 2 <= line < 20_002
     await servers_admin.execute(f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS true')
     emails = {row[0] for row in await pool.fetch("SELECT email FROM contacts")}
@@ -252,7 +256,7 @@ async def test_the_command_says_when_the_record_is_away(settings: Settings, tmp_
 
     assert code == 1
     assert "CREATED" not in answer
-    assert errors.startswith("PostgreSQL at 127.0.0.1:1/x (DATABASE_URL) does not answer")
+    assert errors.startswith("nexus-graph: PostgreSQL at 127.0.0.1:1/x (DATABASE_URL) does not answer")
     assert "Traceback" not in errors
 
 
