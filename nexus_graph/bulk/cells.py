@@ -1,8 +1,7 @@
 """What a cell of a file means before it is brought into canonical form.
 
-A cell may hold several values, or say by a word, a mark or zeros that it has none: N/A. A number that a spreadsheet has
-shortened is refused. All else that is written around a value (`'+1…`, `="+1…"`, `447900901001.0`) the canonical forms
-know, as everybody may paste it.
+A cell may hold several values, or say by a word, a mark or zeros that it has none: N/A. The forms in which spreadsheets
+write a value (`'+1…`, `="+1…"`, `447900901001.0`, `4.47901E+11`) are known to `normalize`: people paste them everywhere.
 """
 
 # ruff: noqa: RUF001 - words in other scripts are meant
@@ -11,14 +10,10 @@ import re
 from typing import Final
 
 from nexus_graph.bulk.headers import Kind
-from nexus_graph.errors import InvalidIdentifier
 from nexus_graph.identity.normalize import Written
 
 _BETWEEN_VALUES: Final[dict[Kind, tuple[str, ...]]] = {"email": (":::", ";"), "phone": (":::",)}
 """What programs put between several values in a cell, and no value has: Google Contacts colons, HubSpot semicolons."""
-
-_scientific: Final = re.compile(r"\+?(\d)(?:[.,](\d+))?[eE]\+?(\d{1,3})").fullmatch
-_EXACT_DIGITS: Final = 15
 
 _is_zeros: Final = re.compile(r"[+\s().\-/]*0[0\s().\-/]*").fullmatch
 
@@ -62,10 +57,7 @@ def parts(cell: object, kind: Kind) -> list[object]:
 
 
 def meaning(part: object, kind: Kind) -> object:
-    """The value as identify takes it; None if it says that there is none.
-
-    Raises InvalidIdentifier where a spreadsheet has lost digits of it.
-    """
+    """The value as it stands; None if it says that there is none."""
     if isinstance(part, bool):
         return part
     text = part.text if isinstance(part, Written) else str(part) if isinstance(part, int) else part
@@ -73,20 +65,4 @@ def meaning(part: object, kind: Kind) -> object:
         return part
     if not any(map(str.isalnum, text)) or text.casefold() in _NO_VALUE:
         return None
-    if kind == "phone":
-        return None if _is_zeros(text) else _whole(text, part)
-    return part
-
-
-def _whole(text: str, part: object) -> object:
-    """A number in scientific notation that has all its digits, as digits; anything else as it stands."""
-    number = _scientific(text)
-    if number is None:
-        return part
-    first, decimals, exponent = number[1], number[2] or "", int(number[3])
-    if len(decimals) != exponent or exponent >= _EXACT_DIGITS:
-        raise InvalidIdentifier(
-            "phoneNumber is in scientific notation, as a spreadsheet shows large numbers: digits are gone",
-            field="phoneNumber",
-        )
-    return first + decimals
+    return None if kind == "phone" and _is_zeros(text) else part

@@ -38,7 +38,7 @@ def test_numbers_as_spreadsheets_write_them(tmp_path: Path, cell: str, phone: st
     assert (pairs(read), notes(read)) == ([(2, (EMAIL, phone))], [])
 
 
-@pytest.mark.parametrize("cell", ["4.47901E+11", "4,47901E+11", "4.479009E11", "4e+11", "+4.47901e+11", "1.2E+25"])
+@pytest.mark.parametrize("cell", ["4.47901E+11", "4,47901E+11", "4.479009E11", "4e+11", "1.2E+25"])
 def test_numbers_whose_digits_are_gone(tmp_path: Path, cell: str) -> None:
     read = contacts(_csv(tmp_path, f"{EMAIL};{cell}"))
     assert pairs(read) == [(2, (EMAIL, None))]
