@@ -1,6 +1,7 @@
 """Where the servers are, in words for messages: the address and the variable that names it, and never a password."""
 
 import re
+import socket
 from typing import Final, Literal
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,6 +18,17 @@ _VARIABLES: Final[dict[Server, str]] = {
 }
 _UNREADABLE: Final = "an address that cannot be read"
 _is_host: Final = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[\w.\-/]+)(:\d+)?").fullmatch
+
+
+def is_of_this_machine(host: str) -> bool:
+    """Tell whether a server could listen on this address or name."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.bind(address)
+    except (OSError, UnicodeError):
+        return False
+    return True
 
 
 def where(settings: Settings, server: Server) -> str:

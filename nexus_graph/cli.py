@@ -21,10 +21,29 @@ app.add_typer(schema_app, name="schema")
 cache_app = typer.Typer(help="The cache of family reads.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
 
+EXIT_USAGE = 2
+
+
+def _is_port(port: int | None) -> int | None:
+    if port is not None and not 0 <= port <= 65_535:
+        raise typer.BadParameter(f"{port} is no port: they go from 0, which means any free one, to 65535")
+    return port
+
+
+def _is_host(host: str) -> str:
+    from nexus_graph.addresses import is_of_this_machine
+
+    if not host or not is_of_this_machine(host):
+        raise typer.BadParameter(
+            f"{host or 'an empty text'} is no address of this machine: 127.0.0.1 is for this machine alone, "
+            "0.0.0.0 for whoever can reach it"
+        )
+    return host
+
+
 DataDir = Annotated[Path, typer.Option(help="Where the embedded servers keep their data.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-Host = Annotated[str, typer.Option(help="Address to listen on.")]
-Port = Annotated[int, typer.Option(help="Port of the API.")]
+Host = Annotated[str, typer.Option(help="Address to listen on.", callback=_is_host)]
 
 ContactsFile = Annotated[Path, typer.Argument(help="A .csv, .tsv or .jsonl file with emails and phones.", exists=True)]
 Map = Annotated[
@@ -57,15 +76,30 @@ RejectsFile = Annotated[
 ]
 
 _DATA_DIR = Path(".nexus")
+_SERVERS = ("database_url", "redis_url", "neo4j_uri", "neo4j_user", "neo4j_password")
+_NOT_HERE: dict[str, Any] = {"database_replica_url": None, "database_direct_url": None, "pgbouncer": False}
+"""What no stack of `up` has, whatever the environment says."""
 
 
 @app.command()
-def up(host: Host = "127.0.0.1", port: Port = 8000, data_dir: DataDir = _DATA_DIR) -> None:
+def up(
+    host: Host = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option(
+            help="Port of the API; 0 means any free one. [default: 8000, or another where that is taken]",
+            callback=_is_port,
+        ),
+    ] = None,
+    data_dir: DataDir = _DATA_DIR,
+) -> None:
     """Start everything here: PostgreSQL, Valkey, Neo4j with its Browser, migrations, relay, API. Ctrl-C stops it."""
     from nexus_graph.devstack.stack import StackOptions
     from nexus_graph.devstack.stack import up as run
 
-    raise typer.Exit(run(StackOptions(host=host, port=port, data_dir=data_dir)))
+    settings = _read(**_no_servers())
+    options = StackOptions(host=host, port=port, data_dir=data_dir, start_max_seconds=settings.start_max_seconds)
+    raise typer.Exit(run(options))
 
 
 @app.command()
@@ -87,14 +121,14 @@ def doctor(data_dir: DataDir = _DATA_DIR) -> None:
 @app.command()
 def serve(
     host: Host = "127.0.0.1",
-    port: Port = 8000,
+    port: Annotated[int, typer.Option(help="Port of the API; 0 means any free one.", callback=_is_port)] = 8000,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that serve; about one a core.")] = 1,
 ) -> None:
     """Serve the API on the servers that DATABASE_URL, REDIS_URL and NEO4J_URI name."""
     from nexus_graph.app import serve as run
     from nexus_graph.ending import without_traceback
 
-    settings = _settings()
+    settings = _settings_of_server()
     raise typer.Exit(without_traceback(settings, lambda: run(settings, host=host, port=port, workers=workers)))
 
 
@@ -104,7 +138,7 @@ def relay() -> None:
     from nexus_graph.ending import without_traceback
     from nexus_graph.relay import run
 
-    settings = _settings()
+    settings = _settings_of_server()
     raise typer.Exit(without_traceback(settings, lambda: run(settings)))
 
 
@@ -288,27 +322,48 @@ def _settings(data_dir: Path | None = None) -> "Settings":
     """The settings of the environment; with a data directory, those of the stack that runs there if the environment
     names no servers. Exits with 2 where there is nothing to work on.
     """
-    from pydantic import ValidationError
+    if data_dir is None or os.environ.get("DATABASE_URL"):
+        return _read()
+    return _read(**_servers_of(data_dir))
 
-    from nexus_graph.config import Settings
+
+def _read(**given: Any) -> "Settings":
+    from nexus_graph.ending import say
+    from nexus_graph.variables import UnusableSettings, read_settings
 
     try:
-        if data_dir is None or "DATABASE_URL" in os.environ:
-            return Settings()
-        return Settings(**_servers_of(data_dir))
-    except ValidationError as error:
-        for problem in error.errors(include_input=False, include_url=False):
-            typer.echo(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}", err=True)
-        raise typer.Exit(2) from None
+        return read_settings(os.environ, **given)
+    except UnusableSettings as error:
+        for fault in error.faults:
+            say(fault)
+        raise typer.Exit(EXIT_USAGE) from None
+
+
+def _settings_of_server() -> "Settings":
+    """The same for a process that stays: its log names the variables that nothing reads."""
+    from nexus_graph.telemetry import configure_logging, log
+    from nexus_graph.variables import unknown
+
+    settings = _settings()
+    configure_logging(settings.log_level)
+    for variable in unknown(os.environ):
+        log("settings").warning("unknown_variable", variable=variable.name, advice=variable.advice)
+    return settings
 
 
 def _servers_of(data_dir: Path) -> dict[str, Any]:
     from nexus_graph.devstack.status import read_status
+    from nexus_graph.ending import say
 
     status = read_status(data_dir)
     if status is None:
-        typer.echo(f"no stack runs in {data_dir}: start one with `nexus-graph up`, or set DATABASE_URL", err=True)
-        raise typer.Exit(2)
-    named = ("database_url", "redis_url", "neo4j_uri", "neo4j_user", "neo4j_password")
-    absent = {"database_replica_url": None, "database_direct_url": None, "pgbouncer": False}
-    return {name: status[name] for name in named} | absent
+        say(f"no stack runs in {data_dir}: start one with `nexus-graph up`, or set DATABASE_URL")
+        raise typer.Exit(EXIT_USAGE)
+    return {name: status[name] for name in _SERVERS} | _NOT_HERE
+
+
+def _no_servers() -> dict[str, Any]:
+    """Whatever the environment says of servers: `up` starts its own."""
+    from nexus_graph.config import Settings
+
+    return {name: Settings.model_fields[name].default for name in _SERVERS} | _NOT_HERE

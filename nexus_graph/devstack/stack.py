@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,15 +23,22 @@ from nexus_graph.devstack.neo4j import USER as NEO4J_USER
 from nexus_graph.devstack.neo4j import Neo4j
 from nexus_graph.devstack.ports import LOOPBACK, PortLeases
 from nexus_graph.devstack.postgres import Postgres
-from nexus_graph.devstack.process import ChildProcess, Command, StackError, describe_exit, in_thread
+from nexus_graph.devstack.process import (
+    START_MAX_SECONDS,
+    ChildProcess,
+    Command,
+    StackError,
+    describe_exit,
+    in_thread,
+)
 from nexus_graph.devstack.valkey import Valkey
 
 RESTART_DELAY_BASE_SECONDS = 0.5
 RESTART_DELAY_MAX_SECONDS = 30.0
 RESTARTS_MAX = 10  # in a row; a process that ran well for a while starts counting anew
 STABLE_AFTER_SECONDS = 60.0
-MIGRATE_TIMEOUT_SECONDS = 300.0
 EXIT_USAGE = 2
+API_PORT = 8000
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,8 @@ class StackOptions:
     """What `nexus-graph up` can be told. A port of 0 means any free one."""
 
     host: str = LOOPBACK
-    port: int = 8000
+    port: int | None = None
+    """Of the API; None: the customary one, or another where that is taken."""
     data_dir: Path = Path(".nexus")
     servers_only: bool = False
     postgres_settings: Mapping[str, str] = field(default_factory=dict)
@@ -47,6 +55,8 @@ class StackOptions:
     """More environment for the processes of nexus_graph."""
     browser_port: int = 7474
     bolt_port: int = 7687
+    start_max_seconds: float = START_MAX_SECONDS
+    """The longest that a process may be at work on its start."""
     quiet: bool = False
 
 
@@ -212,8 +222,8 @@ class Stack:
         self._data.remove_status()
         await in_thread(self._data.end_strays, self.say)
         passwords = self._data.passwords()
-        installation = await self._installation()
         ports = self._choose_ports()
+        installation = await self._installation()
         await self._start_servers(passwords, installation, ports)
         if not self.options.servers_only:
             await self._start_app(ports["API"])
@@ -233,12 +243,18 @@ class Stack:
             "Valkey": (0, LOOPBACK),
         }
         if not options.servers_only:
-            wishes = {"API": (options.port, options.host), **wishes}
+            wishes = {"API": (API_PORT if options.port is None else options.port, options.host), **wishes}
         ports = {}
         for name, (preferred, host) in wishes.items():
             ports[name] = self._leases.choose(preferred, host=host)
-            if preferred and ports[name] != preferred:
-                self.say(f"port {preferred} is taken: {name} uses {ports[name]}")
+            if not preferred or ports[name] == preferred:
+                continue
+            if name == "API" and options.port is not None:
+                raise StackError(
+                    f"port {preferred} of {host} is taken, and --port asks for it: choose another, leave --port out to "
+                    f"get one that is free, or see who has it: ss -ltnp 'sport = :{preferred}'"
+                )
+            self.say(f"port {preferred} is taken: {name} uses {ports[name]}")
         return ports
 
     async def _start_servers(self, passwords: Passwords, installation: Path, ports: Mapping[str, int]) -> None:
@@ -286,11 +302,14 @@ class Stack:
         self._processes[app.name] = process
         try:
             await process.start()
-            async with asyncio.timeout(MIGRATE_TIMEOUT_SECONDS):
+            async with asyncio.timeout(self.options.start_max_seconds):
                 code = await process.wait()
         except TimeoutError:
-            limit = MIGRATE_TIMEOUT_SECONDS
-            raise StackError(f"{app.name} took longer than {limit:g} s; {process.log_tail()}") from None
+            limit = self.options.start_max_seconds
+            raise StackError(
+                f"{app.name} took longer than {limit:g} s; {process.log_tail()}\n"
+                "Run the same command again, with more time in NEXUS_START_MAX_SECONDS."
+            ) from None
         if code:
             raise StackError(f"{app.name} {describe_exit(code)}; {process.log_tail()}")
         del self._processes[app.name]
@@ -317,7 +336,8 @@ class Stack:
         )
 
     async def _start_process(self, command: Command) -> None:
-        process = ChildProcess(command, on_change=self._record)
+        command = replace(command, start_max_seconds=self.options.start_max_seconds)
+        process = ChildProcess(command, on_change=self._record, say=self.say)
         self._processes[command.name] = process
         started = time.monotonic()
         await process.start()
@@ -466,7 +486,7 @@ def _welcome(stack: Stack) -> None:
     stack.console.print(f"Passwords: nexus-graph status --json --data-dir {data}", markup=False)
     if urls.api:
         if is_loopback(stack.options.host):
-            stack.console.print("On this loopback address no key is needed and no rate limit is set.")
+            stack.console.print("On this loopback address no key is needed.")
         stack.console.print("\nA first request to try:")
         body = '{"email": "lorraine@hillvalley.edu", "phoneNumber": "123456"}'
         stack.console.print(

@@ -232,13 +232,3 @@ class IdentityEvent(NamedTuple):
         """An event from the columns that `events_after.sql` returns."""
         sequence, at, kind, *others = row
         return cls(sequence, at, EventKind(kind), *others)
-
-
-@dataclass(frozen=True, slots=True)
-class EvidenceTie:
-    """A pairing of an email and a phone seen beyond the contact rows."""
-
-    email: str
-    phone: str
-    seen_at: datetime
-    request_id: UUID | None

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -19,12 +20,16 @@ from pathlib import Path
 import asyncpg
 import psutil
 import pytest
+import trustme
 from neo4j import AsyncGraphDatabase
 
 from nexus_graph.devstack import jars, probes, stack, status
+from nexus_graph.devstack import process as process_module
+from nexus_graph.devstack import progress as progress_module
 from nexus_graph.devstack.datadir import DataDirectory, ProcessRecord
 from nexus_graph.devstack.ports import LOOPBACK, PortLeases, is_free
-from nexus_graph.devstack.process import ChildProcess, Command, StackError
+from nexus_graph.devstack.process import STANDSTILL_SECONDS, ChildProcess, Command, StackError
+from nexus_graph.devstack.progress import Progress
 from nexus_graph.devstack.stack import Stack, StackOptions, StackUrls, up
 
 SERVERS = ("postgres", "valkey", "neo4j")
@@ -288,15 +293,136 @@ async def test_a_process_that_ignores_sigterm_is_killed_with_its_own_children(tm
     await gone(pids, seconds=STOP_SECONDS)
 
 
-async def test_a_process_that_never_serves_is_an_error_with_the_end_of_its_log(tmp_path: Path) -> None:
-    async def never() -> bool:
-        return False
+async def never() -> bool:
+    return False
 
-    text = "import time; print('waiting for Godot', flush=True); time.sleep(600)"
-    process = ChildProcess(replace(python(text, tmp_path), probe=never, start_timeout_seconds=1.0))
-    with pytest.raises(StackError, match=r"(?s)did not answer within 1 s; .*waiting for Godot"):
+
+WAITING = "import time; print('waiting for Godot', flush=True); time.sleep(600)"
+CIRCLING = "print('round and round', flush=True)\nwhile True: pass"
+
+
+async def test_a_start_that_stands_still_is_given_up_with_the_end_of_its_log(tmp_path: Path) -> None:
+    process = ChildProcess(replace(python(WAITING, tmp_path), probe=never, standstill_seconds=1.0))
+    with pytest.raises(
+        StackError, match=r"(?s)relay stood still for \d+ s while it started.*waiting for Godot"
+    ) as told:
         await process.start()
     assert not process.running
+    assert "run the same command again" in str(told.value).lower()
+    assert "load average" in str(told.value)
+
+
+async def test_a_log_without_words_is_called_empty(tmp_path: Path) -> None:
+    text = "import time; print('\\n.', flush=True); time.sleep(600)"
+    process = ChildProcess(replace(python(text, tmp_path), probe=never, standstill_seconds=1.0))
+    with pytest.raises(StackError, match=r"it wrote nothing to .*relay\.log"):
+        await process.start()
+
+
+async def test_a_start_that_works_in_circles_ends_at_the_longest_time(tmp_path: Path) -> None:
+    process = ChildProcess(replace(python(CIRCLING, tmp_path), probe=never, start_max_seconds=2.0))
+    with pytest.raises(
+        StackError, match=r"(?s)did not answer within \d+ s, though it was at work.*round and round"
+    ) as told:
+        await process.start()
+    assert "NEXUS_START_MAX_SECONDS" in str(told.value)
+    assert not process.running
+
+
+async def test_a_start_that_dies_says_how(tmp_path: Path) -> None:
+    text = "import os, signal; print('too little memory', flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    process = ChildProcess(replace(python(text, tmp_path), probe=never))
+    with pytest.raises(StackError, match=r"(?s)relay was ended by SIGKILL while starting; .*too little memory"):
+        await process.start()
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "open('steps', 'a').write('.'); print('step', len(open('steps').read()), flush=True); time.sleep(0.25)",
+        "end = time.process_time() + 0.15\n    while time.process_time() < end: pass",
+        "subprocess.run([sys.executable, '-c', 'import time\\nwhile time.process_time() < 0.15: pass'])",
+    ],
+    ids=["its log grows", "it works", "its children work"],
+)
+async def test_a_slow_start_that_moves_on_is_waited_for(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it takes, a person hears that it is at work."""
+    text = f"""
+import subprocess, sys, time
+for _ in range(4):
+    {step}
+    open("beats", "a").write(".")
+time.sleep(600)
+"""
+    monkeypatch.setattr(progress_module, "CPU_STEP_SECONDS", 0.1)
+    monkeypatch.setattr(process_module, "START_SAID_SECONDS", 0.1)
+    monkeypatch.setattr(process_module, "START_LOOK_SECONDS", 0.05)
+    beats = tmp_path / "beats"
+
+    async def four_beats() -> bool:
+        return beats.exists() and beats.stat().st_size >= 4
+
+    said: list[str] = []
+    command = replace(python(text, tmp_path), probe=four_beats, standstill_seconds=STANDSTILL_SECONDS)
+    process = ChildProcess(command, say=said.append)
+    await process.start()
+    await process.stop()
+    assert any("waiting for relay" in line and "it is at work" in line and "load average" in line for line in said)
+
+
+def test_each_kind_of_progress_is_seen_and_idling_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_module, "CPU_STEP_SECONDS", 0.1)
+    log = tmp_path / "log"
+    log.touch()
+    child = subprocess.Popen(
+        [sys.executable, "-uc", "import sys, time\nfor line in sys.stdin: exec(line); print('done')"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+
+    def done(text: str) -> None:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(text + "\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == "done\n"
+
+    try:
+        done("pass")
+        progress = Progress(child.pid, log)
+        done("time.sleep(0.01)")
+        assert not progress.look(), "it slept"
+        done("[None for _ in iter(lambda: time.process_time() < 0.15, False)]")
+        assert progress.look(), "it used processor time"
+        assert not progress.look()
+        log.write_text("a line")
+        assert progress.look(), "its log grew"
+        assert not progress.look()
+        log.write_text("")
+        assert progress.look(), "its log was begun anew"
+    finally:
+        child.kill()
+        child.wait()
+        child.stdin.close()
+        child.stdout.close()
+    assert not progress.look(), "it is gone"
+
+
+async def test_a_port_that_was_asked_for_and_is_taken_is_an_error(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind((LOOPBACK, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        options = StackOptions(data_dir=tmp_path / "data", port=port, quiet=True)
+        with pytest.raises(StackError, match=rf"port {port} of {LOOPBACK} is taken, and --port asks for it") as told:
+            await Stack(options).__aenter__()
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "data" / "postgres").exists(), "nothing was started"
 
 
 def python(text: str, folder: Path) -> Command:
@@ -340,8 +466,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def repository(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
-    """Serve three jars, and make the lock file name just these."""
+def repository(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, authority: "trustme.CA | None" = None
+) -> Iterator[Repository]:
+    """Serve three jars, and make the lock file name just these; by https where there is an authority to sign for it."""
     contents = {f"org.example:{name}:1.0": f"the jar {name}\n".encode() * 2 for name in ("a", "b", "c")}
     lines = [f"{name} {len(content)} {hashlib.sha256(content).hexdigest()}" for name, content in contents.items()]
     lock_file = folder / "test.lock"
@@ -350,7 +478,12 @@ def repository(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reposi
     monkeypatch.setattr(jars, "DOWNLOAD_RETRY_BASE_SECONDS", 0.001)
     monkeypatch.setenv("NEXUS_CACHE_DIR", str(folder / "cache"))
     with Repository({jar.file_name: contents[jar.coordinate] for jar in jars.locked_jars()}) as server:
-        monkeypatch.setenv("NEXUS_MAVEN_URL", f"http://{LOOPBACK}:{server.server_port}/maven2")
+        scheme = "http"
+        if authority is not None:
+            context, scheme = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), "https"
+            authority.issue_cert(LOOPBACK).configure_cert(context)
+            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        monkeypatch.setenv("NEXUS_MAVEN_URL", f"{scheme}://{LOOPBACK}:{server.server_port}/maven2")
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             yield server
@@ -411,6 +544,23 @@ def test_an_interrupt_stops_the_download(tmp_path: Path, monkeypatch: pytest.Mon
         with pytest.raises(jars.Interrupted):
             jars.install(lambda _: None, None, interrupted)
         assert not jars.installation().exists()
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_who_signs_for_downloads_is_whom_this_machine_trusts(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    with repository(tmp_path, monkeypatch, authority=authority) as server:
+        with pytest.raises(StackError, match=f"{LOOPBACK}:{server.server_port}.*REQUESTS_CA_BUNDLE=.*SSL_CERT_FILE"):
+            install()
+        assert not server.requested
+        monkeypatch.setenv(variable, str(tmp_path / "ca.pem"))
+        assert jars.is_complete(install())
+        assert sorted(server.requested) == sorted(server.files)
 
 
 def install() -> Path:

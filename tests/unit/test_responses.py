@@ -44,7 +44,7 @@ def test_trouble_says_when_to_come_back() -> None:
     failure = failure_of(errors.Overloaded("full"))
     assert failure.headers() == [(b"retry-after", b"1")]
     assert graphql_extensions(failure, CORRELATION) == {"code": "OVERLOADED", "retryAfterSeconds": 1}
-    assert failure_of(errors.NotFound("no")).headers() == []
+    assert failure_of(errors.RowRejected("no")).headers() == []
 
 
 def test_the_unexpected_is_masked_and_logged_by_type_and_place(capsys: pytest.CaptureFixture[str]) -> None:

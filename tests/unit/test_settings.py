@@ -1,10 +1,23 @@
-"""Settings of servers: what is set where, and what an embedded stack leaves unset."""
+"""Settings: what is set where, what is wrong with a value in words, and which variables nothing reads."""
+
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from phonenumbers import SUPPORTED_REGIONS
 from pydantic import ValidationError
 
-from nexus_graph.config import Settings
+from nexus_graph.api.graphql.persisted import UnusableManifest
+from nexus_graph.app import create_app, server_config
+from nexus_graph.cache.families import FamilyCache
+from nexus_graph.config import SCHEMES, Settings
 from nexus_graph.devstack.stack import StackUrls
+from nexus_graph.graph.driver import open_driver
+from nexus_graph.variables import UnusableSettings, names_of, read_settings, unknown
 
 ELSEWHERE = "postgresql://postgres:secret@elsewhere/nexus"
 
@@ -81,9 +94,150 @@ def test_what_is_no_origin_is_refused(monkeypatch: pytest.MonkeyPatch, given: st
 
 
 def test_headers_of_pages_are_a_plain_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    for given in ("X-Tenant, X-Build", '["X-Tenant", "X-Build"]'):
-        monkeypatch.setenv("NEXUS_CORS_HEADERS", given)
+    for listed in ("X-Tenant, X-Build", '["X-Tenant", "X-Build"]'):
+        monkeypatch.setenv("NEXUS_CORS_HEADERS", listed)
         assert Settings().cors_headers == ("X-Tenant", "X-Build")
     monkeypatch.setenv("NEXUS_CORS_HEADERS", "X-Tenant: 1")
     with pytest.raises(ValidationError, match="must be names of headers"):
         Settings()
+
+
+GARBAGE = (
+    "abc", "-1", "0", "1.5", "1e400", "nan", "99999999999999999999", "true", "maybe", "[1]", '{"a": 1}', "ZZ",
+    "https://app.example", "http://[", "/no/such/file", " ", "\N{PILE OF POO}", "a" * 5_000, "\n", "://",
+)  # fmt: skip
+WRONG_ADDRESSES = (
+    "mysql://x", "postgresql://", "postgresql://h:abc/x", "postgresql://h:99999/x", "postgresql://u:p/w@h/db",
+    "redis://h:1:2", "redis://h/x?socket_timeout=never", "redis://h?nonsense=1", "unix://", "rediss://", "bolt://",
+    "bolt://h:-1", "neo4j://h:70000", "bolt://h?x=1", "bolt://[::1", "neo4j+s://:7687",
+)  # fmt: skip
+"""What people set by mistake, for every setting."""
+
+
+def _set(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> UnusableSettings | Settings:
+    with monkeypatch.context() as patched:
+        patched.setenv(name, value)
+        try:
+            return read_settings(os.environ)
+        except UnusableSettings as unusable:
+            return unusable
+
+
+@pytest.mark.parametrize("field", Settings.model_fields)
+async def test_no_value_of_any_setting_ends_in_a_traceback(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused in one line that names the variable, or everything that is made of settings can be made."""
+    name = names_of(field)[0]
+    made: list[object] = []
+    for value in (*GARBAGE, *WRONG_ADDRESSES) if field in SCHEMES else GARBAGE:
+        found = _set(monkeypatch, name, value)
+        if isinstance(found, UnusableSettings):
+            (fault,) = found.faults
+            assert re.match(rf"{name}\b", fault), f"{value[:20]!r}: {fault}"
+            assert "\n" not in fault
+            assert len(fault) < 400
+            continue
+        if made and field not in SCHEMES:
+            continue
+        with suppress(UnusableManifest):
+            made.append(server_config(create_app(found), found))
+        await open_driver(found).close()
+        await FamilyCache(found.model_copy(update={"cache": "both"})).close()
+
+
+@given(st.sampled_from(sorted(Settings.model_fields)), st.text(max_size=60).filter(lambda text: "\0" not in text))
+@example("database_url", "postgresql://ada:pass/word@h/db")
+def test_no_text_ends_in_a_traceback_or_shows_a_secret(field: str, text: str) -> None:
+    value = f"se/cret{text}" if field in SCHEMES else text
+    with pytest.MonkeyPatch.context() as patched:
+        found = _set(patched, names_of(field)[0], value.encode("utf-8", "surrogatepass").decode("utf-8", "replace"))
+    if isinstance(found, UnusableSettings) and field in SCHEMES:
+        assert "se/cret" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fault"),
+    [
+        ("NEXUS_AUTH", "maybe", "NEXUS_AUTH=maybe must be auto or off"),
+        ("nexus_auth", "maybe", "nexus_auth=maybe must be auto or off"),
+        ("NEXUS_FAMILY_LIMIT", "abc", "NEXUS_FAMILY_LIMIT=abc must be a whole number"),
+        ("NEXUS_FAMILY_LIMIT_CONTACTS", "1", "NEXUS_FAMILY_LIMIT_CONTACTS=1 must be at least 2"),
+        ("NEXUS_READ_CONNECTIONS", "65", "NEXUS_READ_CONNECTIONS=65 must be at most 64"),
+        ("NEXUS_CONNECT_TIMEOUT_SECONDS", "0", "NEXUS_CONNECT_TIMEOUT_SECONDS=0 must be more than 0"),
+        ("NEXUS_CONNECT_TIMEOUT_SECONDS", "inf", "NEXUS_CONNECT_TIMEOUT_SECONDS=inf must be at most 1000000"),
+        ("NEXUS_PGBOUNCER", "perhaps", "NEXUS_PGBOUNCER=perhaps must be true or false"),
+        ("DATABASE_URL", "mysql://u:secret@h/db", "DATABASE_URL (h/db) is no postgresql:// address: it begins with mysql://"),
+        ("REDIS_URL", "http://:secret@h", "REDIS_URL (h) is no redis:// address: it begins with http://"),
+        ("NEO4J_URI", "foo", "NEO4J_URI (an address that cannot be read) is no bolt:// address"),
+    ],
+)  # fmt: skip
+def test_a_fault_names_the_variable_its_value_and_what_is_allowed(
+    name: str, value: str, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = _set(monkeypatch, name, value)
+    assert isinstance(found, UnusableSettings)
+    assert found.faults == [fault]
+
+
+@pytest.mark.parametrize("region", ["ZZ", "GERMANY", "uk", "49", "001", "D"])
+def test_a_region_without_telephone_numbers_is_refused(region: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(_set(monkeypatch, "NEXUS_PHONE_REGION", region), UnusableSettings)
+
+
+def test_every_region_of_the_library_is_taken_in_either_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    for region in SUPPORTED_REGIONS:
+        found = _set(monkeypatch, "NEXUS_PHONE_REGION", region.lower())
+        assert isinstance(found, Settings)
+        assert found.phone_region == region
+
+
+def test_addresses_of_every_kind_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (
+        ("DATABASE_URL", "postgres://u:p%2Fw@h/db"),
+        ("DATABASE_URL", "postgresql://a:5432,b:5433/db?target_session_attrs=primary"),
+        ("DATABASE_URL", "postgresql://u@/db?host=/var/run/postgresql"),
+        ("DATABASE_URL", "postgresql://[::1]:5432/db"),
+        ("REDIS_URL", "rediss://:p@h:6380/0?socket_timeout=1"),
+        ("REDIS_URL", "unix:///run/redis.sock?db=1"),
+        ("NEO4J_URI", "neo4j+s://x.databases.neo4j.io"),
+        ("NEO4J_URI", "neo4j://h:7687?region=eu"),
+    ):
+        found = _set(monkeypatch, name, value)
+        assert isinstance(found, Settings), found.faults
+
+
+def test_unknown_variables_are_named_with_the_nearest_setting() -> None:
+    environment = dict.fromkeys(
+        ("NEXUS_FAMILY_LIMITT", "NEXUS_LOGLEVEL", "NEXUS_RATE_LIMIT", "NEXUS_WEATHER", "NEO4J_USERNAME", "nexus_authh"),
+        "1",
+    )
+    assert {found.name: found.advice for found in unknown(environment)} == {
+        "NEXUS_FAMILY_LIMITT": "did you mean NEXUS_FAMILY_LIMIT?",
+        "NEXUS_LOGLEVEL": "did you mean NEXUS_LOG_LEVEL?",
+        "NEXUS_RATE_LIMIT": "there is no rate limit yet",
+        "NEXUS_WEATHER": "nothing reads it",
+        "NEO4J_USERNAME": "the setting is NEO4J_USER",
+        "nexus_authh": "did you mean NEXUS_AUTH?",
+    }
+
+
+def test_every_name_in_the_project_is_known(project: Path) -> None:
+    """Those that documents, scripts, tests and container files give their readers."""
+    files = [
+        *(project / folder for folder in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "docker-compose.yml")),
+        project / ".env.example",
+        *(
+            file
+            for folder in ("nexus_graph", "scripts", "examples", "docs")
+            for file in (project / folder).rglob("*.py")
+        ),
+    ]
+    names = {name for file in files for name in re.findall(r"\bNEXUS_[A-Z0-9_]*[A-Z0-9]\b", file.read_text("utf-8"))}
+    assert len(names) > 10
+    assert [found.name for found in unknown(dict.fromkeys(names, "1"))] == ["NEXUS_RATE_LIMIT"]
+
+
+def test_every_setting_is_read_by_something(project: Path) -> None:
+    code = "".join(
+        file.read_text("utf-8") for file in (project / "nexus_graph").rglob("*.py") if file.name != "config.py"
+    )
+    assert [field for field in Settings.model_fields if not re.search(rf"\b{field}\b", code)] == []

@@ -1,0 +1,84 @@
+"""Is a process that starts at work, or does it stand still? On a busy machine a start takes minutes and is well; the
+clock alone cannot tell it from one that will never end.
+"""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+CPU_STEP_SECONDS: Final = 1.0
+"""Less processor time than this is no progress: a server that waits for ever still looks at its clock."""
+
+DISK_STEP_BYTES: Final = 1024 * 1024
+"""The same of what it reads from disks and writes to them."""
+
+BUSY_LOAD: Final = 1.5
+"""Processes for each core that run or wait to run: from here on a machine is called busy."""
+
+
+class Progress:
+    """What a process, with its children, has done since it started. Each `look` says whether there is more of it."""
+
+    def __init__(self, pid: int, log: Path) -> None:
+        """`log`: what it writes to; growing is progress as well."""
+        self._pid = pid
+        self._log = log
+        self._started = monotonic()
+        self._moved = self._started
+        self._noted = self._measured()
+
+    @property
+    def waited_seconds(self) -> float:
+        """How long it has been starting."""
+        return monotonic() - self._started
+
+    @property
+    def still_seconds(self) -> float:
+        """How long it has stood still, as of the last look."""
+        return monotonic() - self._moved
+
+    @property
+    def cpu_seconds(self) -> float:
+        """The processor time that it had used at the last progress."""
+        return self._noted[0]
+
+    def look(self) -> bool:
+        """True if it has moved on since the last time that it had."""
+        cpu, disk, logged = self._measured()
+        noted_cpu, noted_disk, noted_logged = self._noted
+        if cpu < noted_cpu + CPU_STEP_SECONDS and disk < noted_disk + DISK_STEP_BYTES and logged == noted_logged:
+            return False
+        self._noted = (cpu, disk, logged)
+        self._moved = monotonic()
+        return True
+
+    def _measured(self) -> tuple[float, int, int]:
+        """Processor time, bytes from and to disks, size of the log."""
+        import psutil  # of the extra `embedded`
+
+        cpu, disk, logged = 0.0, 0, 0
+        with suppress(OSError):
+            logged = self._log.stat().st_size
+        with suppress(psutil.Error):
+            process = psutil.Process(self._pid)
+            for each in (process, *process.children(recursive=True)):
+                with suppress(psutil.Error):
+                    times = each.cpu_times()  # of children that ended as well, where the system counts them
+                    cpu += times.user + times.system + times.children_user + times.children_system
+                with suppress(psutil.Error, AttributeError):  # not every system counts it, nor for everybody
+                    counters = each.io_counters()
+                    disk += counters.read_bytes + counters.write_bytes
+        return cpu, disk, logged
+
+
+def load() -> str:
+    """How busy the machine is, as in "load average 10.2 on 2 cores"."""
+    cores = os.cpu_count() or 1
+    return f"load average {os.getloadavg()[0]:.1f} on {cores} {'core' if cores == 1 else 'cores'}"
+
+
+def is_busy() -> bool:
+    """Tell whether more wants to run than this machine has cores for."""
+    return os.getloadavg()[0] > BUSY_LOAD * (os.cpu_count() or 1)

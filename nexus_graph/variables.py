@@ -1,0 +1,162 @@
+"""The variables of the environment that give settings their values: which there are, and what is wrong with a value.
+
+Whatever is wrong is said in words that name the variable as it was written, its value unless that is a secret, and what
+is allowed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Final, get_args
+
+from pydantic import SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from nexus_graph.addresses import address
+from nexus_graph.config import SCHEMES, Settings
+
+PREFIX: Final = "NEXUS_"
+
+OTHERS: Final = frozenset(
+    {
+        "NEXUS_CACHE_DIR",  # where the embedded servers are kept
+        "NEXUS_MAVEN_URL",  # where they are downloaded from
+        "NEXUS_GRAPH_URL",  # the examples' API
+        "NEXUS_SCREENSHOT",  # the tests' picture of a page
+        "NEXUS_TEST_SEED",  # the tests' chance
+    }
+)
+"""Names that begin like a setting's and are read by something else."""
+
+MISTAKEN: Final = {
+    "NEO4J_URL": "NEO4J_URI",
+    "NEO4J_USERNAME": "NEO4J_USER",
+    "NEO4J_PASS": "NEO4J_PASSWORD",
+    "DATABASE_URI": "DATABASE_URL",
+    "REDIS_URI": "REDIS_URL",
+}
+"""Names that other programs give to what is one of our settings."""
+
+GONE: Final = {"NEXUS_RATE_LIMIT": "there is no rate limit yet"}
+"""Names that were settings once, and what is so without them."""
+
+_LIKENESS: Final = 0.75
+"""Names this much alike, of 1, are taken for a slip of the pen."""
+
+_SHOWN_MAX: Final = 80
+"""Characters of a wrong value that a message shows."""
+
+_ALLOWED: Final = {
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number, and a smaller one",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "bool_parsing": "must be true or false",
+    "path_type": "must be a path",
+    "tuple_type": "must be a list",
+}
+
+
+class UnusableSettings(ValueError):
+    """Some variables have values that cannot be used; `faults` has a line for each."""
+
+    def __init__(self, faults: list[str]) -> None:
+        """`faults` are in words, and quote no secret."""
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A variable that nothing reads."""
+
+    name: str
+    advice: str
+
+
+def read_settings(environment: Mapping[str, str], **given: Any) -> Settings:
+    """The settings of this process, with what is `given` in place of the environment's. `environment` is what messages
+    look in for the names as they were written. Raises UnusableSettings.
+    """
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        faults = [_fault(detail, environment) for detail in error.errors(include_url=False)]
+        raise UnusableSettings(faults) from None
+
+
+def unknown(environment: Mapping[str, str]) -> list[Unknown]:
+    """The variables that look like settings and are none, with what was probably meant."""
+    known = [name for field in Settings.model_fields for name in names_of(field)]
+    suffixes = [name.removeprefix(PREFIX) for name in (*known, *OTHERS) if name.startswith(PREFIX)]
+    found = []
+    for name in sorted(environment):
+        upper = name.upper()
+        if upper in GONE:
+            found.append(Unknown(name, GONE[upper]))
+        elif upper in MISTAKEN:
+            found.append(Unknown(name, f"the setting is {MISTAKEN[upper]}"))
+        elif upper.startswith(PREFIX) and upper not in known and upper not in OTHERS:
+            near = get_close_matches(upper.removeprefix(PREFIX), suffixes, n=1, cutoff=_LIKENESS)
+            found.append(Unknown(name, f"did you mean {PREFIX}{near[0]}?" if near else "nothing reads it"))
+    return found
+
+
+def names_of(field: str) -> list[str]:
+    """The variables that a setting is read from; the one that we call it by stands first."""
+    alias = Settings.model_fields[field].validation_alias
+    aliases = [str(choice) for choice in getattr(alias, "choices", [])]
+    return [*aliases, PREFIX + field.upper()]
+
+
+def set_names(environment: Mapping[str, str]) -> list[str]:
+    """The variables that give a setting its value here, as they were written."""
+    given = {name.upper(): name for name, value in environment.items() if value}
+    return [given[name] for field in Settings.model_fields for name in names_of(field) if name in given]
+
+
+def _fault(detail: ErrorDetails, environment: Mapping[str, str]) -> str:
+    field = _field_of(str(detail["loc"][0])) if detail["loc"] else ""
+    words = _words(detail)
+    if not field:
+        return words
+    return f"{_written(field, environment)}{_shown(field, detail['input'])} {words}"
+
+
+def _words(detail: ErrorDetails) -> str:
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind in _ALLOWED:
+        return _ALLOWED[kind]
+    if kind == "literal_error":
+        return f"must be {str(context['expected']).replace(chr(39), '')}"
+    for bound, words in (("ge", "at least"), ("gt", "more than"), ("le", "at most"), ("lt", "less than")):
+        if bound in context:
+            return f"must be {words} {context[bound]:g}"
+    # Our own words are predicates already; the library's begin with their subject.
+    return detail["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
+
+
+def _field_of(place: str) -> str:
+    return next((field for field in Settings.model_fields if place == field or place in names_of(field)), "")
+
+
+def _written(field: str, environment: Mapping[str, str]) -> str:
+    """The variable's name as the environment has it."""
+    given = {name.upper(): name for name, value in environment.items() if value}
+    names = names_of(field)
+    return next((given[name] for name in names if name in given), names[0])
+
+
+def _shown(field: str, value: Any) -> str:
+    if field in SCHEMES:
+        url = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        return f" ({address(url)})"
+    if _is_secret(Settings.model_fields[field]) or not isinstance(value, str | int | float):
+        return ""
+    text = "".join(mark if mark.isprintable() else "\N{REPLACEMENT CHARACTER}" for mark in str(value))
+    return f"={text[:_SHOWN_MAX]}{'…' if len(text) > _SHOWN_MAX else ''}"
+
+
+def _is_secret(information: FieldInfo) -> bool:
+    return SecretStr in (information.annotation, *get_args(information.annotation))
