@@ -160,6 +160,10 @@ class _Foreseeing:
         self._sizes: dict[int, int] = {}
         self._homes: dict[str, int] = {}
         """Of each canonical value that changes bring: its family."""
+        self._canonical = {field.is_email: field.canonical for field in _fields(settings.phone_region)}
+        self._seen: set[int] = set()
+        self._pairings: set[tuple[str, str]] = set()
+        """Contacts that change, and the emails and phones that they will have."""
 
     async def take(self, field: _Field, changes: list[Change], told: Callable[[Finding], None]) -> None:
         """Judge these changes."""
@@ -174,6 +178,29 @@ class _Foreseeing:
             finding = Finding(field.name, outcome, home, contacts, change.old, canonical=change.new, other=other)
             self._report.note(finding)
             told(finding)
+        await self._foresee_twins(olds)
+
+    async def _foresee_twins(self, olds: Iterable[str]) -> None:
+        """Count the contacts that will have the email and phone of another: all but one of each pairing."""
+        pairings = []
+        for contact, email, phone in await self._pool.fetch(sql("renormalize_contacts"), list(olds)):
+            if contact in self._seen:
+                continue
+            self._seen.add(contact)
+            pairing = (self._today(email, is_email=True), self._today(phone, is_email=False))
+            if pairing in self._pairings:
+                self._report.contacts_retired += 1
+            else:
+                self._pairings.add(pairing)
+                pairings.append(pairing)
+        emails, phones = [email for email, _ in pairings], [phone for _, phone in pairings]
+        self._report.contacts_retired += len(await self._pool.fetchval(sql("renormalize_twins"), emails, phones))
+
+    def _today(self, value: str | None, *, is_email: bool) -> str:
+        try:
+            return "" if value is None else self._canonical[is_email](value) or value
+        except InvalidIdentifier:
+            return value or ""
 
     def _outcome(self, change: Change, family: int | None, carrying: int | None) -> tuple[str, int | None, int | None]:
         if family is None:

@@ -60,6 +60,7 @@ class Report:
     """The families of the first unions: that which lives on, and that which it took in."""
     unions_refused: int = 0
     contacts_retired: int = 0
+    """Contacts that have the email and phone of another, its senior, and are soft-deleted."""
     left: dict[str, Left] = field(default_factory=dict)
     """By the rule that they break."""
     started: float = field(default_factory=monotonic)
@@ -132,7 +133,7 @@ def as_json(report: Report) -> str:
         "familiesJoined": report.families_joined,
         "firstJoined": report.first_joined,
         "unionsRefused": report.unions_refused,
-        "contactsRetired": None if report.dry_run else report.contacts_retired,
+        "contactsRetired": report.contacts_retired,
         "left": [
             {"reason": reason, "identifiers": left.identifiers, "firstContacts": left.first_contacts}
             for reason, left in report.left.items()
@@ -150,8 +151,7 @@ def as_text(report: Report) -> str:
         for name, tally in (("emails", report.tallies["email"]), ("phone numbers", report.tallies["phoneNumber"]))
     ]
     lines.append(f"families {would}joined: {report.families_joined:,}{_shown(report.first_joined)}")
-    if not report.dry_run:
-        lines.append(f"contacts soft-deleted, as another has the same email and phone: {report.contacts_retired:,}")
+    lines.append(f"contacts {would}soft-deleted, as another has the same email and phone: {report.contacts_retired:,}")
     if report.unions_refused:
         lines.append(f"unions {would}refused: {report.unions_refused:,}")
     for reason, left in report.left.items():

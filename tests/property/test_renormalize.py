@@ -85,7 +85,7 @@ async def _renormalized(settings: Settings, *, dry_run: bool = False) -> Report:
 
 def _figures(report: Report) -> list[int]:
     tallies = [count for tally in report.tallies.values() for count in (tally.changed, tally.invalid)]
-    return [*tallies, report.families_joined, report.unions_refused]
+    return [*tallies, report.families_joined, report.unions_refused, report.contacts_retired]
 
 
 async def _families(pool: Pool) -> list[tuple[Any, ...]]:
