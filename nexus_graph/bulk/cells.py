@@ -1,7 +1,7 @@
 """What a cell of a file means before it is brought into canonical form.
 
 A cell may hold several values, or say by a word, a mark or zeros that it has none: N/A. The forms in which spreadsheets
-write a value (`'+1…`, `="+1…"`, `447900901001.0`, `4.47901E+11`) are known to `normalize`: people paste them everywhere.
+write a value (`'+1…`, `="+1…"`, `447900901001.0`, `4.47901E+11`) are known to `normalize`: they are pasted everywhere.
 """
 
 # ruff: noqa: RUF001 - words in other scripts are meant

@@ -16,6 +16,12 @@ from tests.graphing import Pair, findings, relaying, soft_delete
 
 EXAMPLES = 60
 FAMILY_LIMIT = 1_000
+FORGETFUL = """
+    CREATE OR REPLACE FUNCTION rewrite_email(old_email text, new_email text, moment timestamptz) RETURNS void
+    LANGUAGE sql AS $$
+        UPDATE contacts SET email = new_email, updated_at = moment WHERE email = old_email AND deleted_at IS NULL
+    $$
+"""
 
 
 @pytest.fixture
@@ -168,6 +174,21 @@ async def test_the_record_is_what_identify_would_have_made_of_canonical_requests
         retired += done.contacts_retired
     assert joined
     assert retired
+
+
+async def test_a_rewrite_that_forgets_the_evidence_is_caught(settings: Settings, pool: Pool, seed: int) -> None:
+    """A planted bug: an email is rewritten on contacts alone."""
+    print(f"NEXUS_TEST_SEED={seed}")
+    await pool.execute(FORGETFUL)
+    for number in range(seed, seed + EXAMPLES):
+        example = Example(number, deletions=False)
+        await _begin(pool, [_canonical(pair) for pair in example.rows], [])
+        wanted = await _families(pool), await _ties(pool)
+        await _begin(pool, example.rows, [])
+        await _renormalized(settings)
+        if (await _families(pool), await _ties(pool)) != wanted or await _broken(pool):
+            return
+    pytest.fail("no example shows it")
 
 
 async def test_what_deletions_left_stays_right_and_the_graph_follows(
