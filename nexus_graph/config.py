@@ -206,8 +206,9 @@ class Settings(BaseSettings):
     graphql_persisted: bool = True
     """Let clients send a document once, and its hash from then on. They are kept in Redis."""
     graphql_persisted_seconds: int = Field(7 * 24 * 3600, ge=1)
-    graphql_persisted_timeout_seconds: float = Field(0.25, gt=0)
-    """Redis slower than this is taken to know no document: the client sends it again."""
+    graphql_persisted_timeout_seconds: float = Field(0.02, gt=0)
+    """Redis slower than this is taken to know no document: the client sends it again. After that it is left alone for
+    `cache_away_seconds`."""
     trusted_documents: Path | None = None
     """A JSON file of documents by id, as graphql-codegen's client-preset, Relay or Apollo writes it. Requests name a
     `documentId`, or `extensions.persistedQuery.sha256Hash`."""

@@ -1,5 +1,6 @@
 """Documents by hash, by id and by URL."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +14,10 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from nexus_graph.api.graphql.persisted import UnusableManifest, read_manifest
+from nexus_graph.cache.documents import SharedDocuments
+from nexus_graph.cache.server import open_redis
 from nexus_graph.config import Settings
+from tests.graphing import PATIENCE_SECONDS
 from tests.running import running_api
 
 QUERY = "query Nobody($by: FamilyLookup!) { contactFamily(by: $by) { id } }"
@@ -37,11 +41,93 @@ async def code(api: httpx2.AsyncClient, request: dict[str, Any]) -> tuple[int, s
     return answer.status_code, error["extensions"]["code"]
 
 
+async def kept(settings: Settings) -> None:
+    """Return once Redis has a document: it is written behind the answer."""
+    async with asyncio.timeout(PATIENCE_SECONDS), Redis.from_url(settings.redis_url.get_secret_value()) as redis:
+        while not await redis.keys():
+            pass
+
+
+IDENTIFY = 'mutation Who { identify(input: {email: "ada@example.com"}) { __typename } }'
+WRITES = {"extensions": {"persistedQuery": {"version": 1, "sha256Hash": sha256(IDENTIFY.encode()).hexdigest()}}}
+DONE = {"identify": {"__typename": "IdentifySuccess"}}
+
+
+@asynccontextmanager
+async def silent_redis(settings: Settings) -> AsyncIterator[tuple[Settings, list[bytes]]]:
+    """Settings with a Redis that takes what it is asked and answers nothing, and what it was asked."""
+    asked: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while found := await reader.read(65_536):
+                asked.append(found)
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        yield settings.model_copy(update={"redis_url": SecretStr(f"redis://127.0.0.1:{port}/0")}), asked
+
+
+async def test_a_silent_redis_is_asked_once_and_left_alone(settings: Settings) -> None:
+    """No identify waits for it: the document is kept behind the answer, and this process knows it from then on."""
+    async with silent_redis(settings) as (muted, asked):
+        patient = muted.model_copy(update={"cache_away_seconds": 600.0})
+        async with serving(patient) as api:
+            assert (await api.post("/graphql", json={**WRITES, "query": IDENTIFY})).json()["data"] == DONE
+            for _ in range(20):
+                assert (await api.post("/graphql", json=WRITES)).json()["data"] == DONE
+            began = len(asked)
+            unknown = [{**BY_HASH, "extensions": _by_hash(f"{number:064x}")} for number in range(20)]
+            for request in unknown:
+                assert await code(api, request) == (404, "PERSISTED_QUERY_NOT_FOUND")
+            assert len(asked) <= began + 1
+
+
+async def test_one_request_at_a_time_looks_whether_redis_is_back(settings: Settings) -> None:
+    """The others are told at once that the document is not known."""
+    async with silent_redis(settings) as (muted, _):
+        documents = SharedDocuments(muted.model_copy(update={"graphql_persisted_timeout_seconds": 600.0}))
+        redis = open_redis(muted, timeout_seconds=600.0)
+        documents._away_until = 1e-9  # it was away, and its time is over
+        probing = asyncio.create_task(documents.find("0" * 64, redis))
+        while not documents._under_way:  # noqa: ASYNC110 - a few turns of the loop
+            await asyncio.sleep(0)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert [await documents.find(f"{number:064x}", redis) for number in range(10)] == [None] * 10
+        probing.cancel()
+        await asyncio.gather(probing, *documents._under_way, return_exceptions=True)
+        await redis.aclose()
+
+
+async def test_redis_is_asked_again_once_it_is_back(settings: Settings) -> None:
+    redis = open_redis(settings, timeout_seconds=5.0)
+    nowhere = open_redis(
+        settings.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")}), timeout_seconds=5.0
+    )
+    swift = settings.model_copy(update={"cache_away_seconds": 1e-6, "graphql_persisted_timeout_seconds": 60.0})
+    documents = SharedDocuments(swift)
+    documents.keep(HASH, QUERY, redis)
+    await kept(settings)
+    assert await documents.find(HASH, nowhere) is None
+    assert documents._away_until > 0
+    assert await documents.find(HASH, redis) == QUERY.encode()
+    assert documents._away_until == 0
+    await redis.aclose()
+    await nowhere.aclose()
+
+
+def _by_hash(digest: str) -> dict[str, Any]:
+    return {"persistedQuery": {"version": 1, "sha256Hash": digest}}
+
+
 async def test_a_document_is_sent_once_and_known_to_every_process(settings: Settings) -> None:
     async with serving(settings) as api, serving(settings) as other:
         assert await code(api, BY_HASH) == (404, "PERSISTED_QUERY_NOT_FOUND")
         assert (await api.post("/graphql", json=BY_HASH)).status_code == 200  # as older clients want to be told
         assert (await api.post("/graphql", json={**BY_HASH, "query": QUERY})).json() == NOBODY
+        await kept(settings)
         for one in (api, other):
             assert (await one.post("/graphql", json=BY_HASH)).json() == NOBODY
     async with Redis.from_url(settings.redis_url.get_secret_value()) as redis:

@@ -71,7 +71,7 @@ class Answering:
         document = self._documents.prepare(text)
         operation = document.operation(request.operation_name)
         cost = self._documents.cost(document, operation, request.variables)
-        await self._persisted.keep(text, request.extensions, redis)
+        self._persisted.keep(text, request.extensions, redis)
         return Asked(document, operation, request.variables, cost)
 
     async def answer(self, asked: Asked, state: Mapping[str, Any], identified: RequestId) -> dict[str, Any]:

@@ -6,7 +6,6 @@ sends it again. Trusted documents: a file of all that an application asks, made 
 else is executed. A request names one by `documentId`, or as an automatic persisted query is named.
 """
 
-import asyncio
 import json
 import re
 from collections import OrderedDict
@@ -15,14 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from nexus_graph.api.graphql.documents import BAD_USER_INPUT, RequestError, request_error, unexecutable
+from nexus_graph.cache.documents import SharedDocuments
 from nexus_graph.config import Settings
-from nexus_graph.telemetry import error_name, log
+from nexus_graph.telemetry import log
 
 _LOG = log("documents")
-_KEY: Final = "nexus:document:"
 _APOLLO: Final = "apollo-persisted-query-manifest"
 _is_hash = re.compile(r"[0-9a-f]{64}").fullmatch
 
@@ -38,6 +36,7 @@ class Persisted:
         """Raises UnusableManifest."""
         self._settings = settings
         self._texts: OrderedDict[str, str] = OrderedDict()
+        self._shared = SharedDocuments(settings)
         self._trusted = {} if settings.trusted_documents is None else read_manifest(settings.trusted_documents)
         self._trusted_texts = frozenset(self._trusted.values())
         self._asks_for_trust = settings.trusted_documents_mode != "off"
@@ -64,8 +63,8 @@ class Persisted:
             self._distrust(text)
         return text
 
-    async def keep(self, text: str, extensions: Any, redis: "Redis | None") -> None:
-        """Remember a document that may be executed, if the request asks for that."""
+    def keep(self, text: str, extensions: Any, redis: "Redis | None") -> None:
+        """Remember a document that may be executed, if the request asks for that: here at once, in Redis soon."""
         if not extensions or text in self._trusted_texts or not self._settings.graphql_persisted:
             return
         digest = _digest(extensions)
@@ -73,11 +72,7 @@ class Persisted:
             return
         self._remember(digest, text)
         if redis is not None:
-            try:
-                async with asyncio.timeout(self._settings.graphql_persisted_timeout_seconds):
-                    await redis.set(_KEY + digest, text, ex=self._settings.graphql_persisted_seconds)
-            except (RedisError, OSError, TimeoutError) as error:
-                _LOG.warning("document_not_kept", error=error_name(error))
+            self._shared.keep(digest, text, redis)
 
     def _trusted_text(self, document_id: str) -> str:
         text = self._trusted.get(document_id.removeprefix("sha256:"))
@@ -106,14 +101,9 @@ class Persisted:
         return text
 
     async def _fetched(self, digest: str, redis: Redis) -> str | None:
-        try:
-            async with asyncio.timeout(self._settings.graphql_persisted_timeout_seconds):
-                found = await redis.get(_KEY + digest)
-        except (RedisError, OSError, TimeoutError) as error:
-            _LOG.warning("document_not_fetched", error=error_name(error))
-            return None
+        found = await self._shared.find(digest, redis)
         # Whoever can write to Redis must not be able to put words into a client's mouth.
-        return found.decode() if isinstance(found, bytes) and sha256(found).hexdigest() == digest else None
+        return found.decode() if found is not None and sha256(found).hexdigest() == digest else None
 
     def _remember(self, digest: str, text: str) -> None:
         self._texts[digest] = text

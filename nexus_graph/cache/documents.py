@@ -1,0 +1,84 @@
+"""The texts of documents in Redis, by their hashes, for all processes. Its trouble is never a request's.
+
+A request waits for it no longer than `graphql_persisted_timeout_seconds`, and only for a document that its process does
+not know. After trouble Redis is left alone for `cache_away_seconds`; then one request asks it, and all others go on
+without it until that one was answered.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from time import monotonic
+from typing import Final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from nexus_graph import telemetry
+from nexus_graph.config import Settings
+
+_LOG = telemetry.log("documents")
+_KEY: Final = "nexus:document:"
+_TROUBLE: Final = (RedisError, OSError, TimeoutError)
+_WRITES_MAX: Final = 64
+"""Documents that are on their way to Redis at once; one more is not kept there, and its client will send it again."""
+
+
+class SharedDocuments:
+    """Finds and keeps documents."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._wait_seconds = settings.graphql_persisted_timeout_seconds / 2
+        self._kept_seconds = settings.graphql_persisted_seconds
+        self._away_seconds = settings.cache_away_seconds
+        self._away_until = 0.0
+        self._under_way: set[asyncio.Future[object]] = set()
+        self._writes: set[asyncio.Task[None]] = set()
+
+    async def find(self, digest: str, redis: Redis) -> bytes | None:
+        """The text of this hash, as anybody may have written it; None if there is none, or Redis is in trouble."""
+        if monotonic() < self._away_until:
+            return None
+        found = await self._asked("document_not_fetched", redis.get(_KEY + digest))
+        return found if isinstance(found, bytes) else None
+
+    def keep(self, digest: str, text: str, redis: Redis) -> None:
+        """Remember the text, soon."""
+        if len(self._writes) >= _WRITES_MAX or monotonic() < self._away_until:
+            return
+        asking = redis.set(_KEY + digest, text, ex=self._kept_seconds)
+        writing = asyncio.create_task(self._write(asking))
+        self._writes.add(writing)
+        writing.add_done_callback(self._writes.discard)
+
+    async def _write(self, asking: Awaitable[object]) -> None:
+        await self._asked("document_not_kept", asking)
+
+    async def _asked(self, what: str, asking: Awaitable[object]) -> object:
+        """What Redis answers in time; None if it is in trouble."""
+        if self._away_until:
+            self._away_until = monotonic() + self._away_seconds  # nobody else waits to see whether it is back
+        # A task that can be left behind: to break a connection off may take longer than anybody should wait.
+        task = asyncio.ensure_future(asking)
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        try:
+            # Twice: where this process was late, the answer may have come and was not looked at yet.
+            for _ in range(2):
+                if (await asyncio.wait({task}, timeout=self._wait_seconds))[0]:
+                    break
+            else:
+                raise TimeoutError
+            found = task.result()
+        except _TROUBLE as error:
+            self._away_until = monotonic() + self._away_seconds
+            _LOG.warning(what, error=telemetry.error_name(error))
+            return None
+        finally:
+            task.cancel()
+        self._away_until = 0.0
+        return found
+
+    def _ended(self, task: "asyncio.Future[object]") -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # known, also where nobody waits for it any more
