@@ -35,7 +35,9 @@ PEOPLE = [
 
 @pytest.fixture
 async def graph(driver: AsyncDriver, settings: Settings) -> AsyncIterator[GraphFamilies]:
-    families = GraphFamilies(driver, settings)
+    # A walk on a busy machine takes longer than batches usually wait for each other. Here they always wait.
+    patient = settings.model_copy(update={"batch_patience_seconds": PATIENCE_SECONDS})
+    families = GraphFamilies(driver, patient)
     yield families
     await families.close()
 

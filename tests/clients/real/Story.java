@@ -12,7 +12,7 @@ import java.util.stream.Stream;
 
 /**
  * Java's own HttpClient with its defaults: it asks to go on in HTTP/2 (Upgrade: h2c) with every request.
- * The story of story.js, and POST /identify beside it: Story URL PHONE prints it as one line of JSON.
+ * The story of story.js, and before it POST /identify: Story URL PHONE prints the story as one line of JSON.
  */
 public class Story {
     static final String FAMILY = "id version emails";
@@ -44,6 +44,7 @@ public class Story {
 
     ObjectNode tell() throws Exception {
         ObjectNode told = JSON.createObjectNode();
+        identifyByRest();
         ArrayNode outcomes = told.putArray("outcomes");
         JsonNode written = null;
         for (int number = 0; number < 5; number++) {
@@ -66,6 +67,15 @@ public class Story {
         }
         told.set("sizes", follow(family.get("id").asText()));
         return told;
+    }
+
+    /** A person of whom the story does not tell. */
+    void identifyByRest() throws Exception {
+        ObjectNode person = JSON.createObjectNode().put("email", "java@clients.example");
+        var answer = client.send(post(graphql.resolve("/identify"), person).build(), BodyHandlers.ofString());
+        if (answer.statusCode() != 200 || !answer.body().contains("java@clients.example")) {
+            throw new IllegalStateException(answer.statusCode() + " " + answer.body());
+        }
     }
 
     ArrayNode follow(String contact) throws Exception {
