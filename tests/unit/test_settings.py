@@ -15,6 +15,7 @@ from nexus_graph.api.graphql.persisted import UnusableManifest
 from nexus_graph.app import create_app, server_config
 from nexus_graph.cache.families import FamilyCache
 from nexus_graph.config import SCHEMES, Settings
+from nexus_graph.devstack.doctor import judged_settings
 from nexus_graph.devstack.stack import StackUrls
 from nexus_graph.graph.driver import open_driver
 from nexus_graph.variables import UnusableSettings, names_of, read_settings, unknown
@@ -218,6 +219,30 @@ def test_unknown_variables_are_named_with_the_nearest_setting() -> None:
         "NEO4J_USERNAME": "the setting is NEO4J_USER",
         "nexus_authh": "did you mean NEXUS_AUTH?",
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "finding"),
+    [
+        ("NEXUS_FAMILY_LIMIT", "abc", "FAIL NEXUS_FAMILY_LIMIT=abc must be a whole number"),
+        ("NEXUS_FAMILY_LIMITT", "9", "WARN NEXUS_FAMILY_LIMITT is read by nothing"),
+        ("NEXUS_PHONE_REGION", "GERMANY", "FAIL NEXUS_PHONE_REGION=GERMANY must be the two-letter ISO code"),
+        ("NEXUS_RATE_LIMIT", "1/minute", "WARN NEXUS_RATE_LIMIT is read by nothing"),
+        ("NEXUS_RELAY_BATCH_ROWS", "1201", "WARN NEXUS_RELAY_BATCH_ROWS (1201) is above NEXUS_RELAY_BATCH_ROWS_MAX"),
+        ("NEXUS_TRUSTED_DOCUMENTS", "/no/such/file", "FAIL NEXUS_TRUSTED_DOCUMENTS: /no/such/file cannot be read"),
+        ("NEXUS_TRUSTED_DOCUMENTS_MODE", "enforce", "FAIL NEXUS_TRUSTED_DOCUMENTS_MODE=enforce and no file says"),
+        ("NEXUS_AUTH", "off", "WARN NEXUS_AUTH=off: whoever can reach"),
+        ("NEXUS_PAGE_MAX", "7", "OK in order: NEXUS_PAGE_MAX"),
+    ],
+)  # fmt: skip
+def test_doctor_judges_settings(name: str, value: str, finding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for other in os.environ:
+        if other.startswith("NEXUS_"):
+            monkeypatch.delenv(other)
+    monkeypatch.setenv(name, value)
+    found = list(judged_settings(os.environ))
+    assert [f"{each.level} {each.text}" for each in found if f"{each.level} {each.text}".startswith(finding)], found
+    assert all(each.next_step for each in found if each.level != "OK")
 
 
 def test_every_name_in_the_project_is_known(project: Path) -> None:
