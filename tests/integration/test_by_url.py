@@ -124,6 +124,8 @@ async def test_a_subscription_is_streamed(api: httpx2.AsyncClient, headers: dict
             if line.startswith("data: "):
                 assert json.loads(line[6:])["data"] == {"identityEvents": {"sequence": 1}}
                 break
+    head = await api.head("/graphql", params={"query": EVENTS}, headers=headers)
+    assert 400 <= head.status_code < 500, "a stream without a body has no end"
 
 
 async def test_a_page_of_another_site_cannot_embed_or_write(api: httpx2.AsyncClient) -> None:

@@ -68,6 +68,8 @@ class GraphQLRoute:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         wanted = accepted(header(scope, b"accept"))
+        if scope["method"] == "HEAD":
+            wanted = wanted._replace(stream=False, stream_only=False)  # it would have no end, and no body
         if scope["method"] in _LOOKING and wanted.page:
             await respond_kept(scope, send, PAGE)
             return
