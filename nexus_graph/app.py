@@ -27,6 +27,7 @@ from nexus_graph.api.graphql.schema import schema
 from nexus_graph.api.graphql.view import GraphQLRoute
 from nexus_graph.api.graphql.websocket import GraphQLSockets
 from nexus_graph.api.middleware import Envelope
+from nexus_graph.api.neo4j_browser.serving import BrowserFileRoute
 from nexus_graph.api.one_write import OneWriteProtocol
 from nexus_graph.api.ops import (
     MIGRATIONS,
@@ -250,6 +251,7 @@ def _routes(identify: IdentifyRoute, graphql: GraphQLRoute, sockets: GraphQLSock
         Route("/graphql", graphql),
         WebSocketRoute("/graphql", sockets),
         Route("/graphql/assets/{name}", AssetRoute(), methods=["GET"]),
+        Route("/neo4j/{name}", BrowserFileRoute(), methods=["GET", "OPTIONS"]),
         Route("/health", HealthRoute(), methods=["GET"]),
         Route("/livez", LiveRoute(), methods=["GET"]),
         Route("/readyz", ReadyRoute(), methods=["GET"]),

@@ -23,7 +23,6 @@ from math import log2
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Final
-from urllib.parse import urlencode
 
 from nexus_graph.config import Settings
 from nexus_graph.demo.tour import UNION, cypher_of
@@ -32,7 +31,7 @@ from nexus_graph.identity.model import Family, FamilyKey, Source
 from nexus_graph.identity.opening import open_identity
 
 ROOT: Final = Path(__file__).parent.parent
-STYLE: Final = ROOT / "deploy" / "neo4j" / "nexus.grass"
+STYLE: Final = ROOT / "nexus_graph" / "api" / "neo4j_browser" / "nexus.grass"
 PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome")
 FLAGS: Final = (
     "--headless",
@@ -225,8 +224,7 @@ def _connect(page: Page, status: dict[str, Any]) -> None:
         deviceScaleFactor=PIXELS_PER_POINT,
         mobile=False,
     )
-    address = {"connectURL": status["neo4j_uri"].replace("://", f"://{status['neo4j_user']}@")}
-    page.call("Page.navigate", url=f"{status['neo4j_browser']}?{urlencode(address)}")
+    page.call("Page.navigate", url=status["neo4j_browser"])
     page.type_into("[data-testid=password]", status["neo4j_password"])
     page.click("[data-testid=connect]")
     page.wait_for("!document.querySelector('[data-testid=disconnectedBanner]')", "that it is connected")

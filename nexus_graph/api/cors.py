@@ -5,8 +5,9 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from nexus_graph.api.neo4j_browser.serving import FOLDER
 from nexus_graph.config import Settings
 
 ALLOWED_HEADERS: Final = (
@@ -79,6 +80,13 @@ class Cors(CORSMiddleware):
             expose_headers=EXPOSED_HEADERS,
             max_age=settings.cors_max_age_seconds,
         )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As Starlette's, but for files that pages of every origin may read: these have headers of their own."""
+        if scope["type"] == "http" and scope["path"].startswith(FOLDER):
+            await self.app(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
     def preflight_response(self, request_headers: Headers) -> Response:
         """As Starlette's, but for the text of a refusal."""

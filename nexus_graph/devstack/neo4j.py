@@ -7,7 +7,9 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from nexus_graph.api.neo4j_browser.serving import after_connecting
 from nexus_graph.devstack import probes
 from nexus_graph.devstack.datadir import write_atomically
 from nexus_graph.devstack.jars import java, java_version
@@ -43,8 +45,6 @@ DEFAULT_SETTINGS: Mapping[str, str] = {
     # Stock Neo4j waits ten quiet seconds after the last connection before it stops.
     "internal.dbms.bolt.netty_server_shutdown_quiet_period_duration": "0s",
     "internal.dbms.bolt.netty_server_shutdown_timeout": "2s",
-    # Guides may come from this machine: the API serves them.
-    "browser.remote_content_hostname_whitelist": f"{LOOPBACK},localhost",
 }
 JVM_OPTIONS = (
     f"-Xms{HEAP}",
@@ -82,6 +82,8 @@ class Neo4j:
     password: str
     installation: Path
     settings: Mapping[str, str] = field(default_factory=dict)
+    api: str = ""
+    """Where the API is, which gives Neo4j Browser its style and its guide; empty: there is none."""
     archive_options: Sequence[str] | None = None
     """Options of the JVM about its archive; None: use the archive if there is one."""
 
@@ -91,7 +93,8 @@ class Neo4j:
 
     @property
     def browser_url(self) -> str:
-        return f"http://{LOOPBACK}:{self.browser_port}/browser/"
+        """Where Neo4j Browser is, with a form that asks for nothing but the password."""
+        return f"http://{LOOPBACK}:{self.browser_port}/browser/?connectURL=bolt://{USER}@{LOOPBACK}:{self.bolt_port}"
 
     def prepare(self) -> None:
         """Write the configuration, and the password if there is no database yet."""
@@ -143,6 +146,7 @@ class Neo4j:
             "server.bolt.advertised_address": f"{LOOPBACK}:{self.bolt_port}",
             "server.http.listen_address": f"{LOOPBACK}:{self.browser_port}",
             "server.http.advertised_address": f"{LOOPBACK}:{self.browser_port}",
+            **(_of_the_browser(self.api) if self.api else {}),
             **self.settings,
         }
         lines = ["# Written at every start."]
@@ -175,6 +179,15 @@ def java_arguments(installation: Path, more_options: Sequence[str]) -> str:
     jars = sorted(str(jar) for jar in (installation / "jars").glob("*.jar"))
     arguments = [*JVM_OPTIONS, *more_options, "-cp", os.pathsep.join(jars)]
     return "\n".join(_quoted(argument) for argument in arguments) + "\n"
+
+
+def _of_the_browser(api: str) -> Mapping[str, str]:
+    """What Neo4j Browser does once it is connected, and whose files it may fetch for that."""
+    hosts = dict.fromkeys((LOOPBACK, "localhost", urlsplit(api).netloc.rpartition(":")[0]))
+    return {
+        "browser.post_connect_cmd": after_connecting(api),
+        "browser.remote_content_hostname_whitelist": ",".join(hosts),
+    }
 
 
 def _quoted(argument: str) -> str:

@@ -263,9 +263,10 @@ class Stack:
             folder / "postgres", ports["PostgreSQL"], passwords.postgres, self.say, self.options.postgres_settings
         )
         valkey = Valkey(folder / "valkey", ports["Valkey"], passwords.valkey)
-        neo4j = Neo4j(folder / "neo4j", ports["Bolt"], ports["Neo4j Browser"], passwords.neo4j, installation)
+        api = f"http://{_reachable(self.options.host)}:{ports['API']}" if "API" in ports else ""
+        neo4j = Neo4j(folder / "neo4j", ports["Bolt"], ports["Neo4j Browser"], passwords.neo4j, installation, api=api)
         self._urls = StackUrls(
-            api=f"http://{_reachable(self.options.host)}:{ports['API']}" if "API" in ports else "",
+            api=api,
             database_url=postgres.url(),
             redis_url=valkey.url,
             neo4j_uri=neo4j.uri,
@@ -479,11 +480,15 @@ def _welcome(stack: Stack) -> None:
         table.add_row("GraphQL", f"{urls.api}/graphql", "frontend teams")
         table.add_row("REST", f"{urls.api}/identify", "legacy clients")
         table.add_row("Health", f"{urls.api}/health", "operators")
-    table.add_row("Neo4j Browser", urls.neo4j_browser, f"analysts: the graph; user {urls.neo4j_user}")
+    table.add_row("Neo4j Browser", urls.neo4j_browser.partition("?")[0], "analysts: the graph")
     table.add_row("Bolt", urls.neo4j_uri, "drivers of Neo4j")
     stack.console.print(table)
     data = stack.options.data_dir
     stack.console.print(f"Passwords: nexus-graph status --json --data-dir {data}", markup=False)
+    if urls.api:
+        stack.console.print(
+            f"Analysts: open {urls.neo4j_browser} and give the password called neo4j_password.", markup=False
+        )
     if urls.api:
         if is_loopback(stack.options.host):
             stack.console.print("On this loopback address no key is needed.")

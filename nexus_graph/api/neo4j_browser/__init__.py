@@ -1,0 +1,1 @@
+"""What an analyst's Neo4j Browser fetches when it connects: our style of the graph, and a guide of queries."""
