@@ -25,6 +25,7 @@ START_TIME_TOLERANCE_SECONDS = 2.0  # the clock may have been set since
 COMMAND_LINE_SECONDS = 1.0
 COMMAND_LINE_STEP_SECONDS = 0.001
 OWNER_ONLY = 0o600
+FULL_BYTES = 32 * 1024 * 1024  # two segments of PostgreSQL's log: it cannot start with less
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,14 @@ class DataDirectory:
     def metrics(self) -> Path:
         """Where the processes of the application count together."""
         return self.path / "metrics"
+
+    @property
+    def is_full(self) -> bool:
+        """Whether its disk has no space left that a server could use."""
+        try:
+            return shutil.disk_usage(self.path).free < FULL_BYTES
+        except OSError:
+            return False
 
     def empty_metrics(self) -> None:
         """Begin to count anew, as a process does that starts."""

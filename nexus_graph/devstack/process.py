@@ -129,9 +129,12 @@ class ChildProcess:
         if self.running:
             return
         self.wanted = True
-        if self.command.before_start is not None:
-            await in_thread(self.command.before_start)
-        self._spawn()
+        try:
+            if self.command.before_start is not None:
+                await in_thread(self.command.before_start)
+            self._spawn()
+        except OSError as error:  # a full disk, above all
+            raise StackError(f"{self.name} cannot be started: {error.strerror or error}") from error
         serving = asyncio.create_task(self._serves())
         try:
             await self._wait_while_at_work(serving)

@@ -36,6 +36,7 @@ from nexus_graph.devstack.valkey import Valkey
 RESTART_DELAY_BASE_SECONDS = 0.5
 RESTART_DELAY_MAX_SECONDS = 30.0
 RESTARTS_MAX = 10  # in a row; a process that ran well for a while starts counting anew
+FAILURES_ON_A_FULL_DISK = 3  # so many are counted at most, so that it is tried again every few seconds
 STABLE_AFTER_SECONDS = 60.0
 EXIT_USAGE = 2
 API_PORT = 8000
@@ -354,6 +355,9 @@ class Stack:
             code = await process.died()
             lifetime = time.monotonic() - (process.started_at or 0.0)
             failures = 1 if lifetime > STABLE_AFTER_SECONDS else failures + 1
+            if self._data.is_full:
+                failures = min(failures, FAILURES_ON_A_FULL_DISK)  # it is not its own fault, and space may come
+                self.say(f"the disk of {self._data.path} is full")
             if failures > RESTARTS_MAX:
                 raise StackError(f"{process.name} will not stay up; {process.log_tail()}")
             delay = min(RESTART_DELAY_BASE_SECONDS * 2 ** (failures - 1), RESTART_DELAY_MAX_SECONDS)

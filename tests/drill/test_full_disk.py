@@ -1,0 +1,138 @@
+"""A disk that is full under load: nothing dies that could serve, reads go on, and all comes back with the space."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from time import monotonic
+
+import httpx2
+import pytest
+
+from nexus_graph.config import Settings
+from nexus_graph.devstack.stack import Stack, StackOptions
+from tests.equipment import not_run
+from tests.running import ServeProcess
+
+pytestmark = pytest.mark.drill
+
+MOUNT = ("mount", "-t", "tmpfs", "-o")
+FULL_SECONDS = 20.0
+BACK_SECONDS = 90
+PEOPLE = 50
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small disk of its own, where one can be mounted."""
+    if os.geteuid() != 0 or subprocess.run([*MOUNT, "size=1100m", "tmpfs", tmp_path], check=False).returncode:
+        not_run("a disk that may be filled", command="as root on Linux: make drill")
+    yield tmp_path
+    subprocess.run(["umount", "--lazy", tmp_path], check=True)
+
+
+@asynccontextmanager
+async def filled(disk: Path) -> AsyncIterator[None]:
+    """Every block of it is taken, again and again, as what is deleted there makes room."""
+    fill = disk / "fill"
+    filling = asyncio.create_task(_fill(fill))
+    try:
+        yield
+    finally:
+        filling.cancel()
+        await asyncio.wait([filling])
+        fill.unlink()
+
+
+async def _fill(fill: Path) -> None:
+    while True:
+        await asyncio.to_thread(_append, fill)
+        await asyncio.sleep(0.02)
+
+
+def _append(fill: Path) -> None:
+    with fill.open("ab", buffering=0) as file, suppress(OSError):
+        for size in (1 << 20, 4096, 1):
+            with suppress(OSError):
+                while file.write(bytes(size)):
+                    pass
+
+
+async def test_the_stack_outlives_a_full_disk(disk: Path) -> None:
+    options = StackOptions(data_dir=disk / "data", port=0, browser_port=0, bolt_port=0, quiet=True)
+    async with Stack(options) as stack, httpx2.AsyncClient(base_url=stack.urls.api, timeout=15) as api:
+        supervising = asyncio.create_task(stack.supervise())
+        acknowledged: dict[str, int] = {}
+        for number in range(PEOPLE):
+            await _identify(api, f"before{number}@example.com", acknowledged, Counter())
+        pids = {name: stack.process(name).pid for name in ("api", "relay")}
+        written: Counter[str] = Counter()
+        read: Counter[str] = Counter()
+        async with filled(disk):
+            full_until = monotonic() + FULL_SECONDS
+            numbers = iter(range(1_000_000))
+            while monotonic() < full_until:
+                await _identify(api, f"during{next(numbers)}@example.com", acknowledged, written)
+                await _read(api, f"before{next(numbers) % PEOPLE}@example.com", read)
+        back = monotonic()
+        async with asyncio.timeout(BACK_SECONDS):
+            while (answer := await _identify(api, "after@example.com", acknowledged, Counter())) != 200:
+                assert answer == 503
+                await asyncio.sleep(0.1)
+            took = monotonic() - back
+            while (await api.get("/health")).json()["status"] != "ok":  # noqa: ASYNC110 - it is asked, and tells nobody
+                await asyncio.sleep(0.1)
+        print(
+            f"full for {FULL_SECONDS:g} s: writes {dict(written)}, reads {dict(read)}; writes again after {took:.1f} s"
+        )
+        assert {name: stack.process(name).pid for name in pids} == pids, "neither API nor relay died"
+        assert set(written) <= {"200", "503"}
+        assert set(read) <= {"200", "503"}
+        assert read["200"] > 0.9 * read.total()
+        for email, family in acknowledged.items():
+            assert (await api.post("/identify", json={"email": email})).json()["contact"]["primaryContactId"] == family
+        environment = {**os.environ, **stack.urls.environment()}
+        verifying = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "nexus_graph", "verify", env=environment, stdout=asyncio.subprocess.PIPE
+        )
+        assert await verifying.wait() == 0
+        supervising.cancel()
+        await asyncio.wait([supervising])
+
+
+async def _identify(api: httpx2.AsyncClient, email: str, acknowledged: dict[str, int], told: Counter[str]) -> int:
+    answer = await api.post("/identify", json={"email": email})
+    told[str(answer.status_code)] += 1
+    if answer.status_code == 200:
+        acknowledged[email] = answer.json()["contact"]["primaryContactId"]
+    else:
+        assert "retry-after" in answer.headers
+    return answer.status_code
+
+
+async def _read(api: httpx2.AsyncClient, email: str, told: Counter[str]) -> None:
+    query = "query F($email: EmailAddress!) { contactFamily(by: {email: $email}) { emails } }"
+    answer = await api.post("/graphql", json={"query": query, "variables": {"email": email}})
+    found = answer.json().get("data") or {}
+    told["200" if found.get("contactFamily") else f"{answer.status_code}"] += 1
+
+
+async def test_workers_outlive_a_full_disk_under_their_metrics(settings: Settings, project: Path, disk: Path) -> None:
+    running = await ServeProcess.start(settings, project, "--workers", "2", TMPDIR=str(disk))
+    pids = {(await running.event("worker_started"))["pid"] for _ in range(2)}
+    for _ in range(2):
+        url = await running.url()
+    async with filled(disk), httpx2.AsyncClient(base_url=url) as api:
+        for path in ("/nowhere", "/metrics", "/livez", "/graphql", "/identify"):
+            for _ in range(20):
+                assert (await api.get(path)).status_code < 500
+        for pid in pids:
+            os.kill(pid, 0)
+    running.process.terminate()
+    assert await running.process.wait() == 0
+    assert running.process.stderr is not None
+    assert b"worker_died" not in await running.process.stderr.read()
