@@ -367,6 +367,15 @@ class Settings(BaseSettings):
             _check_address(url if isinstance(url, str) else url.get_secret_value(), SCHEMES[info.field_name])
         return url
 
+    @field_validator("relay_metrics_host")
+    @classmethod
+    def _is_a_host(cls, host: str) -> str:
+        try:
+            host.encode("idna")
+        except UnicodeError:
+            raise ValueError("must be an address or the name of a host") from None
+        return host
+
     @field_validator("cors_origins")
     @classmethod
     def _origins_as_browsers_send_them(cls, origins: tuple[str, ...]) -> tuple[str, ...]:

@@ -317,14 +317,19 @@ async def _given_servers(environment: Mapping[str, str]) -> AsyncIterator[Findin
     for name in SERVER_VARIABLES:
         if not environment.get(name):
             yield Finding(Level.FAIL, "servers", f"{name} is not set, and the others are", f"export {name}=…")
-    if url := environment.get("DATABASE_URL"):
+    try:
+        settings = read_settings(environment)
+    except UnusableSettings:
+        yield Finding(Level.WARN, "servers", "not asked, as settings cannot be used", "mend these first; see above")
+        return
+    if environment.get("DATABASE_URL"):
+        url = settings.database_url.get_secret_value()
         yield await _postgres(url)
         yield await _migrations(url)
-    if url := environment.get("REDIS_URL"):
-        yield await _valkey(url)
-    if uri := environment.get("NEO4J_URI"):
-        user, password = environment.get("NEO4J_USER", neo4j.USER), environment.get("NEO4J_PASSWORD", "")
-        yield await _neo4j(uri, user, password)
+    if environment.get("REDIS_URL"):
+        yield await _valkey(settings.redis_url.get_secret_value())
+    if environment.get("NEO4J_URI"):
+        yield await _neo4j(settings.neo4j_uri, settings.neo4j_user, settings.neo4j_password.get_secret_value())
 
 
 async def _postgres(url: str) -> Finding:

@@ -50,7 +50,7 @@ async def postgres(url: str, *, timeout_seconds: float = PROBE_TIMEOUT_SECONDS) 
                 await connection.close(timeout=timeout_seconds)
     except asyncpg.InvalidAuthorizationSpecificationError as error:
         return Answer(ok=False, reason=_words(error), refused_credentials=True)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         return Answer(ok=False, reason=_words(error))
     return Answer(ok=True)
 

@@ -15,7 +15,7 @@ from nexus_graph.api.graphql.persisted import UnusableManifest
 from nexus_graph.app import create_app, server_config
 from nexus_graph.cache.families import FamilyCache
 from nexus_graph.config import SCHEMES, Settings
-from nexus_graph.devstack.doctor import judged_settings
+from nexus_graph.devstack.doctor import examine, judged_settings
 from nexus_graph.devstack.stack import StackUrls
 from nexus_graph.graph.driver import open_driver
 from nexus_graph.variables import UnusableSettings, names_of, read_settings, unknown
@@ -168,6 +168,7 @@ def test_no_text_ends_in_a_traceback_or_shows_a_secret(field: str, text: str) ->
         ("NEXUS_PGBOUNCER", "perhaps", "NEXUS_PGBOUNCER=perhaps must be true or false"),
         ("DATABASE_URL", "mysql://u:secret@h/db", "DATABASE_URL (h/db) is no postgresql:// address: it begins with mysql://"),
         ("REDIS_URL", "http://:secret@h", "REDIS_URL (h) is no redis:// address: it begins with http://"),
+        ("NEXUS_RELAY_METRICS_HOST", "a..b", "NEXUS_RELAY_METRICS_HOST=a..b must be an address or the name of a host"),
         ("NEO4J_URI", "foo", "NEO4J_URI (an address that cannot be read) is no bolt:// address"),
     ],
 )  # fmt: skip
@@ -243,6 +244,18 @@ def test_doctor_judges_settings(name: str, value: str, finding: str, monkeypatch
     found = list(judged_settings(os.environ))
     assert [f"{each.level} {each.text}" for each in found if f"{each.level} {each.text}".startswith(finding)], found
     assert all(each.next_step for each in found if each.level != "OK")
+
+
+@pytest.mark.parametrize(("variable", "value"), [("DATABASE_URL", "postgresql://h:x"), ("REDIS_URL", "redis://h:x")])
+async def test_doctor_asks_no_server_by_an_address_that_cannot_be_read(
+    variable: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DATABASE_URL", "REDIS_URL", "NEO4J_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, value)
+    found = [finding async for finding in examine(tmp_path, os.environ)]
+    assert any(finding.level == "FAIL" and finding.text.startswith(variable) for finding in found)
+    assert found[-1].text == "not asked, as settings cannot be used"
 
 
 def test_every_name_in_the_project_is_known(project: Path) -> None:
