@@ -96,8 +96,12 @@ def up(
     """Start everything here: PostgreSQL, Valkey, Neo4j with its Browser, migrations, relay, API. Ctrl-C stops it."""
     from nexus_graph.devstack.stack import StackOptions
     from nexus_graph.devstack.stack import up as run
+    from nexus_graph.ending import say
+    from nexus_graph.variables import unknown
 
     settings = _read(**_no_servers())
+    for variable in unknown(os.environ):
+        say(f"{variable.name} is read by nothing: {variable.advice}")
     options = StackOptions(host=host, port=port, data_dir=data_dir, start_max_seconds=settings.start_max_seconds)
     raise typer.Exit(run(options))
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from nexus_graph.api.graphql.persisted import UnusableManifest
 from nexus_graph.app import create_app, server_config
 from nexus_graph.cache.families import FamilyCache
+from nexus_graph.cli import app as cli
 from nexus_graph.config import SCHEMES, Settings
 from nexus_graph.devstack.doctor import examine, judged_settings
 from nexus_graph.devstack.stack import StackUrls
@@ -256,6 +258,24 @@ async def test_doctor_asks_no_server_by_an_address_that_cannot_be_read(
     found = [finding async for finding in examine(tmp_path, os.environ)]
     assert any(finding.level == "FAIL" and finding.text.startswith(variable) for finding in found)
     assert found[-1].text == "not asked, as settings cannot be used"
+
+
+def test_up_names_what_nothing_reads_and_refuses_a_wrong_setting_before_it_starts_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NEXUS_FAMILY_LIMITT", "9")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        with pytest.raises(SystemExit) as ended:
+            cli(["up", "--port", port, "--data-dir", str(tmp_path / "data")])
+    assert ended.value.code == 1
+    assert "NEXUS_FAMILY_LIMITT is read by nothing: did you mean NEXUS_FAMILY_LIMIT?" in capsys.readouterr().err
+    monkeypatch.setenv("NEXUS_AUTH", "maybe")
+    with pytest.raises(SystemExit) as ended:
+        cli(["up", "--data-dir", str(tmp_path / "other")])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "nexus-graph: NEXUS_AUTH=maybe must be auto or off\n"
+    assert not (tmp_path / "other").exists()
 
 
 def test_every_name_in_the_project_is_known(project: Path) -> None:
