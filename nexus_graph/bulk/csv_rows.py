@@ -204,6 +204,10 @@ class _Header(msgspec.Struct):
             names = next(reader)
         except csv.Error:
             return None
+        if len(names) == 1 and any(other in names[0] for other in DELIMITERS if other != delimiter):
+            return cls(
+                names, delimiter, reader.line_num, (0, 0, 1)
+            )  # several names, not one that reads like a known one
         columns = Columns(choice, [visible(name) for name in names])
         return cls(names, delimiter, reader.line_num, (columns.known, len(columns.unclear), len(names)))
 

@@ -302,3 +302,9 @@ def test_mapped_columns_that_nothing_names(tmp_path: Path) -> None:
     assert pairs(contacts(file, mapped=("email=who", "phoneNumber=where"))) == [(2, ("a@example.com", "+14155551101"))]
     blank = put(tmp_path, "b.csv", "email,,\na@example.com,+14155551101,\n")
     assert pairs(contacts(blank, mapped=("phone=column 2",))) == [(2, ("a@example.com", "+14155551101"))]
+
+
+def test_two_names_that_together_read_like_a_known_one_are_two(tmp_path: Path) -> None:
+    file = put(tmp_path, "people.csv", "contact,number\na@example.com,+14155551101\n")
+    with pytest.raises(UnclearColumns, match=r"contact looks like an email, number looks like a phone"):
+        understood(file)
