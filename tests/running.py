@@ -93,8 +93,12 @@ class ServeProcess:
         self.process = process
 
     @classmethod
-    async def start(cls, settings: Settings, project: Path, *options: str, **more: str) -> "ServeProcess":
-        """`more`: further variables of its environment."""
+    async def start(
+        cls, settings: Settings, project: Path, *options: str, descriptors: str = "", **more: str
+    ) -> "ServeProcess":
+        """`descriptors`: its limits on open files, the soft and the hard one. `more`: variables of its environment."""
+        soft, hard = descriptors.split() if descriptors else ("$(ulimit -Sn)", "$(ulimit -Hn)")
+        limited = ("sh", "-c", f'ulimit -Sn {soft} && ulimit -Hn {hard} && exec "$@"', "sh")
         environment = {
             **os.environ,
             "DATABASE_URL": settings.database_url.get_secret_value(),
@@ -106,7 +110,7 @@ class ServeProcess:
         }
         return cls(
             await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "nexus_graph", "serve", "--port", "0", *options,
+                *limited, sys.executable, "-m", "nexus_graph", "serve", "--port", "0", *options,
                 cwd=project, env=environment, stderr=asyncio.subprocess.PIPE,
             )
         )  # fmt: skip

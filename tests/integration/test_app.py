@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from nexus_graph import __version__
-from nexus_graph.app import CANNOT_BE_USED_SO, CANNOT_START, listen, serve
+from nexus_graph.app import CANNOT_BE_USED_SO, CANNOT_START, allow_descriptors, listen, serve
 from nexus_graph.config import Settings
 from nexus_graph.store.database import Pool
 from tests.graphing import identify
@@ -302,3 +302,35 @@ async def _identified(url: str, people: int) -> None:
         async with httpx2.AsyncClient(base_url=url) as api:
             response = await api.post("/identify", json={"email": f"user{number}@example.com"})
             assert response.status_code == 200
+
+
+async def test_idle_connections_of_one_client_lock_nobody_out(settings: Settings, project: Path) -> None:
+    """They are more than the process may have descriptors; what it may have is used, and the rest is refused."""
+    allow_descriptors()
+    running = await ServeProcess.start(settings, project, descriptors="256 1024")
+    serving = await running.event("serving")
+    assert 512 < serving["connections_max"] < 1_024, "the soft limit was raised to the hard one"
+    idle = [await asyncio.open_connection(serving["host"], serving["port"]) for _ in range(1_100)]
+    async with httpx2.AsyncClient(base_url=f"http://{serving['host']}:{serving['port']}") as api:
+        async with asyncio.timeout(30):
+            while not await _is_answered(api):
+                pass
+        for path in ("/livez", "/health", "/metrics"):
+            assert (await api.get(path, headers={"Connection": "close"})).status_code == 200
+    told = await running.event("connections_turned_away")
+    assert any(cause.startswith("refused_") for cause in told)
+    for _, writer in idle:
+        writer.close()
+    running.process.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(20):
+        assert await running.process.wait() == 0
+
+
+async def _is_answered(api: httpx2.AsyncClient) -> bool:
+    """Whether a newcomer is served, who may be told to come again while the idle ones are new as well."""
+    try:
+        answer = await api.post("/identify", json=ADA, headers={"Connection": "close"})
+    except httpx2.TransportError:
+        return False
+    assert answer.status_code in (200, 503)
+    return answer.status_code == 200
