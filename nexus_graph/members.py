@@ -35,13 +35,14 @@ def check_members(raw: bytes, found: dict[str, Any]) -> None:
     `raw` is well-formed JSON, and `found` what msgspec read of it. Most texts are cleared by comparing the two, in less
     than a microsecond; only what is left is read again, by a parser that tells of every member.
     """
+    colons = raw.count(b":")
+    if colons == len(found):  # each member has a colon, so the text has as many members as `found` at the least
+        return
     written = _encode(found)
     if written == raw:  # as JavaScript writes it
         return
-    colons = raw.count(b":")
-    # Each member has a colon, so the text has as many members as `found` at the least. Colons within strings may hide
-    # a member more, but for those that `found` has as well, unless they are escaped.
-    if colons == len(found) or (written.count(b":") == colons and b"\\u003" not in raw):
+    # Colons within strings may hide a member more, but for those that `found` has as well, unless they are escaped.
+    if written.count(b":") == colons and b"\\u003" not in raw:
         return
     members(raw.decode(), parse_int=str, parse_float=str)
 

@@ -292,7 +292,8 @@ class Connection(OneWriteProtocol):
         self.since = self.loop.time()
         if not self.pipeline:
             self.phase = IDLE if self.phase == ANSWERING else self.phase
-            self.flow.resume_reading()
+            if self.flow.read_paused:
+                self.flow.resume_reading()
         else:
             cycle, app = self.pipeline.pop()
             self.flow.resume_reading()

@@ -25,7 +25,15 @@ class UpgradesProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         rest: bytes | None = data
         while rest is not None:
-            rest = self._parsed(rest)
+            try:
+                self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as asked:
+                rest = self._upgraded(rest[asked.args[0] :])
+            except httptools.HttpParserError:
+                self.send_400_response("Invalid HTTP request received.")
+                rest = None
+            else:
+                rest = None
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
@@ -39,18 +47,13 @@ class UpgradesProtocol(HttpToolsProtocol):
         if not self._ignored:
             super().on_message_complete()
 
-    def _parsed(self, data: bytes) -> bytes | None:
-        """Parse; what is to be parsed next, if the parser came no further."""
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as asked:
-            if self._ignored:
-                self._ignored = False
-                return self._begin_again() + data[asked.args[0] :]
-            if self._should_upgrade():
-                self.handle_websocket_upgrade()
-        except httptools.HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
+    def _upgraded(self, behind: bytes) -> bytes | None:
+        """Do as the head asked for; what is to be parsed next, `behind` stands behind the head."""
+        if self._ignored:
+            self._ignored = False
+            return self._begin_again() + behind
+        if self._should_upgrade():
+            self.handle_websocket_upgrade()
         return None
 
     def _begin_again(self) -> bytes:
