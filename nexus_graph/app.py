@@ -270,7 +270,11 @@ async def _opened(settings: Settings) -> AsyncIterator[dict[str, Any]]:
         async def redis_up() -> bool:
             return bool(await redis.ping())
 
-        checks: dict[str, Check] = {RECORD: identity.record_condition, "neo4j": identity.graph_up, "redis": redis_up}
+        checks: dict[str, Check] = {
+            RECORD: identity.record_condition,
+            "neo4j": identity.graph_condition,
+            "redis": redis_up,
+        }
         checks["relay"] = identity.relay_condition
         if identity.replica is not None:
             checks["replica"] = identity.replica.up

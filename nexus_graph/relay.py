@@ -32,6 +32,7 @@ from nexus_graph.config import Settings
 from nexus_graph.ending import why
 from nexus_graph.errors import Unavailable, UnusableAddress
 from nexus_graph.graph import driver as graph
+from nexus_graph.graph.extent import missing_schema
 from nexus_graph.graph.projection import project, warm
 from nexus_graph.graph.states import read_states
 from nexus_graph.graph.verify import sample_drift
@@ -40,6 +41,8 @@ from nexus_graph.store.database import Connection, Pool
 from nexus_graph.store.lease import RELAY_KEY, Lease
 
 _CHANNEL: Final = "outbox"
+_CONSTRAINTS_SECONDS: Final = 5.0
+"""How often the active relay looks whether its constraints stand: each second without them may make duplicates."""
 _LOG = telemetry.log("relay")
 
 
@@ -118,7 +121,7 @@ class Relay:
             async with self._lease.kept(pool, connection, self._superseded):
                 await graph.ensure_constraints(driver)
                 await warm(driver, self._settings)
-                async with self._listening(connection), self._watching_drift(pool, driver), self._active():
+                async with self._listening(connection), self._watching(pool, driver), self._active():
                     while not (self._stopping.is_set() or self._superseded.is_set()):
                         await self._look(connection, driver)
                         self._failures_in_a_row = 0
@@ -211,13 +214,17 @@ class Relay:
                 await connection.remove_listener(_CHANNEL, notice)
 
     @asynccontextmanager
-    async def _watching_drift(self, pool: Pool, driver: AsyncDriver) -> AsyncIterator[None]:
-        watching = asyncio.create_task(self._watch_drift(pool, driver))
+    async def _watching(self, pool: Pool, driver: AsyncDriver) -> AsyncIterator[None]:
+        watching = {
+            asyncio.create_task(self._watch_drift(pool, driver)),
+            asyncio.create_task(_watch_constraints(driver)),
+        }
         try:
             yield
         finally:
-            watching.cancel()
-            await asyncio.wait({watching})
+            for task in watching:
+                task.cancel()
+            await asyncio.wait(watching)
 
     async def _watch_drift(self, pool: Pool, driver: AsyncDriver) -> None:
         wait_seconds = self._settings.drift_first_check_seconds
@@ -233,6 +240,23 @@ class Relay:
             telemetry.DRIFT.set(len(drifting))
             if drifting:
                 _LOG.warning("drift_found", families=drifting)
+
+
+async def _watch_constraints(driver: AsyncDriver) -> None:
+    """Put back what somebody dropped: without its constraints the graph gets two nodes where one belongs."""
+    while True:
+        heed_cancellation()
+        await asyncio.sleep(_CONSTRAINTS_SECONDS)
+        try:
+            missing = await missing_schema(driver)
+            if missing:
+                _LOG.warning("constraints_missing", missing=missing)
+                await graph.ensure_constraints(driver)
+                _LOG.warning("constraints_restored", restored=missing)
+        except Unavailable as error:
+            _LOG.error("constraints_refused", reason=error.message)
+        except Exception as error:  # noqa: BLE001 - the relay's work goes on; the next look may do better
+            _LOG.warning("constraints_unknown", error=telemetry.error_name(error))
 
 
 def run(settings: Settings) -> int:

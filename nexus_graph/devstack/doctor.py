@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +20,7 @@ from pathlib import Path
 from rich.console import Console
 
 from nexus_graph.api.graphql.persisted import UnusableManifest, read_manifest
+from nexus_graph.condition import WELL
 from nexus_graph.config import Settings
 from nexus_graph.devstack import jars, neo4j, ports, postgres, probes, status
 from nexus_graph.devstack.datadir import DataDirectory, ProcessRecord
@@ -42,6 +44,7 @@ INSTALL = "pip install 'nexus-graph[embedded]'"
 SPACE_WARN_BYTES = 4 * 10**9
 SPACE_FAIL_BYTES = 10**9
 JAVA_TIMEOUT_SECONDS = 20
+LOOK_SECONDS = 20  # at record and graph together: each statement of it is a cheap one
 NOT_ABOVE = (
     ("batch_half_min_requests", "batch_max_requests"),
     ("cache_process_seconds", "cache_seconds"),
@@ -307,6 +310,9 @@ async def _running_stack(running: Mapping[str, str]) -> AsyncIterator[Finding]:
     yield await _migrations(running["database_url"])
     yield await _valkey(running["redis_url"])
     yield await _neo4j(running["neo4j_uri"], running["neo4j_user"], running["neo4j_password"])
+    servers = {name: running[name] for name in ("database_url", "neo4j_uri", "neo4j_user", "neo4j_password")}
+    async for finding in _graph(Settings(**servers)):  # type: ignore[arg-type]  # pydantic makes secrets of them
+        yield finding
     if running["api"]:
         yield await _api(running["api"])
 
@@ -330,6 +336,38 @@ async def _given_servers(environment: Mapping[str, str]) -> AsyncIterator[Findin
         yield await _valkey(settings.redis_url.get_secret_value())
     if environment.get("NEO4J_URI"):
         yield await _neo4j(settings.neo4j_uri, settings.neo4j_user, settings.neo4j_password.get_secret_value())
+    if environment.get("DATABASE_URL") and environment.get("NEO4J_URI"):
+        async for finding in _graph(settings):
+            yield finding
+
+
+async def _graph(settings: Settings) -> AsyncIterator[Finding]:
+    """Whether the graph shows what the record holds, and how far it is behind. Nothing where either does not answer."""
+    from nexus_graph.graph.driver import open_driver
+    from nexus_graph.graph.extent import gap
+    from nexus_graph.store.database import close_pool, connect_pool
+    from nexus_graph.store.outbox import lag
+
+    try:
+        async with asyncio.timeout(LOOK_SECONDS), AsyncExitStack() as closing:
+            pool = await connect_pool(settings, role=None, size=1, server="direct")
+            closing.push_async_callback(close_pool, pool, settings)
+            driver = await closing.enter_async_context(open_driver(settings))
+            behind = (await lag(pool)).condition(settings)
+            found = await gap(driver, pool)
+    except Exception as error:  # noqa: BLE001 - which of the two it is, and why, the findings before say
+        yield Finding(
+            Level.WARN, "graph", f"not looked at: {type(error).__name__}", "mend the servers first; see above"
+        )
+        return
+    if found is None:
+        yield Finding(Level.OK, "graph", "has its constraints, and no family of the record is missing at a cheap look")
+    else:
+        yield Finding(Level.FAIL, "graph", f"it {found.reason}", found.next_step)
+    if behind is WELL:
+        yield Finding(Level.OK, "relay", "the graph is in step with the record")
+    else:
+        yield Finding(Level.WARN, "relay", behind.reason or "", "nexus-graph relay; its log says what keeps it")
 
 
 async def _postgres(url: str) -> Finding:

@@ -2,7 +2,7 @@
 
 It may run beside the relay and the API. The relay's writes and these compare versions like any two projections; what
 the relay wrote before the wipe is written again from the record, tombstones included. Until it ends, readers whose
-families are missing are answered by the record.
+families are missing are answered by the record. One that broke off is known by its mark (`extent`), until another ends.
 """
 
 import asyncio
@@ -37,10 +37,13 @@ class Rebuilt:
 async def rebuild(
     pool: Pool, driver: AsyncDriver, settings: Settings, *, progress: Progress = lambda _: None
 ) -> Rebuilt:
-    """Wipe the graph and project every family. Raises what the drivers raise; starting again is safe."""
+    """Wipe the graph and project every family. Raises what the drivers raise; starting again is safe.
+
+    Until it has ended a mark in the graph says that the graph is partial, however it ends.
+    """
     began = monotonic()
     rebuilt = Rebuilt()
-    for step in ("wipe", "wipe_families"):
+    for step in ("rebuild_begins", "wipe", "wipe_families"):
         await _run_alone(driver, step)
     await ensure_constraints(driver)
 
@@ -54,7 +57,7 @@ async def rebuild(
 
     page = pages(pool, settings, families_max=settings.rebuild_batch_families)
     await work_through(page, write, lanes=settings.rebuild_lanes)
-    for step in ("drop_homeless", "drop_untied"):
+    for step in ("drop_homeless", "drop_untied", "rebuild_ends"):
         await _run_alone(driver, step)
     rebuilt.seconds = monotonic() - began
     return rebuilt

@@ -10,7 +10,9 @@ from neo4j import AsyncDriver
 from nexus_graph.cache.families import FamilyCache
 from nexus_graph.condition import WELL, Condition
 from nexus_graph.config import Settings
+from nexus_graph.errors import Unavailable
 from nexus_graph.graph.driver import open_driver
+from nexus_graph.graph.extent import gap
 from nexus_graph.graph.reads import GraphFamilies
 from nexus_graph.identity.families import Families
 from nexus_graph.identity.feed import Feed
@@ -47,10 +49,14 @@ class Identity:
         """Degraded while the graph is far behind the record. Raises what the record raises."""
         return (await lag(self.record)).condition(self.settings)
 
-    async def graph_up(self) -> bool:
-        """Does Neo4j answer? Raises what the driver raises if it does not."""
+    async def graph_condition(self) -> Condition:
+        """Degraded while the graph cannot show all of the record. Raises what the driver raises."""
         await self.driver.verify_connectivity()
-        return True
+        try:
+            found = await gap(self.driver, self.record)
+        except Unavailable:
+            return WELL  # the record is away, of which another check tells
+        return WELL if found is None else Condition("degraded", f"{found.reason}: {found.next_step}")
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 A request that cannot be executed is answered with 4xx and no data; but a client that knows nothing of the standard's
 media type would throw that answer away, so where its document is at fault it gets a 200 with errors. A request that was
 executed is answered with 200, whatever its fields met: expected failures are data, the unexpected is masked with a code
-and a correlation id. GET serves queries only, and a cache may keep what it answers (docs/adr/0005-queries-by-get.md).
+and a correlation id. GET serves queries only, and a cache may keep what it answers (docs/adr/0008-queries-by-get.md).
 """
 
 import re

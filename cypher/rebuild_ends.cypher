@@ -1,0 +1,3 @@
+// The graph is whole again. Parameters: none.
+MATCH (rebuild:Rebuild)
+DELETE rebuild
