@@ -14,8 +14,9 @@ from time import monotonic
 from neo4j import AsyncDriver
 
 from nexus_graph.config import Settings
-from nexus_graph.ending import without_traceback
+from nexus_graph.ending import say, without_traceback
 from nexus_graph.graph.driver import ensure_constraints
+from nexus_graph.graph.extent import REBUILD
 from nexus_graph.graph.progress import contacts_bar
 from nexus_graph.graph.projection import project
 from nexus_graph.graph.servers import opened
@@ -77,8 +78,12 @@ def run(settings: Settings, *, as_json: bool = False) -> int:
 async def _run(settings: Settings, *, as_json: bool) -> int:
     async with opened(settings, connections=settings.rebuild_lanes) as (pool, driver):
         total = await pool.fetchval(sql("contacts_live"))
-        with contacts_bar("rebuild", total, quiet=as_json) as progress:
-            rebuilt = await rebuild(pool, driver, settings, progress=progress)
+        try:
+            with contacts_bar("rebuild", total, quiet=as_json) as progress:
+                rebuilt = await rebuild(pool, driver, settings, progress=progress)
+        except BaseException:
+            say(f"the graph may be partial now, and the record answers readers: run `{REBUILD}` again to finish")
+            raise
     if as_json:
         answer = {"families": rebuilt.families, "contacts": rebuilt.contacts, "seconds": round(rebuilt.seconds, 3)}
         sys.stdout.write(json.dumps(answer) + "\n")

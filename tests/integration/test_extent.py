@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from pathlib import Path
 
 import httpx2
@@ -14,6 +15,7 @@ from nexus_graph.graph.driver import ensure_constraints
 from nexus_graph.graph.extent import gap, missing_schema
 from nexus_graph.graph.rebuild import rebuild
 from nexus_graph.store.database import Pool
+from tests import loading
 from tests.graphing import PATIENCE_SECONDS, identify, relaying
 from tests.running import running_api
 
@@ -123,4 +125,29 @@ async def test_a_rebuild_that_broke_off_is_known_until_another_ends(
     assert level is Level.FAIL
     assert "nexus-graph rebuild-graph" in text
     await rebuild(projected, driver, settings)
+    assert await gap(driver, projected) is None
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGKILL])
+async def test_the_command_is_interrupted_and_run_again(
+    projected: Pool, driver: AsyncDriver, settings: Settings, signal_number: signal.Signals
+) -> None:
+    async with driver.session() as session:
+        # While this family is held, the wipe cannot come to its end.
+        holding = await session.begin_transaction()
+        await (await holding.run("MATCH (family:Family {id: 1}) SET family.held = true")).consume()
+        rebuilding = await loading.start(settings, "rebuild-graph")
+        while (found := await gap(driver, None)) is None:  # noqa: ASYNC110 - another process works in its own time
+            await asyncio.sleep(0.02)
+        rebuilding.send_signal(signal_number)
+        _, errors = await rebuilding.communicate()
+        await holding.rollback()
+    assert found.reason.startswith("is partial")
+    assert rebuilding.returncode != 0
+    assert b"Traceback" not in errors
+    if signal_number == signal.SIGINT:
+        assert b"the graph may be partial now" in errors
+        assert b"nexus-graph rebuild-graph" in errors
+    code, _, errors_again = await loading.command(settings, "rebuild-graph")
+    assert (code, errors_again) == (0, "")
     assert await gap(driver, projected) is None
