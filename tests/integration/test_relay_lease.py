@@ -145,4 +145,6 @@ async def test_health_tells_that_the_graph_is_behind_and_what_to_do(pool: Pool, 
         (renewed,) = [line.split()[-1] for line in metrics.splitlines() if line.startswith("nexus_relay_renewed_age")]
         assert float(renewed) < PATIENCE_SECONDS
         await pool.execute("DELETE FROM outbox")
-        assert (await api.get("/health")).json()["status"] == "ok"
+        checks = (await api.get("/health")).json()["checks"]
+        assert checks["relay"] == {"status": "ok"}
+        assert "lacks 1 families" in checks["neo4j"]["reason"], "what nothing brings any more is missing"
