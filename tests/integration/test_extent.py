@@ -151,3 +151,17 @@ async def test_the_command_is_interrupted_and_run_again(
     code, _, errors_again = await loading.command(settings, "rebuild-graph")
     assert (code, errors_again) == (0, "")
     assert await gap(driver, projected) is None
+
+
+async def test_a_relay_that_is_far_behind_is_not_taken_for_a_graph_that_lost_families(
+    projected: Pool, driver: AsyncDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Changes of one family fill all that is counted of the outbox, and others wait behind them."""
+    monkeypatch.setattr("nexus_graph.graph.extent.COUNTED_MAX", FAMILIES + 5)
+    await identify(projected, *((f"again{number}@x.example", "+14155550000") for number in range(FAMILIES + 5)))
+    await identify(projected, *((f"new{number}@x.example", None) for number in range(5)))
+    assert await gap(driver, projected) is None
+    await projected.execute("DELETE FROM outbox")
+    found = await gap(driver, projected)
+    assert found is not None
+    assert found.reason == "lacks 5 families of the record, or more"
