@@ -45,9 +45,9 @@ from nexus_graph.api.ops import (
 from nexus_graph.api.owing import Owing, SocketProtocol
 from nexus_graph.api.rest import IdentifyRoute
 from nexus_graph.cache.server import open_redis
-from nexus_graph.collecting import spare_collector
 from nexus_graph.config import Settings, is_loopback
-from nexus_graph.ending import say, why
+from nexus_graph.failures import say, why
+from nexus_graph.gc_freeze import freeze_gc
 from nexus_graph.identity.opening import open_identity
 from nexus_graph.telemetry import configure_logging, count_together, log
 
@@ -196,7 +196,7 @@ def serve_on(settings: Settings, listener: socket.socket, beat: Callable[[], Non
         app = create_app(settings)
     except UnusableManifest as error:
         return _cannot(CANNOT_BE_USED_SO, str(error))
-    spare_collector()
+    freeze_gc()
     try:
         Server(server_config(app, settings), beat).run(sockets=[listener])
     except SystemExit:  # uvicorn's, when the application could not open what it needs

@@ -96,7 +96,7 @@ def up(
     """Start everything here: PostgreSQL, Valkey, Neo4j with its Browser, migrations, relay, API. Ctrl-C stops it."""
     from nexus_graph.devstack.stack import StackOptions
     from nexus_graph.devstack.stack import up as run
-    from nexus_graph.ending import say
+    from nexus_graph.failures import say
     from nexus_graph.variables import unknown
 
     settings = _read(**_no_servers())
@@ -109,7 +109,7 @@ def up(
 @app.command()
 def status(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
     """What runs in a data directory, and under which addresses."""
-    from nexus_graph.devstack.status import report
+    from nexus_graph.commands.status import report
 
     raise typer.Exit(report(data_dir, as_json=json))
 
@@ -117,7 +117,7 @@ def status(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
 @app.command()
 def doctor(data_dir: DataDir = _DATA_DIR) -> None:
     """What is wrong here, and what to do next."""
-    from nexus_graph.devstack.doctor import run
+    from nexus_graph.commands.doctor import run
 
     raise typer.Exit(run(data_dir))
 
@@ -130,7 +130,7 @@ def serve(
 ) -> None:
     """Serve the API on the servers that DATABASE_URL, REDIS_URL and NEO4J_URI name."""
     from nexus_graph.app import serve as run
-    from nexus_graph.ending import without_traceback
+    from nexus_graph.commands.ending import without_traceback
 
     settings = _settings_of_server()
     raise typer.Exit(without_traceback(settings, lambda: run(settings, host=host, port=port, workers=workers)))
@@ -139,7 +139,7 @@ def serve(
 @app.command()
 def relay() -> None:
     """Keep the graph in step with the record, until stopped."""
-    from nexus_graph.ending import without_traceback
+    from nexus_graph.commands.ending import without_traceback
     from nexus_graph.relay import run
 
     settings = _settings_of_server()
@@ -151,7 +151,7 @@ def migrate() -> None:
     """Bring the record's schema up to date."""
     import asyncio
 
-    from nexus_graph.ending import without_traceback
+    from nexus_graph.commands.ending import without_traceback
     from nexus_graph.store.migrate import migrate_database
 
     settings = _settings()
@@ -167,7 +167,7 @@ def migrate() -> None:
 @app.command()
 def verify(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
     """Compare every family in both stores; exit 1 if any differs."""
-    from nexus_graph.graph.verify import run
+    from nexus_graph.commands.verify import run
 
     raise typer.Exit(run(_settings(data_dir), as_json=json))
 
@@ -175,7 +175,7 @@ def verify(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
 @app.command()
 def repair(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
     """Mend what verify finds, and verify again."""
-    from nexus_graph.graph.verify import run
+    from nexus_graph.commands.verify import run
 
     raise typer.Exit(run(_settings(data_dir), repair=True, as_json=json))
 
@@ -183,7 +183,7 @@ def repair(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
 @app.command("rebuild-graph")
 def rebuild_graph(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
     """Make the graph anew from the record."""
-    from nexus_graph.graph.rebuild import run
+    from nexus_graph.commands.rebuild_graph import run
 
     raise typer.Exit(run(_settings(data_dir), as_json=json))
 
@@ -216,8 +216,8 @@ def load(
     Exit code: 0 if every row is in, and every cell that holds a value; 1 if not: the summary says which; 2 if the file
     or its columns cannot be read, or the file not to its end.
     """  # noqa: D301 - \b keeps the examples' lines
-    from nexus_graph.bulk.load import run
-    from nexus_graph.ending import without_traceback
+    from nexus_graph.commands.ending import without_traceback
+    from nexus_graph.commands.load import run
 
     options = _file_options(file, mapped, ignore, strict=strict, dry=dry_run, rejects=rejects)
     settings = _settings(None if dry_run else data_dir)
@@ -243,8 +243,8 @@ def import_file(
     \b
     nexus-graph import people.csv --map email="E-mail 1 - Value" --map phone="Phone 1 - Value" --rejects faulty.csv
     """  # noqa: D301
-    from nexus_graph.bulk.import_file import run
-    from nexus_graph.ending import without_traceback
+    from nexus_graph.commands.ending import without_traceback
+    from nexus_graph.commands.import_file import run
 
     options = _file_options(file, mapped, ignore, strict=strict, dry=dry_run, rejects=rejects)
     settings = _settings(None if dry_run else data_dir)
@@ -263,7 +263,7 @@ def renormalize(
     json: Json = False,
 ) -> None:
     """Write the record's emails and phones as today's rules do, and join the families that are one by that."""
-    from nexus_graph.identity.renormalize import run
+    from nexus_graph.commands.renormalize import run
 
     raise typer.Exit(run(_settings(data_dir), dry_run=dry_run, list_to=list_to, as_json_=json))
 
@@ -271,8 +271,8 @@ def renormalize(
 @app.command()
 def demo(data_dir: DataDir = _DATA_DIR) -> None:
     """Load the shipped demonstration data and print three families as trees."""
+    from nexus_graph.commands.ending import without_traceback
     from nexus_graph.demo import run
-    from nexus_graph.ending import without_traceback
 
     settings = _settings(data_dir)
     raise typer.Exit(without_traceback(settings, lambda: run(settings)))
@@ -281,7 +281,7 @@ def demo(data_dir: DataDir = _DATA_DIR) -> None:
 @cache_app.command("warm")
 def cache_warm(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
     """Keep the families that changed last in Redis, so that readers find them there."""
-    from nexus_graph.cache.warm import run
+    from nexus_graph.commands.cache_warm import run
 
     raise typer.Exit(run(_settings(data_dir), as_json=json))
 
@@ -332,7 +332,7 @@ def _settings(data_dir: Path | None = None) -> "Settings":
 
 
 def _read(**given: Any) -> "Settings":
-    from nexus_graph.ending import say
+    from nexus_graph.failures import say
     from nexus_graph.variables import UnusableSettings, read_settings
 
     try:
@@ -357,7 +357,7 @@ def _settings_of_server() -> "Settings":
 
 def _servers_of(data_dir: Path) -> dict[str, Any]:
     from nexus_graph.devstack.status import read_status
-    from nexus_graph.ending import say
+    from nexus_graph.failures import say
 
     status = read_status(data_dir)
     if status is None:

@@ -26,11 +26,11 @@ from prometheus_client import start_http_server
 
 from nexus_graph import telemetry
 from nexus_graph.cache.shared import SharedFamilies
-from nexus_graph.cancelling import heed_cancellation
-from nexus_graph.collecting import spare_collector
+from nexus_graph.cancellation import raise_if_cancelled
 from nexus_graph.config import Settings
-from nexus_graph.ending import why
 from nexus_graph.errors import Unavailable, UnusableAddress
+from nexus_graph.failures import why
+from nexus_graph.gc_freeze import freeze_gc
 from nexus_graph.graph import driver as graph
 from nexus_graph.graph.extent import missing_schema
 from nexus_graph.graph.projection import project, warm
@@ -229,7 +229,7 @@ class Relay:
     async def _watch_drift(self, pool: Pool, driver: AsyncDriver) -> None:
         wait_seconds = self._settings.drift_first_check_seconds
         while True:
-            heed_cancellation()
+            raise_if_cancelled()
             await asyncio.sleep(wait_seconds)
             wait_seconds = self._settings.drift_check_seconds
             try:
@@ -245,7 +245,7 @@ class Relay:
 async def _watch_constraints(driver: AsyncDriver) -> None:
     """Put back what somebody dropped: without its constraints the graph gets two nodes where one belongs."""
     while True:
-        heed_cancellation()
+        raise_if_cancelled()
         await asyncio.sleep(_CONSTRAINTS_SECONDS)
         try:
             missing = await missing_schema(driver)
@@ -270,7 +270,7 @@ def run(settings: Settings) -> int:
             where = f"{settings.relay_metrics_host} port {settings.relay_metrics_port}"
             sys.stderr.write(f"nexus-graph: cannot show metrics on {where}: {error.strerror}\n")
             return 1
-    spare_collector()
+    freeze_gc()
     if sys.platform == "win32":
         asyncio.run(_work_until_signalled(settings))
     else:

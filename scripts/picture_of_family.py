@@ -27,8 +27,8 @@ from typing import Any, Final
 from nexus_graph.config import Settings
 from nexus_graph.demo.tour import UNION, cypher_of
 from nexus_graph.devstack.status import read_status
-from nexus_graph.identity.model import Family, FamilyKey, Source
 from nexus_graph.identity.opening import open_identity
+from nexus_graph.model import Family, FamilyKey, Source
 
 ROOT: Final = Path(__file__).parent.parent
 STYLE: Final = ROOT / "nexus_graph" / "api" / "neo4j_browser" / "nexus.grass"

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope
 
 from nexus_graph.api.responses import JSON
 from nexus_graph.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
-from nexus_graph.identity.normalize import Written
+from nexus_graph.identifiers.normalize import Written
 from nexus_graph.members import RepeatedMember, check_members, members
 
 _QUOTE, _BACKSLASH = b'"'[0], b"\\"[0]

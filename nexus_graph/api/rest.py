@@ -11,9 +11,9 @@ from nexus_graph.api.body import decode_object, read_json_body
 from nexus_graph.api.middleware import OTHER_SITES, Post, failed, header
 from nexus_graph.api.responses import Answer, Header, encode, respond
 from nexus_graph.config import Settings
+from nexus_graph.identifiers.normalize import identify_request
 from nexus_graph.identity.identify import Identify
-from nexus_graph.identity.model import Family, Outcome
-from nexus_graph.identity.normalize import identify_request
+from nexus_graph.model import Family, Outcome
 
 
 class _Contact(msgspec.Struct):

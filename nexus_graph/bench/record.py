@@ -11,7 +11,7 @@ from nexus_graph.bench.lag import PROBE_REQUEST
 from nexus_graph.bench.pgbench import Record
 from nexus_graph.bench.statements import statement
 from nexus_graph.bench.workload import MIX, OUTCOMES, Pairing, grown_families
-from nexus_graph.identity.model import Outcome
+from nexus_graph.model import Outcome
 from nexus_graph.store.database import Pool
 
 LOAD_BATCH: Final = 64

@@ -34,7 +34,7 @@ from nexus_graph.api.middleware import RequestId
 from nexus_graph.app import create_app, server_config
 from nexus_graph.bench.echo import echo
 from nexus_graph.config import Settings
-from nexus_graph.identity.model import Contact, Family, Identification, IdentifyRequest, Outcome, Source
+from nexus_graph.model import Contact, Family, Identification, IdentifyRequest, Outcome, Source
 
 ROUNDS: Final = 7
 REQUESTS: Final = 2_000

@@ -15,7 +15,7 @@ from enum import StrEnum
 from itertools import accumulate
 from typing import Final, NamedTuple
 
-from nexus_graph.identity.model import Outcome
+from nexus_graph.model import Outcome
 
 PRELOADED: Final = 12_000_000_000
 FRESH: Final = 13_000_000_000

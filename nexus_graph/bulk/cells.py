@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 from nexus_graph.bulk.headers import Kind
-from nexus_graph.identity.normalize import Written
+from nexus_graph.identifiers.normalize import Written
 
 _BETWEEN_VALUES: Final[dict[Kind, tuple[str, ...]]] = {"email": (":::", ";"), "phone": (":::",)}
 """What programs put between several values in a cell, and no value has: Google Contacts colons, HubSpot semicolons."""

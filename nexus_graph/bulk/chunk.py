@@ -9,7 +9,7 @@ import msgspec
 
 from nexus_graph.bulk.contacts import Contact, Note
 from nexus_graph.bulk.reading import BadRow, Row, UnreadableFile
-from nexus_graph.identity.model import IdentifyRequest
+from nexus_graph.model import IdentifyRequest
 
 
 class Chunk(msgspec.Struct):

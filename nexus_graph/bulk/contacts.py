@@ -20,9 +20,9 @@ from nexus_graph.bulk.columns import Columns
 from nexus_graph.bulk.headers import Kind
 from nexus_graph.bulk.reading import BadRow, Row
 from nexus_graph.errors import InvalidIdentifier
-from nexus_graph.identity.normalize import email as canonical_email
-from nexus_graph.identity.normalize import identify_request
-from nexus_graph.identity.phone_number import phone as canonical_phone
+from nexus_graph.identifiers.normalize import email as canonical_email
+from nexus_graph.identifiers.normalize import identify_request
+from nexus_graph.identifiers.phone_number import phone as canonical_phone
 
 Pair = tuple[str | None, str | None]
 """An email and a phone in canonical form; one of them may be absent."""

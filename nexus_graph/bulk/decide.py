@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from nexus_graph.identity.model import EventKind, Outcome
+from nexus_graph.model import EventKind, Outcome
 
 FAMILY_LIMIT: Final = "FAMILY_LIMIT"
 _PAST_ALL_IDS: Final = 2**63

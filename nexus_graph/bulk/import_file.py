@@ -9,61 +9,30 @@ one chunk is written another process reads the next two (`reader`): no more than
 import asyncio
 from array import array
 from collections import Counter
-from pathlib import Path
 from time import monotonic
 from typing import Final, TypeAlias
 from uuid import uuid4
 
 from nexus_graph import telemetry
-from nexus_graph.bulk import load
 from nexus_graph.bulk.chunk import Chunk
-from nexus_graph.bulk.contacts import Fate, Note
 from nexus_graph.bulk.decide import FAMILY_LIMIT
-from nexus_graph.bulk.options import Options
+from nexus_graph.bulk.load import took_no_writes
 from nexus_graph.bulk.reader import Reader
-from nexus_graph.bulk.reading import UnreadableFile
 from nexus_graph.bulk.rejects import Rejects
-from nexus_graph.bulk.report import Report
-from nexus_graph.bulk.rows import open_rows
 from nexus_graph.bulk.summary import Summary
 from nexus_graph.bulk.write import import_chunk
-from nexus_graph.collecting import spare_collector
 from nexus_graph.config import Settings
 from nexus_graph.errors import RowRejected, Unavailable
 from nexus_graph.identity.identify import Identify
-from nexus_graph.identity.model import Outcome
-from nexus_graph.store.database import Pool, connect_pool, is_datas_fault, is_read_only, is_servers_trouble, reason
+from nexus_graph.model import Outcome
+from nexus_graph.store.database import Pool, is_datas_fault, is_read_only, is_servers_trouble, reason
 
-_AGAIN: Final = "Import the file again: what is in already changes nothing."
+AGAIN: Final = "Import the file again: what is in already changes nothing."
 
 Failed: TypeAlias = "dict[str, array[int]]"
 """The lines of the rows that the record did not take, by the reason: eight bytes for each."""
 
 _LOG = telemetry.log("import")
-
-
-def run(settings: Settings, file: Path, options: Options, *, as_json: bool) -> int:
-    """The command. Returns what `load` returns."""
-    if options.dry:
-        return load.run(settings, file, options, rate=None, as_json=as_json)
-    telemetry.configure_logging(settings.log_level)
-    summary, report = Summary(), Report(file, as_json=as_json)
-    code = load.EXIT_INCOMPLETE
-    spare_collector()
-    try:
-        with load.rejects_of(options, file, summary) as rejects:
-            asyncio.run(_Run(settings, file, options, summary, report).go(rejects))
-    except UnreadableFile as error:
-        summary.stopped = load.ends_reading(file, error, summary, _AGAIN)
-        code = load.EXIT_UNREADABLE
-    except Unavailable as error:
-        summary.stopped = summary.stopped or error.message
-    except KeyboardInterrupt:
-        summary.stopped = summary.stopped or "interrupted"
-    if summary.stopped:
-        report.wrong(summary.stopped)
-    report.ended(summary)
-    return 0 if summary.complete else code
 
 
 async def import_rows(
@@ -104,7 +73,7 @@ class _Importing:
             outcomes = await self._outcomes(chunk)
         except Unavailable as error:
             why = error.message if error.__cause__ is None else reason(error.__cause__)
-            away = load.took_no_writes(self._settings, "direct", why)
+            away = took_no_writes(self._settings, "direct", why)
             self._summary.stopped = f"{away}: {_go_on_at(chunk.first_line)}"
             raise
         except asyncio.CancelledError:
@@ -158,44 +127,5 @@ class _Importing:
         return outcomes
 
 
-class _Run:
-    """The command at work: a reader, a connection, and a report of both."""
-
-    def __init__(self, settings: Settings, file: Path, options: Options, summary: Summary, report: Report) -> None:
-        self._settings = settings
-        self._file = file
-        self._options = options
-        self._summary = summary
-        self._report = report
-
-    async def go(self, rejects: Rejects | None) -> None:
-        """Import the file. Raises what `import_rows` raises."""
-        settings, summary = self._settings, self._summary
-        patient = settings.model_copy(update={"statement_timeout_seconds": settings.import_statement_timeout_seconds})
-        async with Reader(self._file, settings, self._options) as reader:
-            opened = reader.opened
-            summary.understood = opened.understood
-            self._report.understood(opened.understood, settings.phone_region)
-            if rejects is not None:
-                rejects.begin(opened.names, opened.added, opened.delimiter)
-            pool = await connect_pool(patient, role="nexus_import", size=1, server="direct")
-            try:
-                async with self._report.progress(reader, summary, every_seconds=settings.load_report_seconds):
-                    failed = await import_rows(pool, reader, settings, summary, rejects)
-            finally:
-                await pool.close()
-        if rejects is not None and failed:
-            self._reject(failed, rejects)
-
-    def _reject(self, failed: Failed, rejects: Rejects) -> None:
-        """Read the rows at these lines again: what was sent of them has not the file's words."""
-        reasons = {line: why for why, lines in failed.items() for line in lines}
-        most, choice = self._settings.load_line_max_bytes, self._options.choice
-        with open_rows(self._file, line_max_bytes=most, choice=choice) as rows:
-            for row in rows:
-                if row.line in reasons:
-                    rejects.add(row, [Note(Fate.INVALID, row.line, None, reasons[row.line])])
-
-
 def _go_on_at(line: int) -> str:
-    return f"stopped at line {line}. The rows before it are in. {_AGAIN}"
+    return f"stopped at line {line}. The rows before it are in. {AGAIN}"

@@ -9,7 +9,7 @@ from nexus_graph.bulk.columns import ARTICLES, REJECT_COLUMNS, Choice, Columns
 from nexus_graph.bulk.lines import Lines
 from nexus_graph.bulk.reading import BadRow, Row
 from nexus_graph.bulk.sample import Sample
-from nexus_graph.identity.normalize import Written
+from nexus_graph.identifiers.normalize import Written
 from nexus_graph.members import RepeatedMember, members
 
 NOT_JSON: Final = "is not JSON"

@@ -19,9 +19,9 @@ from nexus_graph.bulk.contacts import Contacts
 from nexus_graph.bulk.options import Options
 from nexus_graph.bulk.reading import UnclearColumns, UnreadableFile
 from nexus_graph.bulk.rows import Understood, open_rows
-from nexus_graph.collecting import spare_collector
 from nexus_graph.config import Settings
-from nexus_graph.ending import why
+from nexus_graph.failures import why
+from nexus_graph.gc_freeze import freeze_gc
 
 # A child that is a copy of this process would share its connections.
 _PROCESSES: Final = multiprocessing.get_context("spawn")
@@ -132,7 +132,7 @@ class Reader:
 def _read(sending: Connection, file: Path, settings: Settings, options: Options) -> None:
     """What the process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal interrupts both; the import says what that means
-    spare_collector()
+    freeze_gc()
     with suppress(BrokenPipeError):  # nobody listens any more
         ended = _Ended()
         try:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from nexus_graph.bulk.contacts import Fate, Note
 from nexus_graph.bulk.rows import Understood
-from nexus_graph.identity.model import Outcome
+from nexus_graph.model import Outcome
 
 KINDS_MAX: Final = 200
 """Kinds of faults that are told apart: more come only of a file whose reasons are its data."""

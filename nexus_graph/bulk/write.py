@@ -21,7 +21,7 @@ from nexus_graph.bulk.decide import (
     Seniority,
     Standing,
 )
-from nexus_graph.identity.model import EventKind, Outcome
+from nexus_graph.model import EventKind, Outcome
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Connection, Pool
 

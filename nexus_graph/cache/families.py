@@ -8,7 +8,7 @@ from nexus_graph.cache.memory import MemoryFamilies
 from nexus_graph.cache.renewal import Renewal
 from nexus_graph.cache.shared import SharedFamilies
 from nexus_graph.config import Settings
-from nexus_graph.identity.model import Family, FamilyKey, Identification, Outcome
+from nexus_graph.model import Family, FamilyKey, Identification, Outcome
 from nexus_graph.telemetry import CACHE_READS
 
 Read = Callable[[], Awaitable[Family | None]]

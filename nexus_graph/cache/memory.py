@@ -5,7 +5,7 @@ from time import monotonic
 from typing import Final, NamedTuple
 
 from nexus_graph.config import Settings
-from nexus_graph.identity.model import Family, FamilyKey
+from nexus_graph.model import Family, FamilyKey
 
 _OLD: Final = 0.5
 """The part of its life that is left when a family that is asked for is old."""

@@ -19,7 +19,7 @@ from nexus_graph.cache.server import open_redis
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.gather import Gatherer
-from nexus_graph.identity.model import Contact, Family, FamilyKey, Source
+from nexus_graph.model import Contact, Family, FamilyKey, Source
 from nexus_graph.statements import lua
 
 _LOG = telemetry.log("cache")

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from nexus_graph.identity.model import Contact, Family
+from nexus_graph.model import Contact, Family
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,18 +12,18 @@ from rich.tree import Tree
 
 from nexus_graph import telemetry
 from nexus_graph.bulk.contacts import Contacts
-from nexus_graph.bulk.load import load_file
-from nexus_graph.bulk.report import Report
 from nexus_graph.bulk.rows import open_rows
 from nexus_graph.bulk.summary import Summary
+from nexus_graph.commands.load import load_file
+from nexus_graph.commands.report import Report
 from nexus_graph.config import Settings
 from nexus_graph.demo.kinship import Kin, Pairing, kinship
-from nexus_graph.ending import say
 from nexus_graph.errors import Unavailable
+from nexus_graph.failures import say
 from nexus_graph.graph.driver import ask, is_graphs_trouble
 from nexus_graph.identity.families import Families
-from nexus_graph.identity.model import Family, FamilyKey, Source
 from nexus_graph.identity.opening import Identity, open_identity
+from nexus_graph.model import Family, FamilyKey, Source
 from nexus_graph.statements import cypher
 
 EVENTS: Final = Path(__file__).parent / "events.csv"

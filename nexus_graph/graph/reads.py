@@ -18,13 +18,13 @@ from neo4j import AsyncDriver
 from neo4j.exceptions import AuthError
 
 from nexus_graph import telemetry
-from nexus_graph.cancelling import heed_cancellation
+from nexus_graph.cancellation import raise_if_cancelled
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.gather import Gatherer
 from nexus_graph.graph.driver import ask, connect, is_graphs_trouble, is_too_much
 from nexus_graph.graph.patience import Patience
-from nexus_graph.identity.model import Contact, Family, FamilyKey, Source
+from nexus_graph.model import Contact, Family, FamilyKey, Source
 
 _REFUSED_SECONDS: Final = 10.0
 """After the login was refused, the graph is left alone for so long: a server locks out a user who is refused often."""
@@ -162,7 +162,7 @@ class GraphFamilies:
     async def _probe(self) -> None:
         told = False
         while not self.joined.is_set():
-            heed_cancellation()
+            raise_if_cancelled()
             try:
                 while self._left_behind:  # so there are never more of them than batches
                     await asyncio.wait(self._left_behind)

@@ -5,24 +5,17 @@ the relay wrote before the wipe is written again from the record, tombstones inc
 families are missing are answered by the record. One that broke off is known by its mark (`extent`), until another ends.
 """
 
-import asyncio
-import json
-import sys
 from dataclasses import dataclass
 from time import monotonic
 
 from neo4j import AsyncDriver
 
 from nexus_graph.config import Settings
-from nexus_graph.ending import say, without_traceback
 from nexus_graph.graph.driver import ensure_constraints
-from nexus_graph.graph.extent import REBUILD
-from nexus_graph.graph.progress import contacts_bar
 from nexus_graph.graph.projection import project
-from nexus_graph.graph.servers import opened
 from nexus_graph.graph.states import pages, read_states, work_through
 from nexus_graph.graph.verify import Progress
-from nexus_graph.statements import cypher, sql
+from nexus_graph.statements import cypher
 from nexus_graph.store.database import Pool
 
 
@@ -68,30 +61,3 @@ async def _run_alone(driver: AsyncDriver, name: str) -> None:
     """A statement that divides itself into transactions."""
     async with driver.session() as session:
         await (await session.run(cypher(name))).consume()
-
-
-def run(settings: Settings, *, as_json: bool = False) -> int:
-    """The command: exit code 0, or 1 with a reason if a server is away."""
-    return without_traceback(settings, lambda: asyncio.run(_run(settings, as_json=as_json)))
-
-
-async def _run(settings: Settings, *, as_json: bool) -> int:
-    async with opened(settings, connections=settings.rebuild_lanes) as (pool, driver):
-        await driver.verify_connectivity()  # a graph that does not answer keeps what it has
-        total = await pool.fetchval(sql("contacts_live"))
-        try:
-            with contacts_bar("rebuild", total, quiet=as_json) as progress:
-                rebuilt = await rebuild(pool, driver, settings, progress=progress)
-        except BaseException:
-            say(f"the graph may be partial now, and the record answers readers: run `{REBUILD}` again to finish")
-            raise
-    if as_json:
-        answer = {"families": rebuilt.families, "contacts": rebuilt.contacts, "seconds": round(rebuilt.seconds, 3)}
-        sys.stdout.write(json.dumps(answer) + "\n")
-    else:
-        rate = rebuilt.contacts / rebuilt.seconds
-        sys.stdout.write(
-            f"rebuilt {rebuilt.families:,} families, {rebuilt.contacts:,} contacts in {rebuilt.seconds:.1f} s "
-            f"({rate:,.0f} contacts/s)\n"
-        )
-    return 0

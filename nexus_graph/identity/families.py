@@ -24,7 +24,7 @@ from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable, VersionUnknown
 from nexus_graph.gather import Gatherer
 from nexus_graph.graph.reads import GraphFamilies
-from nexus_graph.identity.model import Family, FamilyKey, Source
+from nexus_graph.model import Family, FamilyKey, Source
 from nexus_graph.statements import sql
 from nexus_graph.store.record import Record
 from nexus_graph.store.replica import Replica

@@ -15,14 +15,14 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Final, cast
 
 from nexus_graph import telemetry
-from nexus_graph.cancelling import heed_cancellation
+from nexus_graph.cancellation import raise_if_cancelled
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.identity.families import Families
 from nexus_graph.identity.listing import Listing
-from nexus_graph.identity.model import Family, FamilyKey, IdentityEvent
 from nexus_graph.identity.pace import Effort, Pace
 from nexus_graph.identity.past import Past, following
+from nexus_graph.model import Family, FamilyKey, IdentityEvent
 from nexus_graph.store import database
 from nexus_graph.store.database import Connection
 
@@ -132,7 +132,7 @@ class Feed:
             try:
                 async with self._noticed() as notice:
                     while True:
-                        heed_cancellation()
+                        raise_if_cancelled()
                         notice.clear()
                         found = await self._listing.events(
                             None, after=self._newest, limit=self._settings.feed_page_events
@@ -143,7 +143,7 @@ class Feed:
                                 async with asyncio.timeout(self._settings.feed_poll_seconds):
                                     await notice.wait()
             except Exception as error:  # noqa: BLE001 - followers wait for what it reads
-                heed_cancellation()
+                raise_if_cancelled()
                 _LOG.warning("feed_interrupted", error=telemetry.error_name(error))
                 await asyncio.sleep(self._settings.feed_retry_seconds)
 

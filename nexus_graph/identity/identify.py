@@ -17,7 +17,7 @@ from nexus_graph.condition import WELL, Condition
 from nexus_graph.config import Settings
 from nexus_graph.errors import NexusError, RowRejected, Unavailable
 from nexus_graph.gather import Gatherer
-from nexus_graph.identity.model import Family, Identification, IdentifyRequest, Outcome
+from nexus_graph.model import Family, Identification, IdentifyRequest, Outcome
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool, is_datas_fault, is_datas_state
 from nexus_graph.store.record import Record

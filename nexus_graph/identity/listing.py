@@ -13,7 +13,7 @@ import asyncpg
 from nexus_graph import telemetry
 from nexus_graph.config import LISTED_COUNT_MAX
 from nexus_graph.errors import Unavailable
-from nexus_graph.identity.model import Contact, ContactFilter, ContactPlace, IdentityEvent, ListedContact, Precedence
+from nexus_graph.model import Contact, ContactFilter, ContactPlace, IdentityEvent, ListedContact, Precedence
 from nexus_graph.statements import sql
 from nexus_graph.store.record import Record
 from nexus_graph.store.replica import Replica

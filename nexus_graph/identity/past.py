@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Final
 
 from nexus_graph.identity.listing import Listing
-from nexus_graph.identity.model import IdentityEvent
+from nexus_graph.model import IdentityEvent
 
 _PAGE_EVENTS: Final = 128
 _PAGES_KEPT: Final = 128

@@ -12,7 +12,7 @@ from typing import Final
 from uuid import uuid4
 
 from nexus_graph import telemetry
-from nexus_graph.cancelling import heed_cancellation
+from nexus_graph.cancellation import raise_if_cancelled
 from nexus_graph.config import Settings
 from nexus_graph.statements import sql
 from nexus_graph.store.database import CONNECTION_LOST, Connection, Pool
@@ -57,14 +57,14 @@ class Lease:
 
     async def _renew(self, pool: Pool, pid: int, lost: asyncio.Event) -> None:
         while not lost.is_set():
-            heed_cancellation()
+            raise_if_cancelled()
             await asyncio.sleep(self._lasts_seconds / _RENEWALS)
             try:
                 if await self._renewed(pool, pid) is None:
                     _LOG.warning("lease_lost")
                     lost.set()
             except Exception as error:  # noqa: BLE001 - whoever cannot renew it must not take it for theirs
-                heed_cancellation()
+                raise_if_cancelled()
                 _LOG.warning("lease_not_renewed", error=telemetry.error_name(error))
                 lost.set()
 

@@ -10,7 +10,7 @@ import asyncio
 import asyncpg
 
 from nexus_graph import telemetry
-from nexus_graph.cancelling import heed_cancellation
+from nexus_graph.cancellation import raise_if_cancelled
 from nexus_graph.config import Settings
 from nexus_graph.errors import NexusError, Unavailable
 from nexus_graph.statements import sql
@@ -98,7 +98,7 @@ class Replica:
                 size = self._settings.read_connections
                 self._pool = await connect_pool(self._settings, role="nexus_api", size=size, server="replica")
             except Exception as error:  # noqa: BLE001 - whatever keeps it away, it is looked for again
-                heed_cancellation()
+                raise_if_cancelled()
                 if not told:
                     reason = error.message if isinstance(error, NexusError) else telemetry.error_name(error)
                     _LOG.warning("replica_not_joined", reason=reason)

@@ -15,8 +15,8 @@ import pytest
 
 from nexus_graph.config import Settings
 from nexus_graph.devstack.stack import Stack, StackOptions
-from nexus_graph.identity.model import FamilyKey, IdentifyRequest, Source
 from nexus_graph.identity.opening import Identity, open_identity
+from nexus_graph.model import FamilyKey, IdentifyRequest, Source
 from nexus_graph.store.migrate import migrate
 from tests.graphing import relaying
 

@@ -15,8 +15,8 @@ from nexus_graph.cache.families import FamilyCache
 from nexus_graph.cache.shared import SharedFamilies
 from nexus_graph.cache.warm import warm
 from nexus_graph.config import Settings
-from nexus_graph.identity.model import Contact, Family, FamilyKey, IdentifyRequest, Outcome, Source
 from nexus_graph.identity.opening import Identity, open_identity
+from nexus_graph.model import Contact, Family, FamilyKey, IdentifyRequest, Outcome, Source
 from nexus_graph.store.database import Pool
 from nexus_graph.telemetry import CACHE_READS
 from tests.running import running_relay

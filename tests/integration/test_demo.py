@@ -11,8 +11,8 @@ from nexus_graph.bulk.rows import open_rows
 from nexus_graph.config import Settings
 from nexus_graph.demo import run
 from nexus_graph.demo.tour import CHAIN, EVENTS, SHARED_PHONE, UNION
-from nexus_graph.identity.model import FamilyKey, Source
 from nexus_graph.identity.opening import Identity
+from nexus_graph.model import FamilyKey, Source
 from nexus_graph.store.database import Pool
 from tests.property.oracle import Oracle
 from tests.running import running_relay

@@ -147,8 +147,9 @@ def starter() -> multiprocessing.context.ForkServerContext:
     """Starts commands as processes that have imported what they need."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["nexus_graph.app", "nexus_graph.relay", "nexus_graph.demo", "nexus_graph.bulk.import_file",
-         "nexus_graph.graph.rebuild", "nexus_graph.cache.warm", "nexus_graph.devstack.doctor", "nexus_graph.__main__"]
+        ["nexus_graph.app", "nexus_graph.relay", "nexus_graph.demo", "nexus_graph.commands.import_file",
+         "nexus_graph.commands.rebuild_graph", "nexus_graph.commands.cache_warm", "nexus_graph.commands.doctor",
+         "nexus_graph.__main__"]
     )  # fmt: skip
     return context
 

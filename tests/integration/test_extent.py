@@ -9,8 +9,8 @@ import httpx2
 import pytest
 from neo4j import AsyncDriver
 
+from nexus_graph.commands.doctor import Level, examine
 from nexus_graph.config import Settings
-from nexus_graph.devstack.doctor import Level, examine
 from nexus_graph.graph.driver import ensure_constraints
 from nexus_graph.graph.extent import gap, missing_schema
 from nexus_graph.graph.rebuild import rebuild

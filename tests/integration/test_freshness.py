@@ -10,8 +10,8 @@ from prometheus_client import REGISTRY
 from nexus_graph.api.graphql.cursors import CONTACT, EVENT, FAMILY, encode_id
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable, VersionUnknown
-from nexus_graph.identity.model import FamilyKey, Source
 from nexus_graph.identity.opening import Identity, open_identity
+from nexus_graph.model import FamilyKey, Source
 from nexus_graph.store.database import Pool
 from tests.graphing import identify, relaying
 from tests.running import running_api

@@ -14,8 +14,8 @@ from nexus_graph.graph.driver import open_driver
 from nexus_graph.graph.projection import project
 from nexus_graph.graph.reads import GraphFamilies
 from nexus_graph.graph.states import read_states
-from nexus_graph.identity.model import FamilyKey, Source
 from nexus_graph.identity.opening import open_identity
+from nexus_graph.model import FamilyKey, Source
 from nexus_graph.store.database import Pool
 from tests.graphing import PATIENCE_SECONDS, Gate, gate_before_graph, identify
 

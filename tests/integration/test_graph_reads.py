@@ -17,7 +17,7 @@ from nexus_graph.graph.driver import open_driver, planned_once
 from nexus_graph.graph.projection import project
 from nexus_graph.graph.reads import GraphFamilies
 from nexus_graph.graph.states import read_states
-from nexus_graph.identity.model import Family, FamilyKey, Source
+from nexus_graph.model import Family, FamilyKey, Source
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool
 from tests.graphing import PATIENCE_SECONDS, gate_before_graph, identify, soft_delete

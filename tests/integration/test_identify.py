@@ -9,8 +9,8 @@ import pytest
 
 from nexus_graph.config import Settings
 from nexus_graph.errors import Overloaded, RowRejected, Unavailable
-from nexus_graph.identity.model import UNTOLD, Identification, IdentifyRequest, Outcome
 from nexus_graph.identity.opening import Identity, open_identity
+from nexus_graph.model import UNTOLD, Identification, IdentifyRequest, Outcome
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool
 

@@ -21,8 +21,8 @@ from nexus_graph.bulk.reading import UnreadableFile
 from nexus_graph.bulk.summary import Summary
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
-from nexus_graph.identity.model import IdentifyRequest, Outcome
 from nexus_graph.identity.opening import Identity, open_identity
+from nexus_graph.model import IdentifyRequest, Outcome
 from nexus_graph.store.database import Pool, connect_pool
 from tests.graphing import Pair, findings, identify, outbox_rows, relaying, soft_delete
 from tests.loading import command, random_pairs, start, write

@@ -21,8 +21,8 @@ from nexus_graph.bulk.summary import Summary
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.identity.identify import Identify
-from nexus_graph.identity.model import Identification, IdentifyRequest, Outcome
 from nexus_graph.identity.opening import open_identity
+from nexus_graph.model import Identification, IdentifyRequest, Outcome
 from nexus_graph.store.database import Pool
 from tests.graphing import Pair
 from tests.loading import command, random_pairs, start, write

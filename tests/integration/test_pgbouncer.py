@@ -14,8 +14,8 @@ from pydantic import SecretStr
 
 from nexus_graph.config import Settings
 from nexus_graph.devstack.stack import StackUrls
-from nexus_graph.identity.model import FamilyKey, IdentifyRequest, Source
 from nexus_graph.identity.opening import open_identity
+from nexus_graph.model import FamilyKey, IdentifyRequest, Source
 from nexus_graph.store.database import Pool, UnfitLogin, connect_pool
 from nexus_graph.store.migrate import migrate_database
 from tests.graphing import PATIENCE_SECONDS

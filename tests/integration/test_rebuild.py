@@ -7,9 +7,10 @@ import random
 import pytest
 from neo4j import AsyncDriver
 
+from nexus_graph.commands import rebuild_graph
+from nexus_graph.commands import verify as command_of_verify
 from nexus_graph.config import Settings
 from nexus_graph.graph import rebuild as rebuilding
-from nexus_graph.graph import verify as verifying
 from nexus_graph.graph.driver import ensure_constraints
 from nexus_graph.graph.projection import project
 from nexus_graph.graph.rebuild import rebuild
@@ -131,7 +132,7 @@ async def test_a_graph_that_lost_its_constraints_and_holds_duplicates(
 ) -> None:
     await driver.execute_query("DROP CONSTRAINT contact_id")
     await driver.execute_query("UNWIND [1, 1] AS id CREATE (:Contact {id: id})")
-    assert await asyncio.to_thread(verifying.run, settings) == 1
+    assert await asyncio.to_thread(command_of_verify.run, settings) == 1
     assert capsys.readouterr().err == "nexus-graph: the graph holds duplicates; run `nexus-graph rebuild-graph`\n"
     await rebuild(populated, driver, settings)
     assert await findings(populated, driver, settings) == []
@@ -148,12 +149,14 @@ async def test_two_rebuilds_at_once(populated: Pool, driver: AsyncDriver, settin
 async def test_the_command_says_what_it_wrote(
     populated: Pool, settings: Settings, capsys: pytest.CaptureFixture[str], *, as_json: bool
 ) -> None:
-    assert await asyncio.to_thread(rebuilding.run, settings, as_json=as_json) == 0
+    assert await asyncio.to_thread(rebuild_graph.run, settings, as_json=as_json) == 0
     output = capsys.readouterr().out
     live = await populated.fetchval("SELECT count(*) FROM contacts WHERE deleted_at IS NULL")
     if as_json:
         assert json.loads(output)["contacts"] == live
     else:
         assert f"{live} contacts in" in output
-    assert await asyncio.to_thread(rebuilding.run, settings.model_copy(update={"neo4j_uri": "bolt://127.0.0.1:1"})) == 1
+    assert (
+        await asyncio.to_thread(rebuild_graph.run, settings.model_copy(update={"neo4j_uri": "bolt://127.0.0.1:1"})) == 1
+    )
     assert "ServiceUnavailable" in capsys.readouterr().err

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from nexus_graph.bulk import renormalize as renormalizing
+from nexus_graph.bulk.renormalize import renormalize
+from nexus_graph.bulk.renormalize_report import Report
+from nexus_graph.commands.renormalize import run
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
-from nexus_graph.identity import renormalize as renormalizing
-from nexus_graph.identity.normalize import identify_request
+from nexus_graph.identifiers.normalize import identify_request
 from nexus_graph.identity.opening import Identity
-from nexus_graph.identity.renormalize import renormalize, run
-from nexus_graph.identity.renormalize_report import Report
 from nexus_graph.store.database import Pool, connect_pool
 from tests.graphing import Pair, identify
 

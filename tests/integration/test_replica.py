@@ -13,8 +13,8 @@ from pydantic import SecretStr
 from nexus_graph.config import Settings
 from nexus_graph.devstack.stack import StackUrls
 from nexus_graph.errors import Unavailable
-from nexus_graph.identity.model import ContactFilter, Family, FamilyKey, IdentifyRequest, Outcome, Source
 from nexus_graph.identity.opening import Identity, open_identity
+from nexus_graph.model import ContactFilter, Family, FamilyKey, IdentifyRequest, Outcome, Source
 from nexus_graph.store.database import Pool
 from nexus_graph.store.replica import Replica
 from tests.graphing import PATIENCE_SECONDS, Gate

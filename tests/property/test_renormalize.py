@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from neo4j import AsyncDriver
 
+from nexus_graph.bulk.renormalize import renormalize
+from nexus_graph.bulk.renormalize_report import Report
 from nexus_graph.config import Settings
-from nexus_graph.identity import normalize
-from nexus_graph.identity.renormalize import renormalize
-from nexus_graph.identity.renormalize_report import Report
+from nexus_graph.identifiers import normalize
 from nexus_graph.store.database import Pool, connect_pool
 from tests.graphing import Pair, findings, relaying, soft_delete
 

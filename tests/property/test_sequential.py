@@ -7,8 +7,8 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 
-from nexus_graph.identity.model import IdentifyRequest
 from nexus_graph.identity.opening import Identity
+from nexus_graph.model import IdentifyRequest
 from nexus_graph.store.database import Pool
 from tests.property.oracle import Expected, Oracle
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nexus_graph.api.graphql import cursors
 from nexus_graph.errors import InvalidArgument
-from nexus_graph.identity.model import Contact
+from nexus_graph.model import Contact
 
 START = datetime(2026, 9, 1, 12, tzinfo=UTC)
 LARGEST = 2**63 - 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import phonenumbers
 
 from nexus_graph.demo.tour import EVENTS
-from nexus_graph.identity.normalize import identify_request
+from nexus_graph.identifiers.normalize import identify_request
 
 _SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "make_demo_data.py"
 

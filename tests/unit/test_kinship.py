@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from nexus_graph.demo.kinship import Kin, Pairing, kinship
-from nexus_graph.identity.model import Contact, Family
+from nexus_graph.model import Contact, Family
 
 _Branch = tuple[int, str, list["_Branch"]]
 

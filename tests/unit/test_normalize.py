@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nexus_graph.errors import IdentifierMissing, InvalidIdentifier
-from nexus_graph.identity import normalize, phone_number
-from nexus_graph.identity.model import IdentifyRequest
+from nexus_graph.identifiers import normalize, phone_number
+from nexus_graph.model import IdentifyRequest
 
 REQUEST = UUID("7b0c2f4e-6d51-4a8e-9e33-0b8f5f8d2a10")
 

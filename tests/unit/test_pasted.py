@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexus_graph.errors import InvalidIdentifier
-from nexus_graph.identity import normalize, phone_number, renumbering
-from nexus_graph.identity.normalize import Written
+from nexus_graph.identifiers import normalize, phone_number, renumbering
+from nexus_graph.identifiers.normalize import Written
 
 REGIONS = sorted(phonenumbers.SUPPORTED_REGIONS)
 E164 = phonenumbers.PhoneNumberFormat.E164

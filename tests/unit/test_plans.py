@@ -30,7 +30,7 @@ from nexus_graph.api.graphql.schema import schema
 from nexus_graph.api.responses import encode
 from nexus_graph.config import Settings
 from nexus_graph.errors import Overloaded, RowRejected, Unavailable
-from nexus_graph.identity.model import Contact, Family, Identification, Outcome, Source
+from nexus_graph.model import Contact, Family, Identification, Outcome, Source
 
 SETTINGS = Settings(page_max=5, graphql_depth_max=12, graphql_aliases_max=500)
 START = datetime(2026, 9, 1, tzinfo=UTC)

@@ -16,8 +16,8 @@ from nexus_graph.api.graphql.persisted import UnusableManifest
 from nexus_graph.app import create_app, server_config
 from nexus_graph.cache.families import FamilyCache
 from nexus_graph.cli import app as cli
+from nexus_graph.commands.doctor import examine, judged_settings
 from nexus_graph.config import SCHEMES, Settings
-from nexus_graph.devstack.doctor import examine, judged_settings
 from nexus_graph.devstack.stack import StackUrls
 from nexus_graph.graph.driver import open_driver
 from nexus_graph.variables import UnusableSettings, names_of, read_settings, unknown

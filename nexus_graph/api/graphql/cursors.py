@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 from nexus_graph.errors import InvalidArgument
-from nexus_graph.identity.model import Contact, ContactPlace
+from nexus_graph.model import Contact, ContactPlace
 
 CONTACT: Final = "Contact"
 FAMILY: Final = "ContactFamily"

@@ -7,13 +7,13 @@ from enum import Enum
 import strawberry
 from strawberry import enum_value
 
+from nexus_graph import model
 from nexus_graph.api.graphql import cursors
 from nexus_graph.api.graphql.context import Context, ContextInfo
 from nexus_graph.api.graphql.declaring import described
 from nexus_graph.api.graphql.node import Node
 from nexus_graph.api.graphql.paging import PageInfo, cut, page_size
 from nexus_graph.api.graphql.scalars import BigInt
-from nexus_graph.identity import model
 
 
 @strawberry.enum(description="Why a union was refused.")

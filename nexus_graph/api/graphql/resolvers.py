@@ -8,6 +8,7 @@ from typing import Annotated
 import strawberry
 from msgspec import structs
 
+from nexus_graph import model
 from nexus_graph.api.graphql import cursors
 from nexus_graph.api.graphql.context import Context, ContextInfo
 from nexus_graph.api.graphql.declaring import described, followed
@@ -31,8 +32,8 @@ from nexus_graph.api.graphql.types import (
 )
 from nexus_graph.config import PAGE_DEFAULT
 from nexus_graph.errors import InvalidIdentifier, NexusError, PageTooLarge, RowRejected, Unavailable
-from nexus_graph.identity import model, normalize
-from nexus_graph.identity.model import Family, FamilyKey, Source
+from nexus_graph.identifiers import normalize
+from nexus_graph.model import Family, FamilyKey, Source
 
 By = Annotated[FamilyLookup, strawberry.argument(description="What is known of the family.")]
 AtLeast = Annotated[

@@ -17,7 +17,7 @@ from graphql import (
 )
 from strawberry.types.scalar import ScalarDefinition
 
-from nexus_graph.identity.normalize import Written
+from nexus_graph.identifiers.normalize import Written
 
 BigInt = NewType("BigInt", int)
 EmailAddress = NewType("EmailAddress", object)

@@ -8,6 +8,7 @@ from typing import Annotated
 import strawberry
 from strawberry import enum_value
 
+from nexus_graph import model
 from nexus_graph.api.graphql import cursors
 from nexus_graph.api.graphql.context import ContextInfo
 from nexus_graph.api.graphql.declaring import described
@@ -16,7 +17,6 @@ from nexus_graph.api.graphql.node import Node
 from nexus_graph.api.graphql.paging import After, First, PageInfo, page_size
 from nexus_graph.api.graphql.scalars import BigInt, EmailAddress, PhoneNumber
 from nexus_graph.config import PAGE_DEFAULT
-from nexus_graph.identity import model
 
 
 @strawberry.enum(description="What identify did.")

@@ -20,9 +20,10 @@ from pathlib import Path
 from rich.console import Console
 
 from nexus_graph.api.graphql.persisted import UnusableManifest, read_manifest
+from nexus_graph.commands.status import masked
 from nexus_graph.condition import WELL
 from nexus_graph.config import Settings
-from nexus_graph.devstack import jars, neo4j, ports, postgres, probes, status
+from nexus_graph.devstack import jars, neo4j, ports, postgres, probes
 from nexus_graph.devstack.datadir import DataDirectory, ProcessRecord
 from nexus_graph.devstack.process import StackError
 from nexus_graph.devstack.stack import API_PORT, StackOptions
@@ -371,7 +372,7 @@ async def _graph(settings: Settings) -> AsyncIterator[Finding]:
 
 
 async def _postgres(url: str) -> Finding:
-    return _answered("PostgreSQL", await probes.postgres(url), status.masked(url))
+    return _answered("PostgreSQL", await probes.postgres(url), masked(url))
 
 
 async def _migrations(url: str) -> Finding:
@@ -393,7 +394,7 @@ async def _migrations(url: str) -> Finding:
 
 
 async def _valkey(url: str) -> Finding:
-    return _answered("Valkey", await probes.valkey(url), status.masked(url))
+    return _answered("Valkey", await probes.valkey(url), masked(url))
 
 
 async def _neo4j(uri: str, user: str, password: str) -> Finding:

@@ -1,9 +1,8 @@
-"""How a command ends that cannot go on: with one line on stderr that names the server, and never with a traceback."""
+"""Why a process cannot go on: one sentence that names the server and the variable, and no driver's text."""
 
 import os
 import socket
 import sys
-from collections.abc import Callable
 from typing import Final
 
 from neo4j.exceptions import AuthError, ConfigurationError, DriverError, Neo4jError
@@ -14,25 +13,12 @@ from nexus_graph.config import Settings
 from nexus_graph.errors import NexusError
 from nexus_graph.store import database
 
-CANNOT_GO_ON: Final = 1
 _SECURITY: Final = ".Security."
 _MORE: Final = "`nexus-graph doctor` looks at all servers"
 
 
-def without_traceback(settings: Settings, command: Callable[[], int]) -> int:
-    """The command's exit code; 1, with the reason on stderr, if it cannot go on."""
-    telemetry.configure_logging(settings.log_level)
-    try:
-        return command()
-    except BrokenPipeError:
-        raise  # whoever read the output has seen enough
-    except Exception as error:  # noqa: BLE001 - whatever it is, a user gets a sentence
-        say(why(error, settings))
-        return CANNOT_GO_ON
-
-
 def say(reason: str) -> None:
-    """The one line."""
+    """Write the sentence to stderr."""
     sys.stderr.write(f"nexus-graph: {reason}\n")
 
 

@@ -1,89 +1,51 @@
-"""The findings of a renormalisation: counts, rules and ids; identifiers only in a file that was asked for."""
+"""`nexus-graph renormalize`: its report; identifiers only in a file that the operator asked for."""
 
+import asyncio
 import csv
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
+from nexus_graph.bulk.renormalize import renormalize
+from nexus_graph.bulk.renormalize_report import Finding, Report
+from nexus_graph.commands.ending import CANNOT_GO_ON, without_traceback
+from nexus_graph.config import Settings
 from nexus_graph.errors import NexusError
+from nexus_graph.failures import say
+from nexus_graph.store.database import close_pool, connect_pool
 
-_IDS_SHOWN: Final = 20
-"""Contacts, and unions, that the report names for each kind of finding; the list names all."""
 _COLUMNS: Final = ("field", "finding", "family_id", "other_family_id", "contact_ids", "reason", "value", "canonical")
 
 
-class Finding(NamedTuple):
-    """One identifier that is not canonical."""
+def run(settings: Settings, *, dry_run: bool, list_to: Path | None, as_json_: bool) -> int:
+    """The command: exit code 0, or 1 with a reason if the record went away or the list cannot be written."""
 
-    field: str
-    outcome: str
-    """INVALID, or the outcome of the change: CHANGED, MERGED, REFUSED, GONE."""
-    family: int | None
-    contacts: list[int]
-    value: str
-    canonical: str | None = None
-    reason: str | None = None
-    other: int | None = None
+    def work() -> int:
+        with listing(list_to) as told:
+            report = asyncio.run(_run(settings, dry_run=dry_run, told=told))
+        sys.stdout.write((as_json(report) if as_json_ else as_text(report)) + "\n")
+        return 0
 
-
-@dataclass
-class Tally:
-    """Distinct emails, or phones. One that a run has changed may be judged again, in its new place of the order."""
-
-    judged: int = 0
-    changed: int = 0
-    invalid: int = 0
+    try:
+        return without_traceback(settings, work)
+    except KeyboardInterrupt:
+        say("interrupted; run it again: what is done is kept, and the rest is done then")
+        return CANNOT_GO_ON
 
 
-@dataclass
-class Left:
-    """Identifiers that were left as they are, for one reason."""
-
-    identifiers: int = 0
-    first_contacts: list[int] = field(default_factory=list)
-
-
-@dataclass
-class Report:
-    """Counts, rules and ids; never an identifier."""
-
-    dry_run: bool
-    tallies: dict[str, Tally] = field(default_factory=lambda: {"email": Tally(), "phoneNumber": Tally()})
-    families_joined: int = 0
-    first_joined: list[tuple[int | None, int | None]] = field(default_factory=list)
-    """The families of the first unions: that which lives on, and that which it took in."""
-    unions_refused: int = 0
-    contacts_retired: int = 0
-    """Contacts that have the email and phone of another, its senior, and are soft-deleted."""
-    left: dict[str, Left] = field(default_factory=dict)
-    """By the rule that they break."""
-    started: float = field(default_factory=monotonic)
-
-    def note(self, finding: Finding) -> None:
-        """Count it."""
-        tally = self.tallies[finding.field]
-        tally.changed += finding.outcome in ("CHANGED", "MERGED")
-        tally.invalid += finding.outcome == "INVALID"
-        if finding.outcome == "MERGED":
-            self.families_joined += 1
-            if len(self.first_joined) < _IDS_SHOWN:
-                self.first_joined.append((finding.family, finding.other))
-        elif finding.outcome == "REFUSED":
-            self.unions_refused += 1
-            self._leave("the union would pass the family limit", finding)
-        elif finding.reason is not None:
-            self._leave(finding.reason, finding)
-
-    def _leave(self, reason: str, finding: Finding) -> None:
-        left = self.left.setdefault(reason, Left())
-        left.identifiers += 1
-        left.first_contacts += finding.contacts[: _IDS_SHOWN - len(left.first_contacts)]
+async def _run(settings: Settings, *, dry_run: bool, told: Callable[[Finding], None]) -> Report:
+    patient = settings.model_copy(update={"statement_timeout_seconds": settings.import_statement_timeout_seconds})
+    pool = await connect_pool(patient, role="nexus_import", size=1, server="direct")
+    try:
+        return await renormalize(pool, settings, dry_run=dry_run, told=told)
+    finally:
+        await close_pool(pool, settings)
 
 
 class UnwritableList(NexusError):

@@ -18,9 +18,9 @@ from phonenumbers import PhoneNumberType, ValidationResult
 
 from nexus_graph.config import PHONES_REMEMBERED
 from nexus_graph.errors import InvalidIdentifier
-from nexus_graph.identity.pasting import BLANKS, UNSEEN_MARKS, is_blank, narrowed, unwrapped
-from nexus_graph.identity.renumbering import is_renumbered, renumbered
-from nexus_graph.identity.unseen import is_unseen
+from nexus_graph.identifiers.pasting import BLANKS, UNSEEN_MARKS, is_blank, narrowed, unwrapped
+from nexus_graph.identifiers.renumbering import is_renumbered, renumbered
+from nexus_graph.identifiers.unseen import is_unseen
 
 Dropped = tuple[tuple[str, str], ...]
 """Parts of a request that were left away: the member, and the part of it."""

@@ -3,7 +3,7 @@
 import asyncio
 
 
-def heed_cancellation() -> None:
+def raise_if_cancelled() -> None:
     """Raise CancelledError if this task has been told to end. For loops that outlive errors.
 
     One CancelledError is not enough to end them: what they were awaiting may have closed its connections on the way

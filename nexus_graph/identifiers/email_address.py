@@ -13,8 +13,8 @@ from urllib.parse import unquote
 import idna
 
 from nexus_graph.errors import InvalidIdentifier
-from nexus_graph.identity.pasting import BLANKS, QUOTES, is_blank, narrowed, unwrapped
-from nexus_graph.identity.unseen import is_unseen
+from nexus_graph.identifiers.pasting import BLANKS, QUOTES, is_blank, narrowed, unwrapped
+from nexus_graph.identifiers.unseen import is_unseen
 
 MAX_OCTETS: Final = 254
 _LOCAL_PART_MAX_OCTETS: Final = 64

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from nexus_graph.bulk.rows import Understood
 from nexus_graph.bulk.summary import Fault, Summary
-from nexus_graph.identity.model import Outcome
+from nexus_graph.model import Outcome
 
 _BAR_REFRESH_SECONDS: Final = 0.1
 _MEANING: Final = {
@@ -73,7 +73,7 @@ class Report:
     def ended(self, summary: Summary) -> None:
         """What became of the rows."""
         if self._as_json:
-            print(msgspec.json.format(msgspec.json.encode(summary.as_json())).decode())  # noqa: T201 - the answer
+            print(msgspec.json.format(msgspec.json.encode(summary.as_json())).decode())
         elif summary.rows and not self._quiet:
             self.summary(summary)
 

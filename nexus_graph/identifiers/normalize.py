@@ -7,10 +7,10 @@ the field and the rule, never the value. How each is read: `email_address`, `pho
 from uuid import UUID
 
 from nexus_graph.errors import IdentifierMissing
-from nexus_graph.identity import phone_number
-from nexus_graph.identity.email_address import email, email_prefix
-from nexus_graph.identity.model import IdentifyRequest
-from nexus_graph.identity.phone_number import Dropped, Written, phone_prefix
+from nexus_graph.identifiers import phone_number
+from nexus_graph.identifiers.email_address import email, email_prefix
+from nexus_graph.identifiers.phone_number import Dropped, Written, phone_prefix
+from nexus_graph.model import IdentifyRequest
 
 __all__ = ["Dropped", "Written", "email", "email_prefix", "identify_request", "phone", "phone_prefix"]
 

@@ -9,20 +9,16 @@ The work is done in transactions of few identifiers, so that identify goes on be
 a record that is right, and the next run goes on; one over a record that is all canonical changes nothing.
 """
 
-import asyncio
-import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Final, NamedTuple
 from uuid import UUID, uuid4
 
+from nexus_graph.bulk.renormalize_report import Finding, Report
 from nexus_graph.config import Settings
-from nexus_graph.ending import CANNOT_GO_ON, say, without_traceback
 from nexus_graph.errors import InvalidIdentifier
-from nexus_graph.identity import normalize
-from nexus_graph.identity.renormalize_report import Finding, Report, as_json, as_text, listing
+from nexus_graph.identifiers import normalize
 from nexus_graph.statements import sql
-from nexus_graph.store.database import Pool, close_pool, connect_pool
+from nexus_graph.store.database import Pool
 
 PAGE_IDENTIFIERS: Final = 2_000
 """Identifiers that are read and judged at once: some ten milliseconds of both."""
@@ -223,28 +219,3 @@ class _Foreseeing:
         while family in self._survivors:
             family = self._survivors[family]
         return family
-
-
-def run(settings: Settings, *, dry_run: bool, list_to: Path | None, as_json_: bool) -> int:
-    """The command: exit code 0, or 1 with a reason if the record went away or the list cannot be written."""
-
-    def work() -> int:
-        with listing(list_to) as told:
-            report = asyncio.run(_run(settings, dry_run=dry_run, told=told))
-        sys.stdout.write((as_json(report) if as_json_ else as_text(report)) + "\n")
-        return 0
-
-    try:
-        return without_traceback(settings, work)
-    except KeyboardInterrupt:
-        say("interrupted; run it again: what is done is kept, and the rest is done then")
-        return CANNOT_GO_ON
-
-
-async def _run(settings: Settings, *, dry_run: bool, told: Callable[[Finding], None]) -> Report:
-    patient = settings.model_copy(update={"statement_timeout_seconds": settings.import_statement_timeout_seconds})
-    pool = await connect_pool(patient, role="nexus_import", size=1, server="direct")
-    try:
-        return await renormalize(pool, settings, dry_run=dry_run, told=told)
-    finally:
-        await close_pool(pool, settings)

@@ -1,0 +1,76 @@
+"""The findings of a renormalisation: counts, rules and ids."""
+
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Final, NamedTuple
+
+_IDS_SHOWN: Final = 20
+"""Contacts, and unions, that the report names for each kind of finding; the list names all."""
+
+
+class Finding(NamedTuple):
+    """One identifier that is not canonical."""
+
+    field: str
+    outcome: str
+    """INVALID, or the outcome of the change: CHANGED, MERGED, REFUSED, GONE."""
+    family: int | None
+    contacts: list[int]
+    value: str
+    canonical: str | None = None
+    reason: str | None = None
+    other: int | None = None
+
+
+@dataclass
+class Tally:
+    """Distinct emails, or phones. One that a run has changed may be judged again, in its new place of the order."""
+
+    judged: int = 0
+    changed: int = 0
+    invalid: int = 0
+
+
+@dataclass
+class Left:
+    """Identifiers that were left as they are, for one reason."""
+
+    identifiers: int = 0
+    first_contacts: list[int] = field(default_factory=list)
+
+
+@dataclass
+class Report:
+    """Counts, rules and ids; never an identifier."""
+
+    dry_run: bool
+    tallies: dict[str, Tally] = field(default_factory=lambda: {"email": Tally(), "phoneNumber": Tally()})
+    families_joined: int = 0
+    first_joined: list[tuple[int | None, int | None]] = field(default_factory=list)
+    """The families of the first unions: that which lives on, and that which it took in."""
+    unions_refused: int = 0
+    contacts_retired: int = 0
+    """Contacts that have the email and phone of another, its senior, and are soft-deleted."""
+    left: dict[str, Left] = field(default_factory=dict)
+    """By the rule that they break."""
+    started: float = field(default_factory=monotonic)
+
+    def note(self, finding: Finding) -> None:
+        """Count it."""
+        tally = self.tallies[finding.field]
+        tally.changed += finding.outcome in ("CHANGED", "MERGED")
+        tally.invalid += finding.outcome == "INVALID"
+        if finding.outcome == "MERGED":
+            self.families_joined += 1
+            if len(self.first_joined) < _IDS_SHOWN:
+                self.first_joined.append((finding.family, finding.other))
+        elif finding.outcome == "REFUSED":
+            self.unions_refused += 1
+            self._leave("the union would pass the family limit", finding)
+        elif finding.reason is not None:
+            self._leave(finding.reason, finding)
+
+    def _leave(self, reason: str, finding: Finding) -> None:
+        left = self.left.setdefault(reason, Left())
+        left.identifiers += 1
+        left.first_contacts += finding.contacts[: _IDS_SHOWN - len(left.first_contacts)]

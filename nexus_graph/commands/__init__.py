@@ -1,0 +1,1 @@
+"""What people see in a terminal: each command's output, progress and exit code."""

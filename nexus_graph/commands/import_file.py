@@ -1,0 +1,83 @@
+"""`nexus-graph import`: what was understood of a file, how far it is, what became of its rows."""
+
+import asyncio
+from pathlib import Path
+
+from nexus_graph import telemetry
+from nexus_graph.bulk.contacts import Fate, Note
+from nexus_graph.bulk.import_file import AGAIN, Failed, import_rows
+from nexus_graph.bulk.options import Options
+from nexus_graph.bulk.reader import Reader
+from nexus_graph.bulk.reading import UnreadableFile
+from nexus_graph.bulk.rejects import Rejects
+from nexus_graph.bulk.rows import open_rows
+from nexus_graph.bulk.summary import Summary
+from nexus_graph.commands import load
+from nexus_graph.commands.report import Report
+from nexus_graph.config import Settings
+from nexus_graph.errors import Unavailable
+from nexus_graph.gc_freeze import freeze_gc
+from nexus_graph.store.database import connect_pool
+
+
+def run(settings: Settings, file: Path, options: Options, *, as_json: bool) -> int:
+    """The command. Returns what `load` returns."""
+    if options.dry:
+        return load.run(settings, file, options, rate=None, as_json=as_json)
+    telemetry.configure_logging(settings.log_level)
+    summary, report = Summary(), Report(file, as_json=as_json)
+    code = load.EXIT_INCOMPLETE
+    freeze_gc()
+    try:
+        with load.rejects_of(options, file, summary) as rejects:
+            asyncio.run(_Run(settings, file, options, summary, report).go(rejects))
+    except UnreadableFile as error:
+        summary.stopped = load.ends_reading(file, error, summary, AGAIN)
+        code = load.EXIT_UNREADABLE
+    except Unavailable as error:
+        summary.stopped = summary.stopped or error.message
+    except KeyboardInterrupt:
+        summary.stopped = summary.stopped or "interrupted"
+    if summary.stopped:
+        report.wrong(summary.stopped)
+    report.ended(summary)
+    return 0 if summary.complete else code
+
+
+class _Run:
+    """The command at work: a reader, a connection, and a report of both."""
+
+    def __init__(self, settings: Settings, file: Path, options: Options, summary: Summary, report: Report) -> None:
+        self._settings = settings
+        self._file = file
+        self._options = options
+        self._summary = summary
+        self._report = report
+
+    async def go(self, rejects: Rejects | None) -> None:
+        """Import the file. Raises what `import_rows` raises."""
+        settings, summary = self._settings, self._summary
+        patient = settings.model_copy(update={"statement_timeout_seconds": settings.import_statement_timeout_seconds})
+        async with Reader(self._file, settings, self._options) as reader:
+            opened = reader.opened
+            summary.understood = opened.understood
+            self._report.understood(opened.understood, settings.phone_region)
+            if rejects is not None:
+                rejects.begin(opened.names, opened.added, opened.delimiter)
+            pool = await connect_pool(patient, role="nexus_import", size=1, server="direct")
+            try:
+                async with self._report.progress(reader, summary, every_seconds=settings.load_report_seconds):
+                    failed = await import_rows(pool, reader, settings, summary, rejects)
+            finally:
+                await pool.close()
+        if rejects is not None and failed:
+            self._reject(failed, rejects)
+
+    def _reject(self, failed: Failed, rejects: Rejects) -> None:
+        """Read the rows at these lines again: what was sent of them has not the file's words."""
+        reasons = {line: why for why, lines in failed.items() for line in lines}
+        most, choice = self._settings.load_line_max_bytes, self._options.choice
+        with open_rows(self._file, line_max_bytes=most, choice=choice) as rows:
+            for row in rows:
+                if row.line in reasons:
+                    rejects.add(row, [Note(Fate.INVALID, row.line, None, reasons[row.line])])
