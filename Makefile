@@ -48,10 +48,10 @@ format: setup  ## format the code
 	$(BIN)/ruff format .
 
 bench: setup  ## measure, beside the limits of the machine, and append to docs/benchmarks.md (5 minutes)
-	$(BIN)/python -m nexus_graph.bench $(BENCH_OPTIONS)
+	$(BIN)/python -m bench $(BENCH_OPTIONS)
 
 bench-full: setup  ## every arm for longer, dense families, five minutes without a pause, growth, bulk (25 minutes)
-	$(BIN)/python -m nexus_graph.bench --full $(BENCH_OPTIONS)
+	$(BIN)/python -m bench --full $(BENCH_OPTIONS)
 
 schema: setup  ## write schema/schema.graphql from the code
 	$(BIN)/nexus-graph schema export

@@ -2,7 +2,7 @@
 
     python scripts/make_contact_rows.py FILE.csv [--rows 1000000] [--news]
 
-The rows are the benchmark's mix (nexus_graph/bench/workload.py): half repeat what was said before, a quarter bring a
+The rows are the benchmark's mix (bench/workload.py): half repeat what was said before, a quarter bring a
 new identifier of somebody known, 15 % a new person, and a tenth name two families that are one. With --news every
 row makes a contact: three in five bring a new person, the others a new identifier of one of them.
 """
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from nexus_graph.bench.workload import FRESH, Pairing, Workload, preloaded
+from bench.workload import FRESH, Pairing, Workload, preloaded
 
 SEED: Final = 20260105
 NEW_PEOPLE: Final = 0.6

@@ -29,7 +29,7 @@ def test_one_line_names_all_that_was_not_run() -> None:
 
 
 def test_the_line_stands_at_the_end_of_a_run(pytester: pytest.Pytester, project: Path) -> None:
-    pytester.makeconftest((project / "tests" / "conftest.py").read_text(encoding="utf-8"))
+    pytester.makeconftest((project / "conftest.py").read_text(encoding="utf-8"))
     pytester.syspathinsert(project)
     pytester.makepyfile("""
         from tests.equipment import not_run

@@ -72,3 +72,8 @@ def test_the_ground_knows_no_terminal() -> None:
         str(file.relative_to(ROOT)) for room, file in _rooms() if room in silent and speaks.search(file.read_text())
     ]
     assert told == []
+
+
+def test_the_product_imports_no_benchmark_and_no_test() -> None:
+    outside = re.compile(r"^\s*(from|import) (bench|tests)\b", re.MULTILINE)
+    assert [str(file) for file in PACKAGE.rglob("*.py") if outside.search(file.read_text(encoding="utf-8"))] == []
