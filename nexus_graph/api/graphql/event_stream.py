@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from nexus_graph import telemetry
 from nexus_graph.api.graphql.answering import Answering, Asked
 from nexus_graph.api.graphql.documents import RequestError
-from nexus_graph.api.graphql.patience import Patience
+from nexus_graph.api.graphql.send_timeout import SendTimeout
 from nexus_graph.api.middleware import request_id
 from nexus_graph.api.responses import EVENT_STREAM, encode
 from nexus_graph.config import Settings
@@ -55,17 +55,17 @@ class _Events:
         self._send = send
         self._keep_alive_seconds = settings.stream_keep_alive_seconds
         self._sent_at = monotonic()
-        self._patience = Patience(settings.socket_send_seconds, self._lose)
+        self._send_timeout = SendTimeout(settings.socket_send_seconds, self._lose)
         self.too_slow = asyncio.Event()
 
     async def write(self, event: bytes, *, last: bool = False) -> None:
         """Send it, once the client has taken enough of what came before."""
         self._sent_at = monotonic()
-        self._patience.began()
+        self._send_timeout.began()
         try:
             await self._send({"type": "http.response.body", "body": event, "more_body": not last})
         finally:
-            self._patience.ended()
+            self._send_timeout.ended()
 
     async def stay_alive(self) -> None:
         """Send a sign of life whenever nothing was sent for a while."""
@@ -78,7 +78,7 @@ class _Events:
 
     def close(self) -> None:
         """Nothing more is sent."""
-        self._patience.close()
+        self._send_timeout.close()
 
     def _lose(self) -> None:
         telemetry.SUBSCRIBERS_CUT.labels("sse").inc()

@@ -11,7 +11,7 @@ from nexus_graph import telemetry
 from nexus_graph.api.body import decode_object
 from nexus_graph.api.graphql.answering import Answering, Request, error_of, requested
 from nexus_graph.api.graphql.documents import RequestError, request_error
-from nexus_graph.api.graphql.patience import Patience
+from nexus_graph.api.graphql.send_timeout import SendTimeout
 from nexus_graph.api.middleware import RequestId, header
 from nexus_graph.api.responses import PROBLEM, encode, failure_of, problem
 from nexus_graph.config import Settings
@@ -128,7 +128,7 @@ class _Socket:
         self._introduced = False
         self._operations: dict[str, asyncio.Task[None]] = {}
         self._cut = asyncio.get_running_loop().create_future()
-        self._patience = Patience(settings.socket_send_seconds, self._too_slow)
+        self._send_timeout = SendTimeout(settings.socket_send_seconds, self._too_slow)
 
     async def serve(self) -> None:
         """Until either side closes."""
@@ -145,7 +145,7 @@ class _Socket:
         except Closed as closed:
             await self._close(closed)
         finally:
-            self._patience.close()
+            self._send_timeout.close()
             tasks = (reading, stopping, *self._operations.values())
             for task in tasks:
                 task.cancel()
@@ -235,11 +235,11 @@ class _Socket:
         return {"type": "complete"}
 
     async def _send(self, message: dict[str, Any]) -> None:
-        self._patience.began()
+        self._send_timeout.began()
         try:
             await self._send_raw({"type": "websocket.send", "text": encode(message).decode()})
         finally:
-            self._patience.ended()
+            self._send_timeout.ended()
 
     def _too_slow(self) -> None:
         telemetry.SUBSCRIBERS_CUT.labels("websocket").inc()

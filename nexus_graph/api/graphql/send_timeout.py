@@ -1,4 +1,4 @@
-"""How long clients take over what they are sent. One timer a connection: one a message costs more than to send it."""
+"""The time that a client has to take a message. One timer serves a connection: a timer costs more than a message."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,11 +6,11 @@ from time import monotonic
 from typing import Final
 
 _LOOKS: Final = 5
-"""How often a connection is looked at in the time that a client has: it may take a fifth longer."""
+"""Looks at a connection during the time that a client has: the client may take a fifth longer."""
 
 
-class Patience:
-    """Calls `lost`, once, when a client has taken nothing for so many seconds while something was being sent."""
+class SendTimeout:
+    """Calls `lost`, once, after a client took nothing for `seconds` while a message was on its way."""
 
     def __init__(self, seconds: float, lost: Callable[[], None]) -> None:
         self._seconds = seconds
