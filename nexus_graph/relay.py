@@ -32,17 +32,17 @@ from nexus_graph.errors import Unavailable, UnusableAddress
 from nexus_graph.failures import why
 from nexus_graph.gc_freeze import freeze_gc
 from nexus_graph.graph import driver as graph
-from nexus_graph.graph.extent import missing_schema
 from nexus_graph.graph.projection import project, warm
 from nexus_graph.graph.states import read_states
 from nexus_graph.graph.verify import sample_drift
+from nexus_graph.graph.watch import Watch
 from nexus_graph.store import database, outbox
 from nexus_graph.store.database import Connection, Pool
 from nexus_graph.store.lease import RELAY_KEY, Lease
 
 _CHANNEL: Final = "outbox"
-_CONSTRAINTS_SECONDS: Final = 5.0
-"""How often the active relay looks whether its constraints stand: each second without them may make duplicates."""
+_EXTENT_SECONDS: Final = 5.0
+"""Between two looks of the active relay at what the graph lacks: without constraints, writes make duplicates."""
 _LOG = telemetry.log("relay")
 
 
@@ -217,7 +217,7 @@ class Relay:
     async def _watching(self, pool: Pool, driver: AsyncDriver) -> AsyncIterator[None]:
         watching = {
             asyncio.create_task(self._watch_drift(pool, driver)),
-            asyncio.create_task(_watch_constraints(driver)),
+            asyncio.create_task(_watch_extent(pool, driver, self._settings)),
         }
         try:
             yield
@@ -242,21 +242,15 @@ class Relay:
                 _LOG.warning("drift_found", families=drifting)
 
 
-async def _watch_constraints(driver: AsyncDriver) -> None:
-    """Put back what somebody dropped: without its constraints the graph gets two nodes where one belongs."""
-    while True:
-        raise_if_cancelled()
-        await asyncio.sleep(_CONSTRAINTS_SECONDS)
-        try:
-            missing = await missing_schema(driver)
-            if missing:
-                _LOG.warning("constraints_missing", missing=missing)
-                await graph.ensure_constraints(driver)
-                _LOG.warning("constraints_restored", restored=missing)
-        except Unavailable as error:
-            _LOG.error("constraints_refused", reason=error.message)
-        except Exception as error:  # noqa: BLE001 - the relay's work goes on; the next look may do better
-            _LOG.warning("constraints_unknown", error=telemetry.error_name(error))
+async def _watch_extent(pool: Pool, driver: AsyncDriver, settings: Settings) -> None:
+    watch = Watch(pool, driver, settings)
+    try:
+        while True:
+            raise_if_cancelled()
+            await asyncio.sleep(_EXTENT_SECONDS)
+            await watch.look()
+    finally:
+        watch.close()
 
 
 def run(settings: Settings) -> int:

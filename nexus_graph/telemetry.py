@@ -92,6 +92,12 @@ DRIFT = Gauge(
     "Families that differ in the last check",
     multiprocess_mode="mostrecent",
 )
+GRAPH_INCOMPLETE = Gauge(
+    "nexus_graph_incomplete",
+    "1 while the active relay finds that the graph lacks constraints, families, or the end of a rebuild",
+    ["lack"],
+    multiprocess_mode="mostrecent",
+)
 LOG_LINES_LOST = Counter("nexus_log_lines_lost_total", "Lines that could not be written to the log")
 
 CORRELATION_ID: Final[ContextVar[str]] = ContextVar("correlation_id")

@@ -354,8 +354,8 @@ async def _graph(settings: Settings) -> AsyncIterator[Finding]:
             pool = await connect_pool(settings, role=None, size=1, server="direct")
             closing.push_async_callback(close_pool, pool, settings)
             driver = await closing.enter_async_context(open_driver(settings))
-            behind = (await lag(pool)).condition(settings)
-            found = await gap(driver, pool)
+            behind = await lag(pool)
+            found = await gap(driver, pool, settings)
     except Exception as error:  # noqa: BLE001 - which of the two it is, and why, the findings before say
         yield Finding(
             Level.WARN, "graph", f"not looked at: {type(error).__name__}", "mend the servers first; see above"
@@ -365,10 +365,12 @@ async def _graph(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding(Level.OK, "graph", "has its constraints, and no family of the record is missing at a cheap look")
     else:
         yield Finding(Level.FAIL, "graph", f"it {found.reason}", found.next_step)
-    if behind is WELL:
+    condition = behind.condition(settings)
+    if condition is WELL:
         yield Finding(Level.OK, "relay", "the graph is in step with the record")
     else:
-        yield Finding(Level.WARN, "relay", behind.reason or "", "nexus-graph relay; its log says what keeps it")
+        at_work = behind.is_relay_at_work(settings)
+        yield Finding(Level.WARN, "relay", condition.reason or "", "read that log" if at_work else "nexus-graph relay")
 
 
 async def _postgres(url: str) -> Finding:

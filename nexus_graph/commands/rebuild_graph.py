@@ -10,7 +10,7 @@ from nexus_graph.commands.servers import opened
 from nexus_graph.config import Settings
 from nexus_graph.failures import say
 from nexus_graph.graph.extent import REBUILD
-from nexus_graph.graph.rebuild import rebuild
+from nexus_graph.graph.rebuild import RebuildUnderWay, rebuild
 from nexus_graph.statements import sql
 
 
@@ -20,12 +20,14 @@ def run(settings: Settings, *, as_json: bool = False) -> int:
 
 
 async def _run(settings: Settings, *, as_json: bool) -> int:
-    async with opened(settings, connections=settings.rebuild_lanes) as (pool, driver):
+    async with opened(settings, connections=settings.rebuild_lanes + 1) as (pool, driver):
         await driver.verify_connectivity()  # a graph that does not answer keeps what it has
         total = await pool.fetchval(sql("contacts_live"))
         try:
             with contacts_bar("rebuild", total, quiet=as_json) as progress:
                 rebuilt = await rebuild(pool, driver, settings, progress=progress)
+        except RebuildUnderWay:
+            raise
         except BaseException:
             say(f"the graph may be partial now, and the record answers readers: run `{REBUILD}` again to finish")
             raise

@@ -1,29 +1,44 @@
 """Whether the graph can show all of the record: constraints stand, no rebuild broke off, no families are missing."""
 
 import re
-from typing import Final, NamedTuple
+from datetime import datetime
+from typing import Final, Literal, NamedTuple, TypeAlias
 
-import asyncpg
 from neo4j import AsyncDriver
 
+from nexus_graph.config import Settings
 from nexus_graph.statements import cypher, sql
 from nexus_graph.store.database import Connection, Pool
+from nexus_graph.store.outbox import lag
 from nexus_graph.store.record import Record
 
 COUNTED_MAX: Final = 10_000
 """Families of the record are counted no further: a wiped graph shows long before that, and counting costs."""
 
 REBUILD: Final = "nexus-graph rebuild-graph"
-_RELAY: Final = "start `nexus-graph relay`, which puts them back"
+_DUPLICATES: Final = f"if its log says that the graph holds duplicates, run `{REBUILD}`"
 
 _parts = re.compile(r"FOR [^:]*:(\w+)[^.]*?(REQUIRE|ON) \(?\w+\.(\w+)").findall
+_Source: TypeAlias = "Connection | Pool | Record"
+
+Lack: TypeAlias = Literal["constraints", "families", "rebuild"]
+"""What a graph can lack: constraints or indexes, families of the record, or the end of a rebuild."""
 
 
 class Gap(NamedTuple):
     """What the graph lacks, and what mends it."""
 
+    lack: Lack
     reason: str
     next_step: str
+
+
+class _Extent(NamedTuple):
+    families: int
+    """Nodes of families, tombstones among them."""
+    tombstones: int
+    rebuilding: datetime | None
+    """Since when a rebuild has been under way or broken off."""
 
 
 async def missing_schema(driver: AsyncDriver) -> list[str]:
@@ -38,27 +53,51 @@ async def missing_schema(driver: AsyncDriver) -> list[str]:
     ]
 
 
-async def gap(driver: AsyncDriver, record: "Connection | Pool | Record | None") -> Gap | None:
-    """What the graph lacks; None if it lacks nothing that a cheap look finds.
+async def gap(driver: AsyncDriver, record: _Source, settings: Settings) -> Gap | None:
+    """What the graph lacks; None if it lacks nothing that a cheap look finds. Raises what the drivers raise.
 
-    Without `record` families are not counted. Raises what the drivers raise.
+    Families are counted exactly while nothing changes. Under traffic no family counts as missing that is there: one
+    that came after the count of the record is in the graph, and one that went after the count of tombstones has a node.
+    Each family that waits for the relay hides at most one that is missing.
     """
     if missing := await missing_schema(driver):
-        return Gap(f"lacks its constraints or indexes on {', '.join(missing)}", _RELAY)
-    expected = await _expected(record)
-    ((families, rebuilding),) = (await driver.execute_query(cypher("graph_extent"))).records
-    if rebuilding is not None:
-        began = f"{rebuilding.to_native():%Y-%m-%d %H:%M} UTC"
-        return Gap(f"is partial: a rebuild began at {began} and has not ended", f"if it broke off, run `{REBUILD}`")
-    if families < expected:
-        return Gap(f"lacks {expected - families:,} families of the record, or more", f"run `{REBUILD}`")
+        reason = f"lacks its constraints or indexes on {', '.join(missing)}"
+        return Gap("constraints", reason, await _mend(record, settings))
+    before = await _extent(driver)
+    ((living, pending),) = await record.fetch(sql("families_expected"), COUNTED_MAX)
+    after = await _extent(driver)
+    if after.rebuilding is not None:
+        return await _rebuilding(driver, record, after.rebuilding)
+    lacking = living - pending - (after.families - before.tombstones)
+    if lacking > 0:
+        return Gap("families", f"lacks {lacking:,} families of the record, or more", f"run `{REBUILD}`")
     return None
 
 
-async def _expected(record: "Connection | Pool | Record | None") -> int:
-    """Read before the graph is: a family that came between them is in the graph, and missing nowhere."""
-    if record is None:
-        return 0
-    rows: list[asyncpg.Record] = await record.fetch(sql("families_expected"), COUNTED_MAX)
-    ((families, pending),) = rows
-    return int(families - pending)
+async def _extent(driver: AsyncDriver) -> _Extent:
+    ((families, tombstones, rebuilding),) = (await driver.execute_query(cypher("graph_extent"))).records
+    return _Extent(families, tombstones, None if rebuilding is None else rebuilding.to_native())
+
+
+async def _rebuilding(driver: AsyncDriver, record: _Source, since: datetime) -> Gap | None:
+    """A rebuild that holds its lock is under way. One that does not, and whose mark is still there, broke off."""
+    ((under_way,),) = await record.fetch(sql("rebuild_under_way"))
+    if under_way:
+        return Gap("rebuild", f"{_began(since)} and is under way", "wait until it ends")
+    again = (await _extent(driver)).rebuilding
+    if again is None:
+        return None  # ended between the two looks
+    if again != since:
+        return Gap("rebuild", f"{_began(again)} and is under way", "wait until it ends")
+    return Gap("rebuild", f"{_began(since)} and broke off", f"run `{REBUILD}`")
+
+
+def _began(since: datetime) -> str:
+    return f"is partial: a rebuild began at {since:%Y-%m-%d %H:%M} UTC"
+
+
+async def _mend(record: _Source, settings: Settings) -> str:
+    """What puts constraints back. A look for duplicates, which keep them away, would read all of the graph."""
+    if (await lag(record)).is_relay_at_work(settings):
+        return f"a relay is at work and puts them back; {_DUPLICATES}"
+    return f"start `nexus-graph relay`, which puts them back; {_DUPLICATES}"

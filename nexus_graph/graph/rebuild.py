@@ -1,22 +1,29 @@
 """rebuild-graph: the graph anew, from nothing but the record.
 
-It may run beside the relay and the API. The relay's writes and these compare versions like any two projections; what
-the relay wrote before the wipe is written again from the record, tombstones included. Until it ends, readers whose
-families are missing are answered by the record. One that broke off is known by its mark (`extent`), until another ends.
+It may run next to the relay and the API. The relay's writes and these compare versions like any two projections; what
+the relay wrote before the wipe is written again from the record, tombstones included. Until a rebuild ends, readers
+whose families are missing are answered by the record. A rebuild that broke off is known by its mark (`extent`), until
+another ends. One rebuild runs at a time: it holds a lock of a PostgreSQL session, which ends with the process.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 
 from neo4j import AsyncDriver
 
 from nexus_graph.config import Settings
+from nexus_graph.errors import Unavailable
 from nexus_graph.graph.driver import ensure_constraints
 from nexus_graph.graph.projection import project
 from nexus_graph.graph.states import pages, read_states, work_through
 from nexus_graph.graph.verify import Progress
-from nexus_graph.statements import cypher
-from nexus_graph.store.database import Pool
+from nexus_graph.statements import cypher, sql
+from nexus_graph.store.database import CONNECTION_LOST, Pool, PoolConnection
+
+
+class RebuildUnderWay(Unavailable):
+    """Another rebuild has the graph."""
 
 
 @dataclass(slots=True)
@@ -31,10 +38,24 @@ class Rebuilt:
 async def rebuild(
     pool: Pool, driver: AsyncDriver, settings: Settings, *, progress: Progress = lambda _: None
 ) -> Rebuilt:
-    """Wipe the graph and project every family. Raises what the drivers raise; starting again is safe.
+    """Wipe the graph and project every family. Raises what the drivers raise; starting again is safe. While another
+    rebuild is under way, raises RebuildUnderWay and touches nothing.
 
     Until it has ended a mark in the graph says that the graph is partial, however it ends.
     """
+    async with pool.acquire() as locking:
+        if not await locking.fetchval(sql("rebuild_lock")):
+            raise RebuildUnderWay("another rebuild of the graph is under way; when it ends, the graph is whole")
+        try:
+            return await _rebuilt(pool, locking, driver, settings, progress)
+        finally:
+            with suppress(*CONNECTION_LOST, TimeoutError):  # then the server has ended the session, and its lock
+                await locking.fetchval(sql("rebuild_unlock"))
+
+
+async def _rebuilt(
+    pool: Pool, locking: PoolConnection, driver: AsyncDriver, settings: Settings, progress: Progress
+) -> Rebuilt:
     began = monotonic()
     rebuilt = Rebuilt()
     for step in ("rebuild_begins", "wipe", "wipe_families"):
@@ -51,8 +72,10 @@ async def rebuild(
 
     page = pages(pool, settings, families_max=settings.rebuild_batch_families)
     await work_through(page, write, lanes=settings.rebuild_lanes)
-    for step in ("drop_homeless", "drop_untied", "rebuild_ends"):
+    for step in ("drop_homeless", "drop_untied"):
         await _run_alone(driver, step)
+    await locking.fetchval(sql("ping"))  # raises if the session broke, and with it the lock: another may have wiped
+    await _run_alone(driver, "rebuild_ends")
     rebuilt.seconds = monotonic() - began
     return rebuilt
 

@@ -53,7 +53,7 @@ class Identity:
         """Degraded while the graph cannot show all of the record. Raises what the driver raises."""
         await self.driver.verify_connectivity()
         try:
-            found = await gap(self.driver, self.record)
+            found = await gap(self.driver, self.record, self.settings)
         except Unavailable:
             return WELL  # the record is away, of which another check tells
         return WELL if found is None else Condition("degraded", f"{found.reason}: {found.next_step}")

@@ -73,9 +73,13 @@ class Lag(NamedTuple):
         if self.seconds <= settings.graph_behind_seconds:
             return WELL
         behind = f"the graph is {self.seconds:,.0f} s behind"
-        if self.renewed_seconds > settings.relay_lease_seconds:
-            return Condition("degraded", f"{behind} and no relay is at work: start `nexus-graph relay`")
-        return Condition("degraded", f"{behind}; a relay is at work: its log says what keeps it")
+        if self.is_relay_at_work(settings):
+            return Condition("degraded", f"{behind}; a relay is at work: its log says what keeps it")
+        return Condition("degraded", f"{behind} and no relay is at work: start `nexus-graph relay`")
+
+    def is_relay_at_work(self, settings: Settings) -> bool:
+        """True if a relay renewed its lease within the time that a lease lasts."""
+        return self.renewed_seconds <= settings.relay_lease_seconds
 
 
 async def lag(source: "Connection | Pool | Record") -> Lag:

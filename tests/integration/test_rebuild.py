@@ -12,10 +12,12 @@ from nexus_graph.commands import verify as command_of_verify
 from nexus_graph.config import Settings
 from nexus_graph.graph import rebuild as rebuilding
 from nexus_graph.graph.driver import ensure_constraints
+from nexus_graph.graph.extent import gap
 from nexus_graph.graph.projection import project
-from nexus_graph.graph.rebuild import rebuild
+from nexus_graph.graph.rebuild import RebuildUnderWay, rebuild
 from nexus_graph.graph.states import read_states
-from nexus_graph.store.database import Pool
+from nexus_graph.store.database import CONNECTION_LOST, Pool
+from tests import loading
 from tests.graphing import findings, identify, outbox_rows, relaying, shown, soft_delete
 
 
@@ -138,11 +140,51 @@ async def test_a_graph_that_lost_its_constraints_and_holds_duplicates(
     assert await findings(populated, driver, settings) == []
 
 
-async def test_two_rebuilds_at_once(populated: Pool, driver: AsyncDriver, settings: Settings) -> None:
-    small = settings.model_copy(update={"rebuild_batch_families": 3})
-    await asyncio.gather(rebuild(populated, driver, small), rebuild(populated, driver, small))
-    # Each may have wiped what the other had written; the one whose wipe ended last wrote everything after it.
+async def test_a_second_rebuild_is_refused_while_one_is_under_way(
+    populated: Pool, driver: AsyncDriver, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running_alone = rebuilding._run_alone
+    refused = []
+
+    async def begin_another(driver: AsyncDriver, name: str) -> None:
+        await running_alone(driver, name)
+        with pytest.raises(RebuildUnderWay):
+            await rebuild(populated, driver, settings)
+        refused.append((name, await loading.command(settings, "rebuild-graph") if name == "wipe" else None))
+
+    monkeypatch.setattr(rebuilding, "_run_alone", begin_another)
+    await rebuild(populated, driver, settings)
+    assert [name for name, _ in refused][-1] == "rebuild_ends"
+    said = "nexus-graph: another rebuild of the graph is under way; when it ends, the graph is whole\n"
+    assert dict(refused)["wipe"] == (1, "", said)
     assert await findings(populated, driver, settings) == []
+    monkeypatch.undo()
+    await rebuild(populated, driver, settings)
+
+
+async def test_a_rebuild_that_lost_its_lock_leaves_its_mark(
+    populated: Pool, driver: AsyncDriver, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another may have begun, and have wiped what this one wrote."""
+    running_alone = rebuilding._run_alone
+
+    async def lose_the_lock(driver: AsyncDriver, name: str) -> None:
+        await running_alone(driver, name)
+        if name == "wipe":
+            await populated.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' "
+                "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            )
+
+    monkeypatch.setattr(rebuilding, "_run_alone", lose_the_lock)
+    with pytest.raises(CONNECTION_LOST):
+        await rebuild(populated, driver, settings)
+    monkeypatch.undo()
+    found = await gap(driver, populated, settings)
+    assert found is not None
+    assert found.reason.endswith(" and broke off")
+    await rebuild(populated, driver, settings)
+    assert await gap(driver, populated, settings) is None
 
 
 @pytest.mark.parametrize("as_json", [False, True], ids=["words", "json"])
