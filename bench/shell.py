@@ -31,7 +31,7 @@ from nexus_graph.api.graphql import completion, documents, view
 from nexus_graph.api.graphql.context import Context
 from nexus_graph.api.graphql.resolvers import Mutation, Query, Subscription
 from nexus_graph.api.graphql.scalars import SCALARS
-from nexus_graph.api.middleware import RequestId
+from nexus_graph.api.http.request import RequestId
 from nexus_graph.app import create_app, server_config
 from nexus_graph.config import Settings
 from nexus_graph.model import Contact, Family, Identification, IdentifyRequest, Outcome, Source

@@ -16,9 +16,6 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
 
-from nexus_graph.api.connections import LOOK_TICKS, Connections
-from nexus_graph.api.cors import Cors
-from nexus_graph.api.direct import DirectProtocol, DirectRoutes
 from nexus_graph.api.front import FrontRoute
 from nexus_graph.api.graphql.answering import Answering
 from nexus_graph.api.graphql.page import AssetRoute
@@ -26,9 +23,13 @@ from nexus_graph.api.graphql.persisted import UnusableManifest
 from nexus_graph.api.graphql.schema import schema
 from nexus_graph.api.graphql.view import GraphQLRoute
 from nexus_graph.api.graphql.websocket import GraphQLSockets
-from nexus_graph.api.middleware import Envelope
+from nexus_graph.api.http.connections import LOOK_TICKS, Connections
+from nexus_graph.api.http.cors import Cors
+from nexus_graph.api.http.direct import DirectProtocol, DirectRoutes
+from nexus_graph.api.http.envelope import Envelope
+from nexus_graph.api.http.one_write import OneWriteProtocol
+from nexus_graph.api.http.owing import Owing, SocketProtocol
 from nexus_graph.api.neo4j_browser.serving import BrowserFileRoute
-from nexus_graph.api.one_write import OneWriteProtocol
 from nexus_graph.api.ops import (
     MIGRATIONS,
     OUTBOX,
@@ -42,7 +43,6 @@ from nexus_graph.api.ops import (
     ReadyRoute,
     outbox_check,
 )
-from nexus_graph.api.owing import Owing, SocketProtocol
 from nexus_graph.api.rest import IdentifyRoute
 from nexus_graph.cache.server import open_redis
 from nexus_graph.config import Settings, is_loopback

@@ -153,7 +153,7 @@ class Settings(BaseSettings):
     cors_origins: Listed = ()
     """Origins whose pages may call the API from a browser: `https://app.example,https://b.example`; `*` for all."""
     cors_headers: Listed = ()
-    """Headers that they may send besides those that clients are known to (`nexus_graph/api/cors.py`); `*` for all."""
+    """Headers that they may send besides those of `nexus_graph/api/http/cors.py`; `*` for all."""
     cors_max_age_seconds: int = Field(600, ge=0)
     """How long a browser remembers what it may call."""
     accept_backlog: int = Field(2_048, ge=1)

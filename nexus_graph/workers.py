@@ -18,7 +18,7 @@ from time import monotonic
 from types import FrameType
 from typing import Final, cast
 
-from nexus_graph.api.listening import refuse_new
+from nexus_graph.api.http.listening import refuse_new
 from nexus_graph.config import METRICS_FOLDER, Settings
 from nexus_graph.metrics_folder import PREFIX, in_use, remove_unused, temporary_folder
 from nexus_graph.telemetry import log

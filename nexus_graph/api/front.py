@@ -7,8 +7,8 @@ from starlette.types import Receive, Scope, Send
 
 from nexus_graph import __version__
 from nexus_graph.api.graphql.negotiation import accepted
-from nexus_graph.api.middleware import header
-from nexus_graph.api.responses import Header, encode, respond
+from nexus_graph.api.http.answer import Header, encode, respond
+from nexus_graph.api.http.request import header
 
 _TEXT: Final = b"text/plain; charset=utf-8"
 _VARIES: Final[Header] = (b"vary", b"accept")

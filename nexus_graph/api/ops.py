@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.types import Receive, Scope, Send
 
 from nexus_graph import __version__
-from nexus_graph.api.responses import encode, respond
+from nexus_graph.api.http.answer import encode, respond
 from nexus_graph.condition import WELL, Condition
 from nexus_graph.config import Settings
 from nexus_graph.store.migrate import pending

@@ -7,9 +7,9 @@ from typing import Any, Final
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from nexus_graph.api.body import decode_object, read_json_body
-from nexus_graph.api.middleware import OTHER_SITES, Post, failed, header
-from nexus_graph.api.responses import Answer, Header, encode, respond
+from nexus_graph.api.http.answer import Answer, Header, encode, failed, respond
+from nexus_graph.api.http.body import decode_object, read_json_body
+from nexus_graph.api.http.request import OTHER_SITES, Post, header
 from nexus_graph.config import Settings
 from nexus_graph.identifiers.normalize import identify_request
 from nexus_graph.identity.identify import Identify

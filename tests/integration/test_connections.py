@@ -9,7 +9,7 @@ from typing import cast
 import httpx2
 import pytest
 
-from nexus_graph.api import connections as limits
+from nexus_graph.api.http import connections as limits
 from nexus_graph.app import App
 from nexus_graph.config import Settings
 from nexus_graph.store.database import Pool

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from nexus_graph.api.direct import DirectProtocol, DirectRoutes
-from nexus_graph.api.middleware import RequestId
+from nexus_graph.api.http.direct import DirectProtocol, DirectRoutes
+from nexus_graph.api.http.request import RequestId
 from nexus_graph.config import Settings
 from nexus_graph.store.database import Pool
 from tests.integration.test_rest import UNKNOWN_OUTCOME

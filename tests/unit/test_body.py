@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_graph.api.body import ClientGone, decode_object, read_json_body
+from nexus_graph.api.http.body import ClientGone, decode_object, read_json_body
 from nexus_graph.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
 
 LIMIT_BYTES = 100

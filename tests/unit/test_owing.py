@@ -2,7 +2,7 @@
 
 import asyncio
 
-from nexus_graph.api.owing import Owing
+from nexus_graph.api.http.owing import Owing
 from nexus_graph.config import Settings
 
 SETTINGS = Settings(socket_owed_max_bytes=1_024, sockets_owed_max_bytes=3_000)

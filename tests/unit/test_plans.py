@@ -27,7 +27,7 @@ from nexus_graph.api.graphql.context import Context
 from nexus_graph.api.graphql.documents import Documents, RequestError
 from nexus_graph.api.graphql.execution import Executing
 from nexus_graph.api.graphql.schema import schema
-from nexus_graph.api.responses import encode
+from nexus_graph.api.http.answer import encode
 from nexus_graph.config import Settings
 from nexus_graph.errors import Overloaded, RowRejected, Unavailable
 from nexus_graph.model import Contact, Family, Identification, Outcome, Source

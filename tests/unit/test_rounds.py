@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from nexus_graph.api import rounds as subject
-from nexus_graph.api.rounds import Rounds
+from nexus_graph.api.http import rounds as subject
+from nexus_graph.api.http.rounds import Rounds
 
 
 def test_every_request_begins_once_and_in_order(rng: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,8 @@ from nexus_graph.api.graphql.documents import (
 )
 from nexus_graph.api.graphql.execution import Executing
 from nexus_graph.api.graphql.persisted import Persisted
-from nexus_graph.api.middleware import RequestId
-from nexus_graph.api.responses import failure_of, graphql_extensions
+from nexus_graph.api.http.answer import failure_of, graphql_extensions
+from nexus_graph.api.http.request import RequestId
 from nexus_graph.config import Settings
 from nexus_graph.errors import InvalidRequest
 

@@ -41,7 +41,7 @@ from graphql import (
 from msgspec import Raw
 
 from nexus_graph.api.graphql.selections import Selections
-from nexus_graph.api.responses import encode
+from nexus_graph.api.http.answer import encode
 
 _TYPENAME: Final = "__typename"
 _UNLIKE: Final = {

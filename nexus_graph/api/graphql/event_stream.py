@@ -11,8 +11,8 @@ from nexus_graph import telemetry
 from nexus_graph.api.graphql.answering import Answering, Asked
 from nexus_graph.api.graphql.documents import RequestError
 from nexus_graph.api.graphql.send_timeout import SendTimeout
-from nexus_graph.api.middleware import request_id
-from nexus_graph.api.responses import EVENT_STREAM, encode
+from nexus_graph.api.http.answer import EVENT_STREAM, encode
+from nexus_graph.api.http.request import request_id
 from nexus_graph.config import Settings
 
 _COMPLETE: Final = b"event: complete\ndata:\n\n"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import lru_cache, partial
 from typing import Final, NamedTuple
 
-from nexus_graph.api.responses import EVENT_STREAM, JSON
+from nexus_graph.api.http.answer import EVENT_STREAM, JSON
 
 GRAPHQL_RESPONSE: Final = b"application/graphql-response+json"
 _HTML: Final = b"text/html"

@@ -9,9 +9,9 @@ from typing import Final
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from nexus_graph.api.kept import kept
-from nexus_graph.api.middleware import header
-from nexus_graph.api.responses import HTML, Answer, respond
+from nexus_graph.api.http.answer import HTML, Answer, respond
+from nexus_graph.api.http.kept import kept
+from nexus_graph.api.http.request import header
 
 _BUNDLE: Final = Path(__file__).parent / "graphiql"
 _TYPES: Final = {".js": b"text/javascript; charset=utf-8", ".css": b"text/css; charset=utf-8"}

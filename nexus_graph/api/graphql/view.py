@@ -15,23 +15,15 @@ from graphql import OperationType
 from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
-from nexus_graph.api.body import decode_object, read_json_body
 from nexus_graph.api.graphql.answering import BAD_REQUEST, OBJECTS, TEXTS, Answering, Asked, Request, requested
 from nexus_graph.api.graphql.documents import RequestError, request_error, unexecutable
 from nexus_graph.api.graphql.event_stream import stream
 from nexus_graph.api.graphql.negotiation import GRAPHQL_RESPONSE, Accepted, accepted
 from nexus_graph.api.graphql.page import PAGE
-from nexus_graph.api.kept import kept, respond_kept
-from nexus_graph.api.middleware import OTHER_SITES, Post, RequestId, header, request_id
-from nexus_graph.api.responses import (
-    JSON,
-    Answer,
-    AnsweredInTurn,
-    encode,
-    failure_of,
-    graphql_extensions,
-    respond,
-)
+from nexus_graph.api.http.answer import JSON, Answer, AnsweredInTurn, encode, failure_of, graphql_extensions, respond
+from nexus_graph.api.http.body import decode_object, read_json_body
+from nexus_graph.api.http.kept import kept, respond_kept
+from nexus_graph.api.http.request import OTHER_SITES, Post, RequestId, header, request_id
 from nexus_graph.config import Settings
 from nexus_graph.errors import InvalidRequest, NexusError, UnacceptableMediaType
 

@@ -8,12 +8,12 @@ from typing import Any, Final, NamedTuple
 from starlette.types import Message, Receive, Scope, Send
 
 from nexus_graph import telemetry
-from nexus_graph.api.body import decode_object
 from nexus_graph.api.graphql.answering import Answering, Request, error_of, requested
 from nexus_graph.api.graphql.documents import RequestError, request_error
 from nexus_graph.api.graphql.send_timeout import SendTimeout
-from nexus_graph.api.middleware import RequestId, header
-from nexus_graph.api.responses import PROBLEM, encode, failure_of, problem
+from nexus_graph.api.http.answer import PROBLEM, encode, failure_of, problem
+from nexus_graph.api.http.body import decode_object
+from nexus_graph.api.http.request import RequestId, header
 from nexus_graph.config import Settings
 from nexus_graph.errors import InvalidRequest, NexusError, Overloaded
 

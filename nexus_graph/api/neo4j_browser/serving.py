@@ -11,7 +11,7 @@ from typing import Final
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from nexus_graph.api.responses import HTML, Header, respond
+from nexus_graph.api.http.answer import HTML, Header, respond
 
 FOLDER: Final = "/neo4j/"
 STYLE: Final = f"{FOLDER}nexus.grass"

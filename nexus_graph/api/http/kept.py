@@ -6,8 +6,8 @@ from typing import Final
 
 from starlette.types import Scope, Send
 
-from nexus_graph.api.middleware import header
-from nexus_graph.api.responses import Answer, not_modified, respond
+from nexus_graph.api.http.answer import Answer, not_modified, respond
+from nexus_graph.api.http.request import header
 
 _ANYTHING: Final = b"*"
 _tags = re.compile(rb'"[^"]*"').findall

@@ -15,10 +15,11 @@ from typing import Any, Final, Protocol, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from nexus_graph.api.connections import ANSWERING, BODY, HEADER, IDLE, OPERATORS, Connection, Connections
-from nexus_graph.api.middleware import NO_STORE, SAFE_HEADERS, Observing, Post, RequestId, failed
-from nexus_graph.api.owing import Owing
-from nexus_graph.api.responses import JSON, Answer, AnsweredInTurn, Header
+from nexus_graph.api.http.answer import JSON, NO_STORE, SAFE_HEADERS, Answer, AnsweredInTurn, Header, failed
+from nexus_graph.api.http.connections import ANSWERING, BODY, HEADER, IDLE, OPERATORS, Connection, Connections
+from nexus_graph.api.http.observing import Observing
+from nexus_graph.api.http.owing import Owing
+from nexus_graph.api.http.request import Post, RequestId
 from nexus_graph.config import Settings
 from nexus_graph.errors import Overloaded
 from nexus_graph.telemetry import CORRELATION_ID

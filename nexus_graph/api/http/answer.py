@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import msgspec
+from starlette.exceptions import HTTPException
 from starlette.types import Send
 
 from nexus_graph.errors import NexusError
@@ -13,10 +14,18 @@ from nexus_graph.telemetry import error_name, log, place
 
 Header = tuple[bytes, bytes]
 
+SAFE_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+)
+NO_STORE: Final = (b"cache-control", b"no-store")
+
 JSON: Final = b"application/json"
 PROBLEM: Final = b"application/problem+json"
 HTML: Final = b"text/html; charset=utf-8"
 EVENT_STREAM: Final = b"text/event-stream"
+_HTTP_CODES: Final = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 MASKED_CODE: Final = "INTERNAL"
 MASKED_MESSAGE: Final = "Internal error"
 
@@ -88,6 +97,18 @@ class Answer(NamedTuple):
 
 class AnsweredInTurn(Exception):
     """The request is answered by several answers, one after another: only ASGI carries those."""
+
+
+def failed(error: Exception, correlation_id: str) -> Answer:
+    """What a caller is answered whose request ended in this error."""
+    if isinstance(error, HTTPException):  # Starlette's router: no such path, or not by this method
+        code = _HTTP_CODES.get(error.status_code, "BAD_REQUEST")
+        failure = Failure(error.status_code, code, error.detail)
+        headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
+    else:
+        failure = failure_of(error)
+        headers = failure.headers()
+    return Answer(failure.status, problem(failure, correlation_id), PROBLEM, headers)
 
 
 async def respond(

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
-from nexus_graph.api.upgrades import UpgradesProtocol
+from nexus_graph.api.http.upgrades import UpgradesProtocol
 
 _HEAD: Final = b"HTTP/1.1 "
 

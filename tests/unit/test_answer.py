@@ -9,8 +9,8 @@ import pytest
 
 from nexus_graph import errors
 from nexus_graph.api.graphql.cursors import CONTACT, encode_id
-from nexus_graph.api.middleware import RequestId
-from nexus_graph.api.responses import Failure, failure_of, graphql_extensions, problem
+from nexus_graph.api.http.answer import Failure, failure_of, graphql_extensions, problem
+from nexus_graph.api.http.request import RequestId
 
 CORRELATION = "7b0c2f4e-6d51-4a8e-9e33-0b8f5f8d2a10"
 

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 import msgspec
 from starlette.types import Receive, Scope
 
-from nexus_graph.api.responses import JSON
+from nexus_graph.api.http.answer import JSON
 from nexus_graph.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
 from nexus_graph.identifiers.normalize import Written
 from nexus_graph.members import RepeatedMember, check_members, members

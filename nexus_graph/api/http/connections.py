@@ -18,11 +18,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from nexus_graph.api.listening import Acceptor
-from nexus_graph.api.middleware import RequestId
-from nexus_graph.api.one_write import OneWriteProtocol
-from nexus_graph.api.responses import PROBLEM, Header, failure_of, problem
-from nexus_graph.api.rounds import Rounds
+from nexus_graph.api.http.answer import PROBLEM, Header, failure_of, problem
+from nexus_graph.api.http.listening import Acceptor
+from nexus_graph.api.http.one_write import OneWriteProtocol
+from nexus_graph.api.http.request import RequestId
+from nexus_graph.api.http.rounds import Rounds
 from nexus_graph.config import Settings
 from nexus_graph.errors import HeadersTooLarge, NexusError, Overloaded, RequestTimedOut
 from nexus_graph.telemetry import CONNECTIONS, CONNECTIONS_CUT, CONNECTIONS_REFUSED, log
