@@ -26,7 +26,7 @@ from typing import ClassVar
 
 
 class NexusError(Exception):
-    """An error a caller may see. `message` is safe to show: it never holds an identifier or a driver's text."""
+    """An error that a caller may see. `message` never holds an identifier or a driver's text."""
 
     code: ClassVar[str] = "INTERNAL"
     status: ClassVar[int] = 500
@@ -39,17 +39,17 @@ class NexusError(Exception):
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields of the request that are at fault, if the error can say so."""
+        """The fields of the request that are at fault, if known."""
         return () if self.field is None else (self.field,)
 
     @property
     def facts(self) -> Mapping[str, int]:
-        """What else a caller is told, by its name in the answer."""
+        """Further members of the answer, by name."""
         return {}
 
 
 class InvalidRequest(NexusError):
-    """The request as a whole cannot be understood."""
+    """The request as a whole cannot be read."""
 
     code = "BAD_REQUEST"
     status = 400
@@ -70,7 +70,7 @@ class UnsupportedMediaType(InvalidRequest):
 
 
 class UnacceptableMediaType(InvalidRequest):
-    """Nothing that the caller accepts can be answered."""
+    """The service has no media type that the caller accepts."""
 
     code = "NOT_ACCEPTABLE"
     status = 406
@@ -84,7 +84,7 @@ class HeadersTooLarge(InvalidRequest):
 
 
 class RequestTimedOut(InvalidRequest):
-    """The request took too long to come."""
+    """The client sent the request too slowly."""
 
     code = "REQUEST_TIMEOUT"
     status = 408
@@ -119,7 +119,9 @@ class PageTooLarge(InvalidArgument):
 
 
 class VersionUnknown(InvalidArgument):
-    """`atLeast` is past every event: of another deployment, of before a restore, or made up. No waiting would help."""
+    """`atLeast` is greater than every event's version: another deployment's, or from before a restore. Waiting would
+    not help.
+    """
 
     code = "VERSION_UNKNOWN"
 
@@ -140,7 +142,7 @@ class RowRejected(NexusError):
 
 
 class Unavailable(NexusError):
-    """A server needed for this answer is away; the same request may be sent again."""
+    """A server that this answer needs is away; the caller may send the same request again."""
 
     code = "UNAVAILABLE"
     status = 503
@@ -148,10 +150,10 @@ class Unavailable(NexusError):
 
 
 class UnusableAddress(Unavailable):
-    """The URL of a server cannot be read: no trying again will help."""
+    """The URL of a server cannot be parsed. A retry would not help."""
 
 
 class Overloaded(Unavailable):
-    """More is waiting than can be answered in time."""
+    """More callers wait than the service can answer in time."""
 
     code = "OVERLOADED"

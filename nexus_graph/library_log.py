@@ -1,7 +1,7 @@
-"""What libraries log goes through our own log: one JSON line, without a traceback, and not too often.
+"""Log lines of libraries pass through our own log: one JSON line each, without a traceback, at a bounded rate.
 
-Their texts may quote the values that they choked on, so a line tells where it was said, how grave it is and the type of
-the error. asyncpg's few texts are constants, and are told.
+Their texts may quote values, so a line holds the place, the level and the type of the error only. asyncpg's few texts
+are constants, and a line holds them.
 """
 
 import logging
@@ -15,16 +15,16 @@ import structlog
 _LOG: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger(part="library")
 
 _AGAIN_AFTER_SECONDS: Final = 10.0
-"""One place of a library is told no more often than this; a line then says how many were left out."""
+"""The least time between two lines of one place; the next line holds the number of lines left out."""
 
 _PLACES_MAX: Final = 1_000
-"""Places that are remembered for that."""
+"""The most places whose last line is remembered."""
 
 _CONSTANT_TEXTS: Final = ("asyncpg",)
 
 
 class _Teller(logging.Handler):
-    """Tells what is logged. The last handler of all, so that Python's own, which writes tracebacks, is never used."""
+    """The last handler of `logging`, so that Python's own handler, which writes tracebacks, is never used."""
 
     def __init__(self, error_name: Callable[[BaseException], str]) -> None:
         super().__init__(logging.WARNING)
@@ -54,7 +54,7 @@ class _Teller(logging.Handler):
 
 
 def listen_to_libraries(error_name: Callable[[BaseException], str]) -> None:
-    """From now on; once a process is enough. `error_name` says of an error what a log may."""
+    """Install the handler, once for each process. `error_name` gives the text that a log may hold of an error."""
     root = logging.getLogger()
     if not any(isinstance(handler, _Teller) for handler in root.handlers):
         root.addHandler(_Teller(error_name))

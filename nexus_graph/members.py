@@ -1,7 +1,7 @@
 """The members of JSON objects: each name once.
 
-RFC 8259 leaves open what becomes of a repeated name; parsers keep the first, the last or both. Who repeats one means
-something that would be lost, so it is refused. The parser that we use keeps the last and does not tell.
+RFC 8259 leaves the meaning of a repeated name open; parsers keep the first, the last or both. One of the values would
+be lost, so the service refuses the text. msgspec keeps the last without a word.
 """
 
 import json
@@ -14,15 +14,15 @@ _OURS: Final = frozenset(
     {"email", "phoneNumber", "input", "query", "variables", "operationName", "documentId", "extensions"}
     | {"persistedQuery", "type", "id", "payload"}
 )
-"""Names that a message may show. Any other is a caller's text, which may hold an identifier."""
+"""Names that a message may show. Any other name is a caller's text and may hold an identifier."""
 
 _encode = msgspec.json.Encoder(enc_hook=lambda _: 0).encode
-"""What a decoder's hooks made of numbers is written as any number: it has no colon."""
+"""Encodes any value that a decoder's hook made of a number as a number: numbers have no colon."""
 _tokens = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]', re.DOTALL).finditer
 
 
 class RepeatedMember(ValueError):
-    """An object names a member twice. The message is safe to show: it tells the place, and the name if it is ours."""
+    """An object names a member twice. The message holds the place, and the name if it is one of ours."""
 
     def __init__(self, name: str, line: int, column: int) -> None:
         shown = f'"{name}"' if name in _OURS else "a member"
@@ -32,16 +32,16 @@ class RepeatedMember(ValueError):
 def check_members(raw: bytes, found: dict[str, Any]) -> None:
     """Raise RepeatedMember if an object of this JSON text names a member twice, at any depth.
 
-    `raw` is well-formed JSON, and `found` what msgspec read of it. Most texts are cleared by comparing the two, in less
-    than a microsecond; only what is left is read again, by a parser that tells of every member.
+    `raw` is well-formed JSON, and `found` is msgspec's reading of it. A comparison of the two clears most texts in less
+    than a microsecond; the rest is parsed again by a parser that reports every member.
     """
     colons = raw.count(b":")
-    if colons == len(found):  # each member has a colon, so the text has as many members as `found` at the least
+    if colons == len(found):  # one colon a member: the text has no member more than `found`
         return
     written = _encode(found)
-    if written == raw:  # as JavaScript writes it
+    if written == raw:  # the form that JavaScript writes
         return
-    # Colons within strings may hide a member more, but for those that `found` has as well, unless they are escaped.
+    # A colon within a string may hide one more member, unless `found` has the same colon unescaped.
     if written.count(b":") == colons and b"\\u003" not in raw:
         return
     members(raw.decode(), parse_int=str, parse_float=str)
@@ -67,7 +67,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _place_of_first(text: str) -> RepeatedMember:
-    """Where the first repeated member of a well-formed text stands."""
+    """The line and column of the first repeated member of a well-formed text."""
     objects: list[set[str]] = []
     text_before, place = "", 0
     for token in _tokens(text):

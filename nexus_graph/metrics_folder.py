@@ -1,9 +1,9 @@
-"""The folder in which processes count together: each writes its metrics there every second, and any of them shows the
-sum of all.
+"""The folder of metrics that processes share: each process writes its own there every second, and any process shows the
+sum.
 
-prometheus_client would map the files into memory. On a full disk the first touch of a new page is a signal that ends
-the process (SIGBUS), and counting is touching. So amounts are kept in memory and written with `write`, into space that
-was taken before: on a full disk that goes on, or fails, and the process lives. The files are in prometheus_client's own
+prometheus_client maps the files into memory. On a full disk the first access to a new page of such a map ends the
+process by SIGBUS. So this module keeps amounts in memory and writes them with `write` into space that it allocated
+before: on a full disk the write succeeds or fails, and the process lives. The files have prometheus_client's own
 format, which its collector reads.
 """
 
@@ -29,18 +29,18 @@ from nexus_graph.config import METRICS_FOLDER
 
 PREFIX: Final = "nexus-metrics-"
 WRITE_SECONDS: Final = 1.0
-"""How often a process writes: what it counted since is lost if it is killed."""
+"""How often a process writes. A killed process loses the counts since its last write."""
 _SPARE: Final = 2
 _BLOCK_BYTES: Final = 16 * 1024
-"""A file takes twice the space that it needs at first, in these blocks, so that it has room for new labels."""
+"""A file starts with twice the space that it needs, in blocks of this size, as room for new labels."""
 _HEADER: Final = struct.Struct("i4x")
 _AMOUNT: Final = struct.Struct("dd")
 _LOCK: Final = "in-use"
 _NEW_SECONDS: Final = 60.0
-"""A folder younger than this may be one that its process has not locked yet."""
+"""The process of a folder younger than this may not have locked it yet."""
 
 _counted: defaultdict[str, list[tuple[bytes, "SharedValue"]]] = defaultdict(list)
-"""The amounts of this process by file, each with how its entry begins."""
+"""The amounts of this process by file, each with the start of its entry."""
 
 
 class SharedValue(values.MutexValue):
@@ -65,13 +65,13 @@ class SharedValue(values.MutexValue):
         _counted[f"{typ}_{multiprocess_mode}" if typ == "gauge" else typ].append((entry, self))
 
     def set(self, value: float, timestamp: float | None = None) -> None:
-        """As prometheus_client's; the newest of several processes' is told by `timestamp`."""
+        """As prometheus_client's class; `timestamp` marks the newest of several processes."""
         super().set(value)  # type: ignore[no-untyped-call]
         self.timestamp = timestamp or 0.0
 
 
 class MetricsFolder:
-    """What this process writes to the folder, and what all have written."""
+    """The folder: this process writes its counts and reads those of all processes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -100,7 +100,7 @@ class MetricsFolder:
         return written
 
     def together(self) -> CollectorRegistry:
-        """The sum of all processes. What a process is at is told of those that live only."""
+        """The sum of all processes. Gauges of live values count only processes that are alive."""
         self.write()
         for file in self.path.glob("gauge_live*.db"):
             if not _lives(int(file.stem.rpartition("_")[2])):
@@ -115,22 +115,22 @@ class MetricsFolder:
 
 
 class _File:
-    """A file of amounts, with the space that it needs."""
+    """A file of amounts, with allocated space."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor: int | None = None
 
     def write(self, entries: bytes) -> None:
-        """Put these in place of what it holds. Raises OSError if there is no space for it."""
+        """Replace the content. Raises OSError if the disk is full."""
         if self._descriptor is None:
             self._descriptor = self._made(len(entries))
-        # The header last: whoever reads meanwhile reads as much as was there before.
+        # The header last: a concurrent reader reads the old length.
         _put(self._descriptor, entries, _HEADER.size)
         _put(self._descriptor, _HEADER.pack(_HEADER.size + len(entries)), 0)
 
     def _made(self, size: int) -> int:
-        """Make the file with the space taken, and only then give it the name by which it is read."""
+        """Make the file with its space allocated, then rename it to the name that readers look for."""
         taken = (_SPARE * size // _BLOCK_BYTES + 1) * _BLOCK_BYTES
         unnamed = self._path.with_suffix(".new")
         descriptor = os.open(unnamed, os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -146,13 +146,13 @@ class _File:
 
 def _put(descriptor: int, what: bytes, place: int) -> None:
     while what:
-        size = os.pwrite(descriptor, what, place)  # less than asked for, where space ends
+        size = os.pwrite(descriptor, what, place)  # writes a part where the disk is nearly full
         what, place = what[size:], place + size
 
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder for this process and those that it starts. It goes with the last of them; what killed ones left goes
+    """A folder for this process and its children. The last of them removes it; folders of killed processes are removed
     first.
     """
     remove_left()
@@ -166,7 +166,7 @@ def temporary_folder() -> Iterator[Path]:
 
 @contextmanager
 def in_use(path: Path) -> Iterator[None]:
-    """Meanwhile the folder is not removed by another process."""
+    """While inside, no other process removes the folder."""
     lock = os.open(path / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         flock(lock, LOCK_SH)
@@ -207,7 +207,7 @@ def _lives(pid: int) -> bool:
 
 
 def opened() -> MetricsFolder | None:
-    """The folder that this process is to count in, if there is one. To be called before the first metric is made."""
+    """The folder that this process counts in, or None. Call it before the first metric is made."""
     if METRICS_FOLDER not in os.environ:
         return None
     values.ValueClass = SharedValue

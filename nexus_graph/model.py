@@ -1,6 +1,6 @@
 """The values of the domain: plain, frozen, comparable.
 
-Those that every request makes are msgspec's structs: a frozen dataclass takes ten times as long to make.
+Values that every request makes are msgspec structs: a frozen dataclass takes ten times as long to make.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,12 +15,12 @@ import msgspec
 
 Kept = TypeVar("Kept")
 
-UNTOLD: Final = datetime(1, 1, 1, tzinfo=UTC)
-"""Stands for a date that was not asked for."""
+DATE_OMITTED: Final = datetime(1, 1, 1, tzinfo=UTC)
+"""The date of a contact whose date the caller did not ask for."""
 
 
 class _kept(Generic[Kept]):  # noqa: N801 - it is used as `property` is
-    """functools.cached_property as of Python 3.12: without its lock, which costs more than what is kept."""
+    """functools.cached_property of Python 3.12: earlier ones take a lock that costs more than the value."""
 
     def __init__(self, make: Callable[[Any], Kept]) -> None:
         self._make = make
@@ -44,7 +44,7 @@ class Outcome(StrEnum):
 
 
 class Precedence(StrEnum):
-    """Whether a contact leads its family."""
+    """Whether a contact is its family's primary."""
 
     PRIMARY = "primary"
     SECONDARY = "secondary"
@@ -60,7 +60,7 @@ class Source(StrEnum):
 class IdentifyRequest(msgspec.Struct, frozen=True, gc=False):
     """One identify call in canonical form (`normalize`): at least one identifier is present.
 
-    Who needs neither the version of the family nor its contacts' dates is answered sooner: `brief` is True then.
+    `brief` is True if the caller needs neither the family's version nor its contacts' dates: that answer is cheaper.
     """
 
     email: str | None
@@ -68,19 +68,19 @@ class IdentifyRequest(msgspec.Struct, frozen=True, gc=False):
     request_id: UUID | None = None
     brief: bool = False
     dropped: tuple[tuple[str, str], ...] = ()
-    """Parts that were left away to make it canonical: the member of the request, and the part of it."""
+    """Parts that `normalize` left out: the request's member, and the text."""
 
 
 class FamilyKey(msgspec.Struct, frozen=True, gc=False):
-    """What a reader knows of a family: the id of any contact of it, or an identifier in canonical form."""
+    """A reader's key to a family: the id of any of its contacts, or an identifier in canonical form."""
 
     kind: Literal["contact", "email", "phone"]
     value: int | str
 
 
 class Contact(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A contact row. Every family read makes some: a struct is made in a ninth of a dataclass's time, the collector has
-    no part in it, and the cache keeps it as it is.
+    """A contact row. Every family read makes some, so this is a struct: nine times as fast to make as a dataclass, not
+    tracked by the garbage collector, and kept by the cache unchanged.
     """
 
     id: int
@@ -92,7 +92,7 @@ class Contact(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Family(msgspec.Struct, frozen=True, dict=True):
     """A family as of `version`: the primary first, then the secondaries by (created_at, id).
 
-    `id` is the primary's contact id. The answer to a `brief` identify may have version 0 and contacts made at UNTOLD.
+    `id` is the primary's contact id. The answer to a `brief` identify may have version 0 and dates DATE_OMITTED.
     """
 
     version: int
@@ -113,7 +113,7 @@ class Family(msgspec.Struct, frozen=True, dict=True):
 
     @_kept
     def ids(self) -> frozenset[int]:
-        """Those of its contacts."""
+        """The ids of its contacts."""
         return frozenset(contact.id for contact in self.contacts)
 
     @_kept
@@ -128,19 +128,19 @@ class Family(msgspec.Struct, frozen=True, dict=True):
 
     @_kept
     def answers(self) -> dict[Callable[..., Any], Any]:
-        """What was made of it to be told, by what made it."""
+        """Memoised answers, by the function that made each."""
         return {}
 
     def told(self, make: Callable[..., Any], *given: object) -> Any:
-        """What `make` makes of it to be told: made once, for all who are given this same family."""
+        """`make(self)`, memoised: callers that share this family share the answer."""
         if make not in self.answers:
             answer = make(*given)
-            self.answers.clear()  # the newest only: families are kept by the thousand
+            self.answers.clear()  # only the newest: the cache holds thousands of families
             self.answers[make] = answer
         return self.answers[make]
 
     def is_known_by(self, key: FamilyKey) -> bool:
-        """True if this key leads to it."""
+        """True if this key leads to the family."""
         if key.kind == "email":
             return key.value in self.emails
         if key.kind == "phone":
@@ -148,7 +148,7 @@ class Family(msgspec.Struct, frozen=True, dict=True):
         return key.value in self.ids
 
     def known_by(self) -> Iterator[FamilyKey]:
-        """All that it can be asked for by."""
+        """All keys that lead to the family."""
         for contact in self.contacts:
             yield FamilyKey("contact", contact.id)
         for email in self.emails:
@@ -165,8 +165,8 @@ class Family(msgspec.Struct, frozen=True, dict=True):
         phones: Sequence[str | None],
         created_ats: Sequence[datetime] | None,
     ) -> "Family":
-        """A family from the parallel arrays that the SQL returns, in the order of a family. No dates: UNTOLD."""
-        return cls(version, tuple(map(Contact, ids, emails, phones, created_ats or repeat(UNTOLD))))
+        """A family from the parallel arrays that the SQL returns, the primary first. Without dates: DATE_OMITTED."""
+        return cls(version, tuple(map(Contact, ids, emails, phones, created_ats or repeat(DATE_OMITTED))))
 
 
 class Identification(msgspec.Struct, frozen=True, gc=False):
@@ -179,7 +179,7 @@ class Identification(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class ContactFilter:
-    """Which contacts to list: by what an identifier begins with, in canonical form, and by when they were made."""
+    """The filter of a list of contacts: canonical prefixes of identifiers, and times of creation."""
 
     email_prefix: str | None = None
     phone_prefix: str | None = None
@@ -189,14 +189,14 @@ class ContactFilter:
 
 @dataclass(frozen=True, slots=True)
 class ListedContact:
-    """A contact on its own, outside its family."""
+    """A contact without its family."""
 
     contact: Contact
     precedence: Precedence
 
 
 class ContactPlace(NamedTuple):
-    """Where a contact stands in a list: by its email, its phone or its time, whatever the list is ordered by."""
+    """A contact's position in a list: its email, phone or time, by the list's order."""
 
     by: str | datetime
     id: int
@@ -216,7 +216,7 @@ class EventKind(StrEnum):
 
 
 class IdentityEvent(NamedTuple):
-    """Something that happened, in ids only. `sequence` numbers all events in the order of their commits."""
+    """An event, in ids only. `sequence` numbers all events in the order of their commits."""
 
     sequence: int
     at: datetime

@@ -1,14 +1,16 @@
 """The relay: keeps the graph in step with the record.
 
-It reads which families are due, reads their state, projects it, and deletes exactly the rows it had read. A row is read
-before the state it leads to, so the state holds whatever the row stands for; what comes meanwhile has a row of its own.
+The relay reads due outbox rows, reads the state of their families, projects that state, and deletes exactly the rows
+that it had read. A row is read before the state, so the state includes the row's change; a later change has a row of
+its own.
 
-One connection hears the notices, reads and deletes. The relay that holds the lease works, the others wait until it has
-run out or that connection is gone. That is for efficiency: if two are active for a moment nothing breaks, as the
-projection compares versions (docs/adr/0002) and each deletes exactly the rows that it had read.
+One connection listens for notices, reads and deletes. The relay that holds the lease works; the others wait until the
+lease has run out or the holder's connection is gone. The lease saves work, and safety does not rest on it: two active
+relays do no harm, as the projection compares versions (docs/adr/0002) and each relay deletes exactly the rows that it
+had read.
 
-What goes wrong: a server that is away is waited for, and no row is blamed. Data that cannot be projected is found
-family by family; its rows are tried again later, then parked, while the others flow.
+Failures: the relay waits for a server that is away and blames no row. Data that cannot be projected is isolated family
+by family; the relay retries its rows later, then parks them, while other families go on.
 """
 
 import asyncio
@@ -47,7 +49,7 @@ _LOG = telemetry.log("relay")
 
 
 class Relay:
-    """A relay. Many may run; the one that holds the lease works, the others wait to take over."""
+    """A relay. Several may run; the holder of the lease works, the others wait to take over."""
 
     def __init__(
         self,
@@ -57,7 +59,7 @@ class Relay:
         key: int = RELAY_KEY,
     ) -> None:
         """`on_projected`: a fault point for tests, between the graph's commit and the deletion of the rows.
-        `key`: relays with different keys do not know of each other.
+        `key`: relays with different keys have leases of their own.
         """
         self._settings = settings
         self._on_projected = on_projected
@@ -73,10 +75,10 @@ class Relay:
         self._empty_look = 0
         self._found_empty = asyncio.Condition()
         self.active = asyncio.Event()
-        """Set while this relay is the active one."""
+        """Set while this relay holds the lease."""
 
     async def work(self) -> None:
-        """Work until `stop`; whatever goes wrong, it is logged and tried again. Raises UnusableAddress."""
+        """Work until `stop`; log each failure and retry. Raises UnusableAddress."""
         driver = graph.open_driver(self._settings)
         if self._settings.cache == "both":
             self._cached = SharedFamilies(self._settings)
@@ -99,12 +101,12 @@ class Relay:
                 await self._cached.close()
 
     def stop(self) -> None:
-        """Finish the batch at hand, give the lease back, and let `work` return."""
+        """Finish the current batch, give the lease back, and let `work` return."""
         self._stopping.set()
         self._wake.set()
 
     async def drained(self) -> None:
-        """Return after a look at the outbox that began after this call and found nothing due."""
+        """Return once a read of the outbox that began after this call found no due row."""
         begun = self._looks
         self._wake.set()
         async with self._found_empty:
@@ -113,7 +115,7 @@ class Relay:
     async def _serve(self, driver: AsyncDriver) -> None:
         """Become the active relay and work off the outbox until `stop`. Raises what either driver raises."""
         async with _pool(self._settings) as pool, pool.acquire() as held:
-            connection = cast("Connection", held)  # a proxy that does all a connection does
+            connection = cast("Connection", held)  # asyncpg's proxy has every method of a connection
             while not await self._lease.taken(connection):
                 if await _wait(self._stopping, self._settings.relay_poll_seconds):
                     return
@@ -138,7 +140,7 @@ class Relay:
             telemetry.RELAY_ACTIVE.set(0)
 
     async def _look(self, connection: Connection, driver: AsyncDriver) -> None:
-        """Work off what is due, or wait until there may be more."""
+        """Project the due rows, or wait until there may be more."""
         began = monotonic()
         self._wake.clear()
         self._looks += 1
@@ -149,7 +151,8 @@ class Relay:
         if batch:
             await self._work_off(connection, driver, batch)
             if sum(len(family.due) for family in batch) >= self._batch_rows:
-                # There is more. A batch of any size takes the same round trips: the further behind, the more in one.
+                # More rows wait. A batch of any size takes the same round trips, so a relay that is behind takes larger
+                # batches.
                 self._batch_rows = min(2 * self._batch_rows, self._settings.relay_batch_rows_max)
                 return
             self._batch_rows = self._settings.relay_batch_rows
@@ -161,7 +164,9 @@ class Relay:
         await _wait(self._wake, self._settings.relay_poll_seconds)
 
     async def _work_off(self, connection: Connection, driver: AsyncDriver, batch: list[outbox.Due]) -> None:
-        """Project the families; what the graph refuses for its data is halved until it is found, and set back."""
+        """Project the families. If the graph refuses their data, halve the batch until the family is found, and retry
+        that family later.
+        """
         try:
             await self._project(connection, driver, batch)
         except Exception as error:
@@ -183,7 +188,7 @@ class Relay:
         states = await read_states(connection, [family.family_id for family in batch])
         await project(driver, states, self._settings)
         if self._cached is not None:
-            # The writer has said so already, if it lived to; of a soft deletion nobody has.
+            # The writer has published its own changes, if it lived on; no writer publishes a soft deletion.
             for state in states:
                 self._cached.forget(state["id"], state["version"])
         if self._on_projected is not None:
@@ -254,7 +259,7 @@ async def _watch_extent(pool: Pool, driver: AsyncDriver, settings: Settings) -> 
 
 
 def run(settings: Settings) -> int:
-    """Relay until SIGINT or SIGTERM; the exit code: 0, or 1 if its metrics cannot be shown where they should be."""
+    """Relay until SIGINT or SIGTERM. Returns the exit code: 0, or 1 if the metrics port cannot be opened."""
     telemetry.configure_logging(settings.log_level)
     telemetry.count_together()
     if settings.relay_metrics_port is not None:
@@ -284,7 +289,7 @@ async def _work_until_signalled(settings: Settings) -> None:
 
 @asynccontextmanager
 async def _pool(settings: Settings) -> AsyncIterator[Pool]:
-    """Connections to work with, to look for drift and to renew the lease. Closed in time, even if the server hangs."""
+    """Connections for the work, the drift sample and the lease. They close within a limit, even if the server hangs."""
     pool = await database.connect_pool(settings, role="nexus_relay", size=3, server="direct")
     try:
         yield pool
@@ -293,7 +298,7 @@ async def _pool(settings: Settings) -> AsyncIterator[Pool]:
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for the event, at most so long; True if it came."""
+    """Wait for the event, at most `seconds`; True if it is set."""
     if seconds > 0:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):

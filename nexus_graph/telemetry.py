@@ -1,6 +1,6 @@
-"""Every metric, declared once, and structured logs. Labels come from closed sets; no identifier is ever among them.
+"""Every metric, declared once, and structured logs. Labels come from closed sets and never hold an identifier.
 
-Processes that are started with the same folder in PROMETHEUS_MULTIPROC_DIR count together: each shows the sum of all.
+Processes with the same folder in PROMETHEUS_MULTIPROC_DIR count together: each shows the sum of all.
 """
 
 import logging
@@ -24,7 +24,7 @@ _FOLDER: Final = metrics_folder.opened()
 
 
 class ManyAtOnce(Histogram):
-    """A histogram that takes many amounts for little more than one costs."""
+    """A histogram that observes many amounts at little more than the cost of one."""
 
     def observe_all(self, amounts: Sequence[float]) -> None:
         """As `observe` of each."""
@@ -101,24 +101,24 @@ GRAPH_INCOMPLETE = Gauge(
 LOG_LINES_LOST = Counter("nexus_log_lines_lost_total", "Lines that could not be written to the log")
 
 CORRELATION_ID: Final[ContextVar[str]] = ContextVar("correlation_id")
-"""Of the request that is being answered: every line that is logged meanwhile tells it."""
+"""The correlation id of the current request; every log line of the request carries the id."""
 
 
 def count_together() -> None:
-    """Let the other processes of the folder see, from now on, what this one counts."""
+    """Share this process's counts with the other processes of the folder from now on."""
     if _FOLDER is not None:
         _FOLDER.write_on()
 
 
 def exposition() -> bytes:
     """The metrics as Prometheus reads them: this process's, or those of all that count together."""
-    if _FOLDER is None or not _FOLDER.path.is_dir():  # or somebody has cleared it away
+    if _FOLDER is None or not _FOLDER.path.is_dir():  # the folder may have been removed by hand
         return generate_latest()
     return generate_latest(_FOLDER.together())
 
 
 class _Stderr:
-    """Standard error, for lines that are lost where it cannot take them: a full disk fails no request."""
+    """Standard error. A line that it cannot take is lost and counted: a full disk fails no request."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -136,8 +136,8 @@ class _Stderr:
 
 
 def configure_logging(level: str) -> None:
-    """JSON lines on stderr, one event each, with the request's correlation id where there is one. What libraries log
-    is among them.
+    """Log JSON lines to stderr, one event each, with the request's correlation id if there is one. Lines of libraries
+    are included.
     """
     listen_to_libraries(error_name)
     structlog.configure(
@@ -148,8 +148,8 @@ def configure_logging(level: str) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        # Whatever stderr is by then: whoever replaced it meanwhile may have closed the old one. Each line is one
-        # write, as the processes of `serve --workers` share it.
+        # Read `sys.stderr` for each line: code that replaced it may have closed the old one. A line is one write, as
+        # the processes of `serve --workers` share stderr.
         logger_factory=lambda *_: structlog.WriteLogger(cast("TextIO", _Stderr(sys.stderr))),
     )
 
@@ -167,13 +167,13 @@ def log(name: str) -> structlog.typing.FilteringBoundLogger:
 
 
 def error_name(error: BaseException) -> str:
-    """What a log may say of an unexpected error: its type. Texts of drivers quote the values they choked on."""
+    """The type of an unexpected error: all that a log may say of it, as drivers quote values in their texts."""
     code = getattr(error, "sqlstate", None) or getattr(error, "code", None)
     return f"{type(error).__name__}:{code}" if isinstance(code, str) else type(error).__name__
 
 
 def place(error: BaseException) -> str:
-    """File and line of our own code that raised: what a developer needs, without a value in it."""
+    """File and line of our own code that raised. No value is part of it."""
     for frame in reversed(extract_tb(error.__traceback__)):
         if Path(frame.filename).is_relative_to(_PACKAGE):
             return f"{Path(frame.filename).relative_to(_PACKAGE.parent)}:{frame.lineno}"

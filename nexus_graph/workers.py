@@ -1,8 +1,8 @@
 """Several processes that serve the API from one listening socket: `serve --workers N`.
 
-The parent serves nothing. It starts the workers, starts one anew where one dies (after a pause that grows while they
-die young), kills one that stands still, for its clients wait with it, and on SIGINT or SIGTERM lets all of them finish.
-A worker whose parent is gone stops by itself.
+The parent serves no request. It starts the workers, restarts a worker that died (after a pause that grows while workers
+die young), kills a worker that hangs, and on SIGINT or SIGTERM lets all of them finish. A worker whose parent is gone
+stops by itself.
 """
 
 import os
@@ -27,10 +27,10 @@ _LOG = log("workers")
 _SPAWN: Final = get_context("spawn")  # a fork would share event loops, locks and connections
 
 _LOOK_SECONDS: Final = 0.5
-"""How often the parent looks at its workers. It counts what it saw, not time: where everything stood still for a while,
-the parent did as well."""
+"""How often the parent looks at its workers. It counts looks, not time: a machine that paused has paused the parent as
+well."""
 _DRAINED_SECONDS: Final = 2.0
-"""After so long, or once a worker has ended, no client waits any more to be accepted by workers that stop."""
+"""After this, or once a worker has ended, no client waits to be accepted by workers that stop."""
 _BEATS_READ: Final = 4_096
 
 Beat = Callable[[], None]
@@ -38,15 +38,15 @@ Serve = Callable[[Settings, socket.socket, Beat], int]
 
 
 class _Worker:
-    """A process, and what its parent knows of how it does."""
+    """A worker process, with its signs of life."""
 
     def __init__(self, process: SpawnProcess, heart: int) -> None:
         self.process = process
         self.since = monotonic()
         self.silent_looks = 0
-        """How often it was looked at since it last gave a sign of life; 0 before its first."""
+        """Looks since its last sign of life; 0 before the first sign."""
         self.stopped_looks = 0
-        """How often in a row it was seen stopped by a signal."""
+        """Consecutive looks that found it stopped by a signal."""
         self._heart = heart
         self._serves = False
 
@@ -66,7 +66,7 @@ class _Worker:
 
 
 class Workers:
-    """`count` processes that run `serve`. What `serve` returns is a worker's exit code: not 0 is a death."""
+    """`count` processes that run `serve`. A worker's exit code is the result of `serve`; any but 0 is a death."""
 
     def __init__(self, serve: Serve, settings: Settings, listener: socket.socket, *, count: int) -> None:
         self._serve = serve
@@ -86,7 +86,7 @@ class Workers:
             while (ended := self._next_death()) is not None:
                 code, lived_seconds = ended
                 if code > 0 and monotonic() - began < self._settings.worker_young_seconds:
-                    return self._stop(code)  # it would fail the same way again: it has said why
+                    return self._stop(code)  # a restart would fail the same way; the worker has logged the reason
                 young = lived_seconds < self._settings.worker_young_seconds
                 self._early_deaths = self._early_deaths + 1 if young else 0
                 if self._pause():
@@ -105,7 +105,7 @@ class Workers:
         _LOG.info("worker_started", pid=process.pid)
 
     def _next_death(self) -> tuple[int, float] | None:
-        """Wait for a worker to end; its exit code and how many seconds it lived. None: a signal came."""
+        """Wait for a worker to end. Returns its exit code and its life in seconds; None if a signal came."""
         ready: list[object] = []
         while not ready:
             ready = list(connection.wait([*self._running, self._woken], timeout=_LOOK_SECONDS))
@@ -134,7 +134,7 @@ class Workers:
             worker.process.kill()
 
     def _pause(self) -> bool:
-        """Wait before the next start, longer each time they die young; True if a signal came."""
+        """Wait before the next start, longer after each early death; True if a signal came."""
         doubled = self._settings.worker_restart_base_seconds * 2.0 ** min(self._early_deaths - 1, 16)
         seconds = min(doubled, self._settings.worker_restart_max_seconds) if self._early_deaths else 0.0
         deadline = monotonic() + seconds
@@ -167,7 +167,7 @@ class Workers:
         return code
 
     def _close(self) -> None:
-        """Refuse clients: also on behalf of a worker that still holds the socket, and accepts nobody."""
+        """Refuse clients, also for a worker that holds the socket and accepts no connection."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
 
@@ -195,7 +195,7 @@ def _stop_with_the_parent() -> None:
 
 @contextmanager
 def _metrics_together() -> Iterator[None]:
-    """A folder that the workers count in, so that any of them shows the sum."""
+    """A folder that the workers count in, so that any worker shows the sum."""
     if METRICS_FOLDER in os.environ:
         yield
         return
@@ -211,7 +211,7 @@ def _work(serve: Serve, settings: Settings, listener: socket.socket, beats: conn
     threading.Thread(target=_stop_with_the_parent, daemon=True).start()
 
     def beat() -> None:
-        with suppress(OSError):  # full: the parent itself stands still
+        with suppress(OSError):  # the pipe is full: the parent hangs
             os.write(beats.fileno(), b".")
 
     folder = Path(os.environ[METRICS_FOLDER])
@@ -225,7 +225,7 @@ def _work(serve: Serve, settings: Settings, listener: socket.socket, beats: conn
 
 
 def _is_stopped(pid: int | None) -> bool:
-    """Whether a signal has stopped the process (not a debugger). Never, where the kernel does not tell."""
+    """True if a signal (not a debugger) has stopped the process. False where the kernel does not say."""
     try:
         status = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:

@@ -1,1 +1,1 @@
-"""Neo4j, the disposable picture of the record: made by one projection, read by traversal, held against the record."""
+"""Neo4j, the disposable copy of the record: one projection writes it, traversals read it, verify compares it."""

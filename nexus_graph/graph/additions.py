@@ -1,7 +1,7 @@
 """What a family's newest state adds to the one that the graph shows.
 
-Nearly every change adds one contact or one tie. The record's events say which: those after the version that the graph
-shows are all there was. docs/adr/0002 argues why the rest may stay as it is.
+Nearly every change adds one contact or one tie. The events after the version that the graph shows name every change
+since. docs/adr/0002 argues why the rest of the family may stay as it is.
 """
 
 from typing import Final
@@ -10,15 +10,15 @@ from nexus_graph.graph.states import FamilyState
 
 _UNION: Final = "families_merged"
 _EVIDENCE: Final = "evidence_added"
-# After these a family holds all that it held before. Whatever else may come to be is not among them.
+# Events of these kinds only add. Any other kind may remove something.
 _ADDING: Final = frozenset({"contact_created", "contact_linked", "union_refused", _EVIDENCE, _UNION})
 
 
 def additions(state: FamilyState, shown_version: int, shown_size: int) -> FamilyState | None:
-    """The state with only those contacts and ties that came after `shown_version`; None if that is not certain.
+    """The state reduced to the contacts and ties that came after `shown_version`; None if the reduction is not certain.
 
-    It is not if the version is none of the events that the state brings, if one since then took something away, or if
-    the numbers do not add up to the family that the record has.
+    The reduction is not certain if the state's events do not include `shown_version`, if a later event removed
+    something, or if the counts do not add up to the family in the record.
     """
     if shown_version not in state["event_seqs"]:
         return None
@@ -32,13 +32,13 @@ def additions(state: FamilyState, shown_version: int, shown_size: int) -> Family
     if not _adds_up(state["size"] - shown_size, len(contacts), kinds.count(_EVIDENCE), len(ties)):
         return None
     if _UNION in kinds:
-        # The other family's ties came along, and keep the time when they were seen.
+        # A union brings the other family's ties, and each keeps the time of its first request.
         ties = list(range(len(state["pairs"])))
     return _only(state, contacts, ties)
 
 
 def _adds_up(grown: int, contacts: int, sightings: int, ties: int) -> bool:
-    """Is what was found all there is to find? Rows that came past the verbs, or times put back, have no event."""
+    """True if the events account for every row. A row written by hand, or a clock set back, leaves no event."""
     return grown == contacts and sightings <= ties
 
 

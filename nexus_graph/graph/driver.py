@@ -15,28 +15,28 @@ from nexus_graph.config import CONSTRAINTS_WAIT_MAX_SECONDS, Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.statements import cypher
 
-# A plan made once is kept while the graph grows: its statement names the indexes to use, and planning anew takes the
-# server half a second in which nobody is answered.
+# The server keeps a plan while the graph grows: the statement names its indexes, and a new plan would stop every reader
+# for half a second.
 _PLANNED_ONCE: Final = "CYPHER replan=skip\n"
 
 Given = ParamSpec("Given")
 Answer = TypeVar("Answer")
 
-# Another transaction deleted what this one was tying, or tied what it was deleting. Once more.
+# Two transactions raced: one deleted a node that the other was tying. A retry succeeds.
 _RACES: Final = frozenset({
     "Neo.ClientError.Statement.EntityNotFound",
     "Neo.ClientError.Schema.ConstraintValidationFailed",
 })  # fmt: skip
 _STATEMENT_CODES: Final = ("Neo.ClientError.Statement.", "Neo.ClientError.Schema.")
 _DUPLICATES: Final = "Neo.DatabaseError.Schema.ConstraintCreationFailed"
-# One family more than one transaction can carry: nobody else's trouble.
+# One family needs more than one transaction may use. Other families are not affected.
 _TOO_MUCH: Final = frozenset({
     "Neo.TransientError.General.MemoryPoolOutOfMemoryError",
     "Neo.TransientError.General.TransactionMemoryLimit",
     "Neo.ClientError.Transaction.TransactionTimedOut",
     "Neo.ClientError.Transaction.TransactionTimedOutClientConfiguration",
 })  # fmt: skip
-# A statement of ours that this server cannot read is our mistake, whatever the values are.
+# The server cannot parse our statement: a mistake of ours, independent of the values.
 _OUR_MISTAKES: Final = frozenset({
     "Neo.ClientError.Statement.SyntaxError",
     "Neo.ClientError.Statement.SemanticError",
@@ -46,9 +46,9 @@ _OUR_MISTAKES: Final = frozenset({
 
 
 def open_driver(settings: Settings, *, connect_seconds: float | None = None) -> AsyncDriver:
-    """A driver for the server of the settings. It connects when first used; close it in the end.
+    """A driver for the server of the settings. It connects at its first use; the caller closes it.
 
-    `connect_seconds`: how long it may take to have a connection ready; None: as long as a read.
+    `connect_seconds`: the limit for one connection to be ready; None: the limit of a read.
     """
     return AsyncGraphDatabase.driver(
         settings.neo4j_uri,
@@ -63,9 +63,9 @@ def open_driver(settings: Settings, *, connect_seconds: float | None = None) -> 
 
 
 async def connect(driver: AsyncDriver) -> None:
-    """Have a connection ready that answers, within the time that the driver was given. Raises what the driver raises.
+    """Open one connection and check that it answers, within the driver's limit. Raises what the driver raises.
 
-    A cancellation waits for it: broken off while it connects, the driver leaves its socket to the garbage collector.
+    A cancellation waits until the connection is open or has failed: a driver that is interrupted leaks its socket.
     """
     connecting = asyncio.ensure_future(driver.verify_connectivity())
     try:
@@ -99,12 +99,14 @@ async def write(
     *args: Given.args,
     **kwargs: Given.kwargs,
 ) -> Answer:
-    """What `work` returns, in one transaction, committed. One that lost a race or a deadlock is repeated for a while.
+    """Run `work` in one transaction, commit, return its result. A transaction that lost a race or a deadlock is retried
+    for a bounded time.
 
-    Raises what the driver raises; then nothing of it is in the graph, or the connection broke during the commit.
+    Raises what the driver raises; then the graph holds nothing of the transaction, or the connection broke during the
+    commit.
     """
     timed = unit_of_work(timeout=settings.graph_write_timeout_seconds)(work)
-    # The server's own bound comes first, as it says what was too slow; ours is for a server that says nothing.
+    # The server's own limit is the shorter, as its error names the slow statement; ours is for a server that hangs.
     silence_seconds = settings.graph_write_timeout_seconds + settings.connect_timeout_seconds
     wait_seconds = settings.graph_retry_base_seconds
     deadline = monotonic() + settings.graph_retry_seconds
@@ -123,7 +125,8 @@ async def write(
 def planned_once(name: str, parameters: Mapping[str, object]) -> tuple[str, dict[str, object]]:
     """The statement `cypher/<name>.cypher` and its parameters, in the form that one plan serves.
 
-    They are all one map, `$given`: of a parameter that is a list the server makes a plan for every order of its length.
+    All parameters are one map, `$given`: for a list as a parameter of its own, the server makes a plan for each order
+    of magnitude of its length.
     """
     return _PLANNED_ONCE + cypher(name), {"given": parameters}
 
@@ -135,8 +138,8 @@ async def run(transaction: AsyncManagedTransaction, name: str, /, **parameters: 
 
 
 async def ask(driver: AsyncDriver, name: str, parameters: dict[str, Any], *, timeout_seconds: float) -> list[Any]:
-    """The one record that the read `cypher/<name>.cypher` returns. Statements collect what they find: a record each
-    costs the driver more than all else. Raises what the driver raises.
+    """The one record that the read `cypher/<name>.cypher` returns. Statements collect their rows into one record, as
+    each record costs the driver more than its content. Raises what the driver raises.
     """
     text, given = planned_once(name, parameters)
     async with driver.session(default_access_mode=neo4j.READ_ACCESS, fetch_size=-1) as session:
@@ -158,7 +161,7 @@ def is_graphs_trouble(error: BaseException) -> bool:
 
 
 def is_datas_fault(error: BaseException) -> bool:
-    """True if the graph refused this statement for its values, or for how many they were."""
+    """True if the graph refused this statement for its values, or for the number of them."""
     if not isinstance(error, Neo4jError):
         return isinstance(error, ValueError | TypeError | OverflowError)  # what the driver cannot put on the wire
     code = error.code or ""

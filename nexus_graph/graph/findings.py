@@ -1,4 +1,4 @@
-"""What verify found, for people and for programs. Ids only: never an identifier."""
+"""The findings of verify, as text and as JSON. They hold ids, never an email or a phone."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 
 class Finding(NamedTuple):
-    """Something that differs. `ref` is the id of a family or contact, else the element id that Neo4j gave it."""
+    """One difference. `ref` is the id of a family or contact, else Neo4j's element id."""
 
     kind: Literal["family", "contact", "identifier", "tie", "node"]
     ref: int | str
@@ -22,7 +22,7 @@ class Report:
     seconds: float = 0.0
     findings: list[Finding] = field(default_factory=list)
     complete: bool = True
-    """False if there is more than one pass remembers."""
+    """False if one pass found more differences than it keeps."""
 
     @property
     def drift(self) -> int:

@@ -1,9 +1,10 @@
 """The projection: family states of the record, written to the graph. Relay, rebuild and repair share it.
 
-Of a family that only grew since the version which the graph shows, what came is written and nothing else is touched.
+For a family that only grew since the version in the graph, the projection writes the additions and touches nothing
+else.
 
-Applying a state twice, or an older one after a newer, leaves the same graph: every step compares versions under the
-lock of the node it writes (docs/adr/0002). All steps of a batch are one transaction.
+The same state twice, or an older state after a newer one, leaves the same graph: every step compares versions under the
+lock of the node that the step writes (docs/adr/0002). All steps of a batch are one transaction.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,20 +26,19 @@ _KEPT: Final = ("id", "ids", "pairs")
 async def project(
     driver: AsyncDriver, states: Sequence[FamilyState], settings: Settings, *, whole: bool = False
 ) -> int:
-    """Make the graph show these states, all read in one snapshot, but where it shows a newer one. How many were taken.
+    """Write these states, all of one snapshot; skip a family of which the graph has a newer version. Returns how many
+    were written.
 
-    What the graph shows of a family is trusted to be what its version stands for; with `whole` everything is written
-    again. Raises what the driver raises; then nothing of the batch is in the graph, or its connection broke during the
-    commit.
+    Without `whole` the projection trusts that the graph holds what a family's version stands for; with `whole` it
+    writes every part again. Raises what the driver raises; then the graph holds nothing of the batch, or the connection
+    broke during the commit.
     """
-    ordered = sorted(states, key=lambda state: state["id"])  # one order of locks for all who write
+    ordered = sorted(states, key=lambda state: state["id"])  # all writers lock in this order
     return await write(driver, settings, _project, ordered, whole=whole)
 
 
 async def warm(driver: AsyncDriver, settings: Settings) -> None:
-    """Let the graph's server plan every step before there is work: cold, that can take it seconds. Raises what the
-    driver raises.
-    """
+    """Let Neo4j plan every step before there is work: first plans can take seconds. Raises what the driver raises."""
     await write(driver, settings, _plan_all)
 
 
@@ -61,7 +61,7 @@ async def _project(transaction: AsyncManagedTransaction, states: Sequence[Family
 def _divided(
     states: Sequence[FamilyState], shown: Mapping[int, tuple[int | None, int | None]], *, whole: bool
 ) -> tuple[list[FamilyState], list[FamilyState]]:
-    """What has to be written of these states, and the states of which the graph may show more than they hold."""
+    """The parts of these states to write, and the states that may have to remove something from the graph."""
     written, swept = [], []
     for state in states:
         version, size = shown[state["id"]]
@@ -69,12 +69,12 @@ def _divided(
         if not whole and state["live"] and version is not None and size is not None:
             only = additions(state, version, size)
         written.append(only or state)
-        # A family that the graph did not know has nothing in it.
+        # A family that is new to the graph has nothing there to remove.
         if only is None and (whole or version is not None):
             swept.append(state)
     return written, swept
 
 
 def _parts(states: Sequence[FamilyState], names: tuple[str, ...]) -> list[Mapping[str, object]]:
-    """What one statement needs of the states, and no more: it all goes over the wire."""
+    """The columns that one statement needs: every column goes over the wire."""
     return [{name: state[name] for name in names} for state in states]  # type: ignore[literal-required]

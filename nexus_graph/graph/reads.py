@@ -1,9 +1,9 @@
-"""Families by traversal: what the graph finds when it walks identifiers and evidence.
+"""Families by traversal: the graph walks from an identifier through contacts and evidence.
 
-The graph's trouble is not its readers'. A walk that takes longer than walks usually do is left behind, and goes on
-without a reader; from then on the graph is left alone until a task of its own, the probe, has had an answer from it in
-time. So at most the reads under way wait for a graph that hangs, each for a moment (`patience`), and none waits for one
-that comes back: the probe has let it plan the walk before readers are let in.
+Trouble of the graph does not reach readers. A reader leaves a walk that takes longer than usual (`patience`), and the
+walk ends without a reader. Then no reader asks the graph until the probe, a task of its own, had an answer in time. So
+only the reads under way wait for a graph that hangs, each for a moment, and no reader waits for a graph that comes
+back: the probe has let Neo4j plan the walk first.
 """
 
 import asyncio
@@ -27,19 +27,19 @@ from nexus_graph.graph.patience import Patience
 from nexus_graph.model import Contact, Family, FamilyKey, Source
 
 _REFUSED_SECONDS: Final = 10.0
-"""After the login was refused, the graph is left alone for so long: a server locks out a user who is refused often."""
+"""The pause after a refused login: Neo4j locks out a user after several refused logins."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LOG = telemetry.log("graph_reads")
 
-# A contact as the walk returns it: id, email, phone, microseconds since 1970.
+# A contact in a walk's answer: id, email, phone, microseconds since 1970.
 _Member = tuple[int, str | None, str | None, int]
 
 _Walks: TypeAlias = Gatherer[FamilyKey, Family | None]
 
 
 class GraphFamilies:
-    """Family reads from the graph, gathered across concurrent callers."""
+    """Family reads from the graph, in batches across concurrent callers."""
 
     def __init__(self, driver: AsyncDriver, settings: Settings) -> None:
         self._driver = driver
@@ -49,20 +49,20 @@ class GraphFamilies:
         self._insisting = _gatherer(self._walk, settings)
         self._left_behind: set[asyncio.Task[list[Family | None]]] = set()
         self._latest: FamilyKey | None = None
-        """Which key a reader asked for last, while the graph was left alone: what the probe walks."""
+        """The key that a reader asked for last while the graph was not in use. The probe walks from this key."""
         self._probing: asyncio.Task[None] | None = None
         self.joined = asyncio.Event()
-        """Set while readers are answered by the graph."""
+        """Set while the graph answers readers."""
         self.joined.set()
         telemetry.GRAPH_JOINED.set(1)
 
     async def family(self, key: FamilyKey, *, insist: bool = False) -> Family | None:
-        """The family that `key` belongs to; None if the graph cannot say: it does not know the key, or was seen in the
-        middle of a change. Never a family in part.
+        """The family that `key` belongs to; None if the graph does not know the key or was read in the middle of a
+        change. The result is never a part of a family.
 
-        Raises Unavailable at once while the graph is left alone, and soon if it does not answer; Overloaded if too many
-        wait. A reader who insists waits longer: `graph_timeout_seconds` for the walk, `graph_wait_max_seconds` for a
-        graph that is left alone.
+        Raises Unavailable at once while the graph is not in use, and within the patience if the graph does not answer;
+        Overloaded if too many readers wait. With `insist` a reader waits longer: up to `graph_wait_max_seconds` for a
+        graph that is not in use, then `graph_timeout_seconds` for the walk.
         """
         if not _can_be_sent(key.value):
             return None
@@ -73,7 +73,7 @@ class GraphFamilies:
         return await (self._insisting if insist else self._walks).ask(key)
 
     async def warm(self) -> None:
-        """Let the graph's server plan the walk before anyone waits for it. If it is away, a task goes on looking."""
+        """Let Neo4j plan the walk before the first reader comes. If Neo4j is away, the probe goes on."""
         try:
             await connect(self._driver)
             await self._plan()
@@ -83,7 +83,7 @@ class GraphFamilies:
             self._leave(error)
 
     async def close(self) -> None:
-        """Answer what was asked, then stop. The driver stays open."""
+        """Answer the waiting readers, then stop. The driver stays open."""
         await self._walks.close()
         await self._insisting.close()
         tasks: list[asyncio.Task[Any]] = [*self._left_behind]
@@ -100,7 +100,7 @@ class GraphFamilies:
         return self.joined.is_set()
 
     async def _walk_soon(self, keys: list[FamilyKey]) -> Sequence[Family | None]:
-        """The families of the keys, within the patience of readers who do not insist. Raises Unavailable."""
+        """The families of the keys, within the patience of readers that do not insist. Raises Unavailable."""
         if not self.joined.is_set():
             raise Unavailable("the graph does not answer")
         began = monotonic()
@@ -124,7 +124,7 @@ class GraphFamilies:
             async with asyncio.timeout(timeout_seconds):
                 rows = await self._rows(wanted, timeout_seconds)
         except Exception as error:
-            if is_too_much(error):  # these families' trouble, not that of the graph
+            if is_too_much(error):  # these families are too large; the graph is well
                 _LOG.warning("walk_refused", error=telemetry.error_name(error))
                 raise Unavailable("the graph cannot walk this family in time") from error
             if not is_graphs_trouble(error):
@@ -148,10 +148,10 @@ class GraphFamilies:
     def _ended(self, walk: asyncio.Task[list[Family | None]]) -> None:
         self._left_behind.discard(walk)
         if not walk.cancelled():
-            walk.exception()  # known, although no reader waits for it any more
+            walk.exception()  # retrieved, so that asyncio does not log an error that no reader waits for
 
     def _leave(self, error: Exception) -> None:
-        """Leave the graph alone until the probe has had an answer in time."""
+        """Stop using the graph until the probe had an answer in time."""
         if not self.joined.is_set():
             return
         _LOG.info("graph_left_alone", error=telemetry.error_name(error))
@@ -164,7 +164,7 @@ class GraphFamilies:
         while not self.joined.is_set():
             raise_if_cancelled()
             try:
-                while self._left_behind:  # so there are never more of them than batches
+                while self._left_behind:  # so there are never more abandoned walks than batches
                     await asyncio.wait(self._left_behind)
                 await connect(self._driver)
                 await self._plan()
@@ -182,8 +182,8 @@ class GraphFamilies:
         _LOG.info("graph_joined")
 
     async def _answers_in_time(self) -> None:
-        """Raises TimeoutError if a reader would have been told by the record. What a reader wants is asked for once: a
-        family that takes long keeps the graph from other readers no longer than this walk.
+        """Raises TimeoutError if the walk took longer than a reader would wait. The probe uses each reader's key once:
+        a family that takes long keeps the graph from other readers for this one walk only.
         """
         latest, self._latest = self._latest, None
         began = monotonic()
@@ -215,11 +215,11 @@ def _gatherer(send: Callable[[list[FamilyKey]], Awaitable[Sequence[Family | None
 
 
 def _found(rows: list[tuple[Any, ...]]) -> Iterator[tuple[tuple[str, int | str], Family | None]]:
-    """Each key of a walk with the family, if the walk met the key's contact."""
+    """Each key with its family, if the walk met the key's contact."""
     for keys, version, heads, housed, members in rows:
         family = _family(version, heads, housed, members)
         for kind, value, contact_id in keys:
-            # The only key of a walk is where it began.
+            # A walk with one key began at that key.
             met = family is not None and (len(keys) == 1 or contact_id in family.ids)
             yield (kind, value), family if met else None
 
@@ -229,7 +229,9 @@ def _is_of(family: Family | None, key: FamilyKey) -> bool:
 
 
 def _can_be_sent(value: int | str) -> bool:
-    """Has it a form on the wire? One value that has none would fail the whole batch; and nothing is known by it."""
+    """False for a value that the wire protocol cannot carry: no contact has that value, and it would fail the whole
+    batch.
+    """
     if isinstance(value, int):
         return -(2**63) <= value < 2**63
     try:
@@ -240,11 +242,11 @@ def _can_be_sent(value: int | str) -> bool:
 
 
 def _family(version: int | None, heads: list[list[Any]], housed: int, members: list[list[Any]]) -> Family | None:
-    """The family, if all that the walk met agrees on it; None where it was torn by a change or has drifted."""
+    """The family, if all nodes of the walk agree; None if a change was half visible or the graph has drifted."""
     if len(heads) == 1:
         family_id, version_after, size = heads[0]
         if version is not None and version == version_after and size == housed == len(members):
-            # A date that Python has no name for, or a node that lacks what every contact has.
+            # A date beyond Python's years, or a node without a contact's properties.
             with suppress(OverflowError, TypeError):
                 if size > 1:
                     members.sort(key=lambda member: (member[0] != family_id, member[3], member[0]))
@@ -256,5 +258,5 @@ def _family(version: int | None, heads: list[list[Any]], housed: int, members: l
 
 def _contact(member: _Member) -> Contact:
     contact_id, email, phone, micros = member
-    # Exact, and thirty times as fast as the driver's own conversion.
+    # Exact, and thirty times as fast as the driver's conversion.
     return Contact(contact_id, email, phone, _EPOCH + timedelta(0, 0, micros))

@@ -1,9 +1,9 @@
-"""rebuild-graph: the graph anew, from nothing but the record.
+"""rebuild-graph: wipe the graph and write it again from the record.
 
-It may run next to the relay and the API. The relay's writes and these compare versions like any two projections; what
-the relay wrote before the wipe is written again from the record, tombstones included. Until a rebuild ends, readers
-whose families are missing are answered by the record. A rebuild that broke off is known by its mark (`extent`), until
-another ends. One rebuild runs at a time: it holds a lock of a PostgreSQL session, which ends with the process.
+The relay and the API may run meanwhile. The relay's writes and a rebuild's compare versions like any two projections; a
+rebuild writes again what its wipe removed, tombstones included. Until the rebuild ends, the record answers readers
+whose families are missing. A rebuild that broke off leaves a mark in the graph (`extent`), until another rebuild ends.
+One rebuild runs at a time: it holds a lock of its PostgreSQL session, which ends with the process.
 """
 
 from contextlib import suppress
@@ -28,7 +28,7 @@ class RebuildUnderWay(Unavailable):
 
 @dataclass(slots=True)
 class Rebuilt:
-    """What a rebuild wrote. `families` counts those that are gone as well."""
+    """What a rebuild wrote. `families` includes the families that are gone (tombstones)."""
 
     families: int = 0
     contacts: int = 0

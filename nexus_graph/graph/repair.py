@@ -1,4 +1,4 @@
-"""repair: mend what verify found, by the same projection that the relay uses."""
+"""repair: mend the findings of verify, by the relay's projection."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,14 +15,14 @@ from nexus_graph.store.database import Pool
 
 
 async def repair(pool: Pool, driver: AsyncDriver, settings: Settings, findings: Sequence[Finding]) -> None:
-    """Make the graph show the record again wherever it was found to differ. Raises what the drivers raise.
+    """Write the record's state again for each finding. Raises what the drivers raise.
 
-    What it cannot mend is a fault of the record itself; verify goes on reporting that.
+    A finding that remains is a fault of the record itself, and verify reports it again.
     """
     refs: dict[str, list[Any]] = {kind: [] for kind in ("family", "contact", "identifier", "tie", "node")}
     for finding in findings:
         refs[finding.kind].append(finding.ref)
-    # Asked again: a contact that the record has, in no family of it, is not the graph's fault.
+    # Asked again: a contact of the record that belongs to no family is the record's fault, not the graph's.
     refs["contact"] = await pool.fetchval(sql("verify_contacts"), refs["contact"])
     strange_families = await pool.fetchval(sql("verify_families"), refs["family"])
     await write(driver, settings, _drop, refs, strange_families)
@@ -34,8 +34,8 @@ async def repair(pool: Pool, driver: AsyncDriver, settings: Settings, findings: 
 
 
 async def _project_again(driver: AsyncDriver, states: list[FamilyState], settings: Settings) -> None:
-    # The record's versions only grow and the graph's come from it: a greater one in the graph is wrong. Should the
-    # relay have brought a newer one just now, this sets the family back; the next pass of verify would see it.
+    # Versions come from the record and only grow: a greater version in the graph is wrong. If the relay wrote a newer
+    # version a moment ago, this step sets the family back, and the next pass of verify finds that.
     families = [{name: state[name] for name in ("id", "version", "ids", "pairs")} for state in states]
     await write(driver, settings, run, "lower_versions", families=families)
     await project(driver, states, settings, whole=True)

@@ -1,4 +1,4 @@
-"""What the record says of families, in the shape that the projection and verify take."""
+"""The state of families in the record, in the shape that projection and verify take."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -13,10 +13,11 @@ Page = TypeVar("Page")
 
 
 class FamilyState(TypedDict):
-    """A family of the record at one moment; where `live` is false it is gone and its lists are empty.
+    """A family of the record at one moment. A family that is gone has `live` false and empty lists.
 
-    The lists of contacts are parallel, the primary first; so are those of the evidence, and those of the newest events,
-    the newest first. `joined` says when each contact was made or came to this family. Times count micros from 1970.
+    The lists of contacts are parallel, the primary first; so are the lists of evidence, and the lists of the newest
+    events, the newest first. `joined` is the time at which each contact was made or joined this family. Times are
+    microseconds since 1970.
     """
 
     id: int
@@ -43,13 +44,13 @@ async def read_states(source: Reader, ids: list[int]) -> list[FamilyState]:
 
 
 async def read_page(source: Reader, settings: Settings, *, after: int, families_max: int) -> list[int]:
-    """The next family ids past `after`, those that are gone as well; a page of bounded weight."""
+    """The next family ids after `after`, tombstones included; a page of bounded contacts."""
     rows = await source.fetch(sql("family_page"), after, families_max, settings.graph_batch_contacts)
     return [row["id"] for row in rows]
 
 
 async def pages(source: Reader, settings: Settings, *, families_max: int) -> AsyncIterator[list[int]]:
-    """Every family id there is or was, in order, page by page."""
+    """Every family id, tombstones included, in order, page by page."""
     after = 0
     while ids := await read_page(source, settings, after=after, families_max=families_max):
         yield ids
@@ -57,7 +58,7 @@ async def pages(source: Reader, settings: Settings, *, families_max: int) -> Asy
 
 
 def bounded(states: Iterable[FamilyState], weight_max: int) -> Iterator[list[FamilyState]]:
-    """The states in batches that take no further family once they hold so many contacts and evidence rows."""
+    """The states in batches; a batch is full once it holds so many contacts and evidence rows."""
     batch: list[FamilyState] = []
     weight = 0
     for state in states:
@@ -71,7 +72,7 @@ def bounded(states: Iterable[FamilyState], weight_max: int) -> Iterator[list[Fam
 
 
 async def work_through(pages: AsyncIterator[Page], work: Callable[[Page], Awaitable[None]], *, lanes: int) -> None:
-    """Give every page to `work`, so many at once. Raises the first error, with nothing left running."""
+    """Pass every page to `work`, `lanes` at once. Raises the first error, after every other page has ended."""
     turn = asyncio.Lock()
 
     async def lane() -> None:

@@ -1,11 +1,11 @@
-"""verify: is the graph equal to the record? Every family, every contact, every edge, and nothing else.
+"""verify: compare every family, contact and edge of the graph with the record, both ways.
 
-For each family of the record the graph is walked from its primary, through identifiers and evidence only. What that
-walk finds is held against the record's links: each proves the other, and both that families are connected components.
-Then the other way round: what the graph shows that no family of the record accounts for.
+For each family of the record, verify walks the graph from the family's primary, through identifiers and evidence only,
+and compares the walk with the record's links. Equality proves both sides, and that families are connected components.
+Then verify looks for nodes and edges of the graph that no family of the record accounts for.
 
-It may run beside live traffic. A difference counts only if it is still there after the relay has worked off what had
-been queued, and the record has not changed while the graph was read.
+Live traffic may go on meanwhile. A difference counts only if it remains after the relay has projected all rows that
+were queued, and if the record did not change while verify read the graph.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool
 
 Progress = Callable[[int], None]
-"""Told how many more contacts have been compared."""
+"""Called with the number of contacts that were compared since the last call."""
 
 _BEFORE_ALL_IDS: Final = -(2**63)
 
@@ -55,7 +55,7 @@ async def verify(pool: Pool, driver: AsyncDriver, settings: Settings, *, progres
 
 
 async def sample_drift(pool: Pool, driver: AsyncDriver, settings: Settings) -> list[int]:
-    """The ids that drift among some families, picked anew each time. Raises what the drivers raise."""
+    """The ids that drift in a new random sample of families. Raises what the drivers raise."""
     newest = await pool.fetchval(sql("family_newest"))
     after = random.randrange(-1, newest) if newest else 0  # noqa: S311 - a sample, not a secret
     verification = _Verification(pool, driver, settings)
@@ -70,14 +70,14 @@ class _Difference(NamedTuple):
 
 
 class _Verification:
-    """One pass: first whatever looks wrong is suspected, then each suspicion is confirmed or dropped."""
+    """One pass: collect suspects, then confirm or drop each."""
 
     def __init__(self, pool: Pool, driver: AsyncDriver, settings: Settings) -> None:
         self._pool = pool
         self._driver = driver
         self._settings = settings
         self._families: dict[int, int | None] = {}
-        """Suspects, each with the version that the graph showed when it was first suspected."""
+        """Suspected families, each with its version in the graph at that moment."""
         self._strange_contacts: list[int] = []
         self._strange_families: list[int] = []
         self._stranded: list[int] = []
@@ -85,11 +85,11 @@ class _Verification:
 
     @property
     def complete(self) -> bool:
-        """False if there was more to suspect than one pass remembers."""
+        """False if one pass found more suspects than it keeps."""
         return self._room() > 0
 
     async def differing(self, states: list[FamilyState]) -> dict[int, _Difference]:
-        """What differs, by family; families that do not differ are left out."""
+        """The differences by family; a family without any has no entry."""
         shown = await read_shown(self._driver, states, self._settings)
         found = {}
         for state in states:
@@ -121,7 +121,7 @@ class _Verification:
         self._loose = {"identifier": identifiers, "tie": ties, "node": nameless}
 
     async def confirmed(self) -> list[Finding]:
-        """The suspicions that outlast what the relay had queued."""
+        """The suspects that still differ after the relay has projected the queued rows."""
         if not self._suspects():
             return []
         deadline = monotonic() + self._settings.verify_settle_seconds
@@ -148,11 +148,12 @@ class _Verification:
         return confirmed
 
     async def _decide(self, ids: list[int], *, late: bool) -> tuple[list[Finding], list[int]]:
-        """Compare once more: (what differs for certain, what cannot be told yet).
+        """Compare again. Returns the findings that are certain, and the ids that are still undecided.
 
-        Certain is what differs although nothing was queued for it after the record was read and before the graph was,
-        and the record is the same afterwards. When it is late, a family that the relay has written anew in the meantime
-        is let go, as a projection leaves nothing behind; one that it has not is drifting, whatever is still queued.
+        A difference is certain if no outbox row for the family was pending between the read of the record and the read
+        of the graph, and the record is unchanged afterwards. Past the deadline (`late`), a family whose version in the
+        graph moved is dropped, as the relay projected it meanwhile; a family whose version did not move is drifting,
+        even if rows for it are still pending.
         """
         states = await read_states(self._pool, ids)
         pending = set(await self._pool.fetchval(sql("verify_pending"), ids))

@@ -10,7 +10,7 @@ import pytest
 from nexus_graph.config import Settings
 from nexus_graph.errors import Overloaded, RowRejected, Unavailable
 from nexus_graph.identity.opening import Identity, open_identity
-from nexus_graph.model import UNTOLD, Identification, IdentifyRequest, Outcome
+from nexus_graph.model import DATE_OMITTED, Identification, IdentifyRequest, Outcome
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool
 
@@ -61,7 +61,7 @@ async def test_who_asks_in_brief_does_not_keep_others_from_version_and_dates(ide
     made = (await _ask(identity, "a@x.example", "111")).family
     brief, full = IdentifyRequest("a@x.example", "111", brief=True), IdentifyRequest("a@x.example", "111")
     told = (await identity.identify(brief)).family
-    assert (told.version, told.primary.created_at) == (0, UNTOLD)
+    assert (told.version, told.primary.created_at) == (0, DATE_OMITTED)
     assert (told.ids, told.emails, told.phones) == (made.ids, made.emails, made.phones)
     for together in ([brief, full], [full, brief]):  # one batch: asked in one turn of the loop
         answers = await asyncio.gather(*map(identity.identify, together))
