@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from nexus_graph.gather.bounds import Bounds
+
 METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 """Names the folder that processes count in together. prometheus_client reads it when it is imported."""
 
@@ -105,11 +107,6 @@ class Settings(BaseSettings):
     batch_max_requests: int = Field(64, ge=1, le=256)
     """At most this many requests share one call of `identify_batch`. Its careful twin takes a sub-transaction for each:
     past 64 of those a snapshot overflows."""
-    batch_patience_seconds: float = Field(0.01, gt=0)
-    """The next batch of the fast path, or of family reads, waits for the last, as that costs every server least; but no
-    longer than this, where one may be in flight beside it."""
-    batch_half_min_requests: int = Field(16, ge=1, le=256)
-    """Once as many wait for the last as are in flight, and no fewer than these, they are a batch beside it."""
     identify_queue_max_requests: int = Field(4_096, ge=1)
     identify_wait_max_seconds: float = Field(2.0, gt=0)
     """A request whose estimated wait is longer is refused at once with 503 and Retry-After."""
@@ -350,6 +347,50 @@ class Settings(BaseSettings):
     start_max_seconds: float = Field(900.0, gt=0)
     """The longest that `up` waits for a server that is at work on its start; one that stands still is given up."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    def resolve_bounds(self) -> Bounds:
+        """Of identify's fast path."""
+        return self._identify_bounds(self.resolve_connections)
+
+    def write_bounds(self) -> Bounds:
+        """Of identify's write path. The write lock admits one batch at a time: a second would wait on the server."""
+        return self._identify_bounds(1)
+
+    def read_bounds(self) -> Bounds:
+        """Of family reads from the record, or from its replica."""
+        return Bounds(
+            batch_max=self.graph_batch_max_reads,
+            batches_max=self.read_connections,
+            queue_max=self.graph_queue_max_reads,
+            wait_max_seconds=self.identify_wait_max_seconds,
+            timeout_seconds=self.identify_timeout_seconds,
+        )
+
+    def walk_bounds(self) -> Bounds:
+        """Of family reads from the graph."""
+        return self._read_bounds(self.graph_read_batches, self.graph_timeout_seconds)
+
+    def cache_bounds(self) -> Bounds:
+        """Of family reads from Redis."""
+        return self._read_bounds(self.cache_batches, self.cache_timeout_seconds)
+
+    def _identify_bounds(self, batches_max: int) -> Bounds:
+        return Bounds(
+            batch_max=self.batch_max_requests,
+            batches_max=batches_max,
+            queue_max=self.identify_queue_max_requests,
+            wait_max_seconds=self.identify_wait_max_seconds,
+            timeout_seconds=self.identify_timeout_seconds,
+        )
+
+    def _read_bounds(self, batches_max: int, timeout_seconds: float) -> Bounds:
+        return Bounds(
+            batch_max=self.graph_batch_max_reads,
+            batches_max=batches_max,
+            queue_max=self.graph_queue_max_reads,
+            wait_max_seconds=timeout_seconds,
+            timeout_seconds=timeout_seconds,
+        )
 
     @field_validator("*")
     @classmethod

@@ -18,7 +18,7 @@ from nexus_graph import telemetry
 from nexus_graph.cache.server import open_redis
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
-from nexus_graph.gather import Gatherer
+from nexus_graph.gather.gatherer import Gatherer
 from nexus_graph.model import Contact, Family, FamilyKey, Source
 from nexus_graph.statements import lua
 
@@ -51,17 +51,7 @@ class SharedFamilies:
         self._values: dict[int, bytes] = {}
         self._pointers: dict[str, int] = {}
         self._writing: asyncio.Task[None] | None = None
-        self._reads: Gatherer[FamilyKey, Family | None] = Gatherer(
-            "cache",
-            self._fetch,
-            batch_max=settings.graph_batch_max_reads,
-            batches_max=settings.cache_batches,
-            queue_max=settings.graph_queue_max_reads,
-            wait_max_seconds=timeout_seconds,
-            timeout_seconds=timeout_seconds,
-            half_min=settings.batch_half_min_requests,
-            patience_seconds=settings.batch_patience_seconds,
-        )
+        self._reads = Gatherer("cache", self._fetch, settings.cache_bounds())
 
     @property
     def is_away(self) -> bool:

@@ -47,7 +47,6 @@ SPACE_FAIL_BYTES = 10**9
 JAVA_TIMEOUT_SECONDS = 20
 LOOK_SECONDS = 20  # at record and graph together: each statement of it is a cheap one
 NOT_ABOVE = (
-    ("batch_half_min_requests", "batch_max_requests"),
     ("cache_process_seconds", "cache_seconds"),
     ("load_retry_base_seconds", "load_retry_max_seconds"),
     ("relay_batch_rows", "relay_batch_rows_max"),

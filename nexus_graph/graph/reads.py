@@ -7,12 +7,12 @@ back: the probe has let Neo4j plan the walk first.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from contextvars import Context
 from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, cast
 
 from neo4j import AsyncDriver
 from neo4j.exceptions import AuthError
@@ -21,7 +21,9 @@ from nexus_graph import telemetry
 from nexus_graph.cancellation import raise_if_cancelled
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
-from nexus_graph.gather import Gatherer
+from nexus_graph.gather.bounds import Bounds
+from nexus_graph.gather.gatherer import Gatherer
+from nexus_graph.gather.sharing import Sharing
 from nexus_graph.graph.driver import ask, connect, is_graphs_trouble, is_too_much
 from nexus_graph.graph.patience import Patience
 from nexus_graph.model import Contact, Family, FamilyKey, Source
@@ -35,18 +37,18 @@ _LOG = telemetry.log("graph_reads")
 # A contact in a walk's answer: id, email, phone, microseconds since 1970.
 _Member = tuple[int, str | None, str | None, int]
 
-_Walks: TypeAlias = Gatherer[FamilyKey, Family | None]
-
 
 class GraphFamilies:
     """Family reads from the graph, in batches across concurrent callers."""
 
-    def __init__(self, driver: AsyncDriver, settings: Settings) -> None:
+    def __init__(self, driver: AsyncDriver, settings: Settings, bounds: Bounds | None = None) -> None:
+        """`bounds` are those of `settings.walk_bounds` if not given."""
         self._driver = driver
         self._settings = settings
         self._patience = Patience(settings.graph_patience_seconds, most_seconds=settings.graph_timeout_seconds)
-        self._walks = _gatherer(self._walk_soon, settings)
-        self._insisting = _gatherer(self._walk, settings)
+        bounds = bounds or settings.walk_bounds()
+        self._walks = Gatherer("graph", self._walk_soon, bounds, Sharing(_is_of))
+        self._insisting = Gatherer("graph", self._walk, bounds, Sharing(_is_of))
         self._left_behind: set[asyncio.Task[list[Family | None]]] = set()
         self._latest: FamilyKey | None = None
         """The key that a reader asked for last while the graph was not in use. The probe walks from this key."""
@@ -197,21 +199,6 @@ class GraphFamilies:
         self._patience.learn(seconds)
         if seconds > self._patience.most_seconds:
             raise TimeoutError
-
-
-def _gatherer(send: Callable[[list[FamilyKey]], Awaitable[Sequence[Family | None]]], settings: Settings) -> _Walks:
-    return Gatherer(
-        "graph",
-        send,
-        batch_max=settings.graph_batch_max_reads,
-        batches_max=settings.graph_read_batches,
-        queue_max=settings.graph_queue_max_reads,
-        wait_max_seconds=settings.graph_timeout_seconds,
-        timeout_seconds=settings.graph_timeout_seconds,
-        half_min=settings.batch_half_min_requests,
-        patience_seconds=settings.batch_patience_seconds,
-        serves=_is_of,
-    )
 
 
 def _found(rows: list[tuple[Any, ...]]) -> Iterator[tuple[tuple[str, int | str], Family | None]]:

@@ -11,10 +11,10 @@ primary is asked for.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import cache
 from time import monotonic
-from typing import TypeAlias, TypeVar, cast
+from typing import TypeAlias, cast
 
 import asyncpg
 
@@ -22,7 +22,7 @@ from nexus_graph import telemetry
 from nexus_graph.cache.families import FamilyCache
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable, VersionUnknown
-from nexus_graph.gather import Gatherer
+from nexus_graph.gather.gatherer import Gatherer
 from nexus_graph.graph.reads import GraphFamilies
 from nexus_graph.model import Family, FamilyKey, Source
 from nexus_graph.statements import sql
@@ -31,9 +31,6 @@ from nexus_graph.store.replica import Replica
 
 _Fetch: TypeAlias = Callable[..., Awaitable[list[asyncpg.Record]]]
 _ReadRecord: TypeAlias = Callable[[FamilyKey, int | None], Awaitable[Family | None]]
-
-_Asked = TypeVar("_Asked")
-_Answer = TypeVar("_Answer")
 
 _reads = cache(telemetry.FAMILY_READS.labels)
 _record_reads = cache(telemetry.RECORD_READS.labels)
@@ -56,9 +53,10 @@ class Families:
         self._primary = record
         self._graph = graph
         self._settings = settings
-        self._record = _gatherer("record", self._read_record, settings)
-        self._replayed = _gatherer("replica", self._read_replica, settings)
-        self._newest = _gatherer("newest", self._read_newest, settings)
+        bounds = settings.read_bounds()
+        self._record = Gatherer("record", self._read_record, bounds)
+        self._replayed = Gatherer("replica", self._read_replica, bounds)
+        self._newest = Gatherer("newest", self._read_newest, bounds)
 
     async def family(
         self, key: FamilyKey, *, at_least: int | None = None, source: Source | None = None
@@ -179,22 +177,6 @@ class Families:
 
 def _is_fresh(family: Family | None, at_least: int | None) -> bool:
     return at_least is None or (family is not None and family.version >= at_least)
-
-
-def _gatherer(
-    name: str, send: Callable[[list[_Asked]], Awaitable[Sequence[_Answer]]], settings: Settings
-) -> Gatherer[_Asked, _Answer]:
-    return Gatherer(
-        name,
-        send,
-        batch_max=settings.graph_batch_max_reads,
-        batches_max=settings.read_connections,
-        queue_max=settings.graph_queue_max_reads,
-        wait_max_seconds=settings.identify_wait_max_seconds,
-        timeout_seconds=settings.identify_timeout_seconds,
-        half_min=settings.batch_half_min_requests,
-        patience_seconds=settings.batch_patience_seconds,
-    )
 
 
 async def _families(fetch: _Fetch, keys: list[FamilyKey]) -> list[Family | None]:

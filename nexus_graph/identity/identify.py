@@ -16,7 +16,7 @@ from nexus_graph.cache.families import FamilyCache
 from nexus_graph.condition import WELL, Condition
 from nexus_graph.config import Settings
 from nexus_graph.errors import NexusError, RowRejected, Unavailable
-from nexus_graph.gather import Gatherer
+from nexus_graph.gather.gatherer import Gatherer
 from nexus_graph.model import Family, Identification, IdentifyRequest, Outcome
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool, is_datas_fault, is_datas_state
@@ -50,28 +50,8 @@ class Identify:
             outcome: telemetry.IDENTIFY_OUTCOMES.labels(outcome.value, "write") for outcome in Outcome
         }
         self._family_limit = settings.family_limit_contacts
-        self._known: Gatherer[IdentifyRequest, Family | None] = Gatherer(
-            "resolve",
-            self._resolve,
-            batch_max=settings.batch_max_requests,
-            batches_max=settings.resolve_connections,
-            queue_max=settings.identify_queue_max_requests,
-            wait_max_seconds=settings.identify_wait_max_seconds,
-            timeout_seconds=settings.identify_timeout_seconds,
-            half_min=settings.batch_half_min_requests,
-            patience_seconds=settings.batch_patience_seconds,
-        )
-        self._unknown: Gatherer[IdentifyRequest, Identification] = Gatherer(
-            "identify",
-            self._decide,
-            batch_max=settings.batch_max_requests,
-            batches_max=1,  # the write lock lets one through at a time; a second would only wait on the server
-            queue_max=settings.identify_queue_max_requests,
-            wait_max_seconds=settings.identify_wait_max_seconds,
-            timeout_seconds=settings.identify_timeout_seconds,
-            half_min=settings.batch_half_min_requests,
-            patience_seconds=settings.batch_patience_seconds,
-        )
+        self._known = Gatherer("resolve", self._resolve, settings.resolve_bounds())
+        self._unknown = Gatherer("identify", self._decide, settings.write_bounds())
 
     async def __call__(self, request: IdentifyRequest) -> Identification:
         """The family of the request and what was done; the answer is committed and durable.

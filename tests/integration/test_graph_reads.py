@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY
 
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
+from nexus_graph.gather.bounds import HALF_MIN_REQUESTS
 from nexus_graph.graph.driver import open_driver, planned_once
 from nexus_graph.graph.projection import project
 from nexus_graph.graph.reads import GraphFamilies
@@ -36,8 +37,7 @@ PEOPLE = [
 @pytest.fixture
 async def graph(driver: AsyncDriver, settings: Settings) -> AsyncIterator[GraphFamilies]:
     # A walk on a busy machine takes longer than batches usually wait for each other. Here they always wait.
-    patient = settings.model_copy(update={"batch_patience_seconds": PATIENCE_SECONDS})
-    families = GraphFamilies(driver, patient)
+    families = GraphFamilies(driver, settings, settings.walk_bounds()._replace(patience_seconds=PATIENCE_SECONDS))
     yield families
     await families.close()
 
@@ -223,7 +223,7 @@ async def test_concurrent_readers_share_a_statement_and_equal_keys_a_walk(
     labels = {"queue": "graph"}
     batches = REGISTRY.get_sample_value("nexus_batch_size_count", labels) or 0
     requests = REGISTRY.get_sample_value("nexus_batch_size_sum", labels) or 0
-    readers = settings.batch_half_min_requests
+    readers = HALF_MIN_REQUESTS
     families = await asyncio.gather(*(graph.family(_contact(1 + n % 2)) for n in range(readers)))
     assert families[0] is not None
     assert len({id(family) for family in families}) == 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
@@ -9,7 +10,11 @@ from typing import Any
 import pytest
 
 from nexus_graph.errors import Overloaded, Unavailable
-from nexus_graph.gather import Gatherer
+from nexus_graph.gather.admission import Admission, Waiter
+from nexus_graph.gather.bounds import Bounds
+from nexus_graph.gather.gatherer import Gatherer
+from nexus_graph.gather.pacing import Pacing
+from nexus_graph.gather.sharing import Sharing
 
 
 class Gate:
@@ -27,10 +32,19 @@ class Gate:
         return [ValueError("thirteen") if request == 13 else request * 2 for request in requests]
 
 
-def _gatherer(gate: Gate, **bounds: object) -> Gatherer[int, int]:
-    usual: dict[str, object] = {"batch_max": 4, "batches_max": 1, "half_min": 4, "queue_max": 100}
-    usual |= dict.fromkeys(("wait_max_seconds", "timeout_seconds", "patience_seconds"), 60)
-    return Gatherer("unit", gate.send, **{**usual, **bounds})  # type: ignore[arg-type]
+USUAL = Bounds(
+    batch_max=4,
+    batches_max=1,
+    half_min=4,
+    queue_max=100,
+    wait_max_seconds=60,
+    timeout_seconds=60,
+    patience_seconds=60,
+)
+
+
+def _gatherer(gate: Gate, sharing: Sharing[int, int] | None = None, **bounds: Any) -> Gatherer[int, int]:
+    return Gatherer("unit", gate.send, USUAL._replace(**bounds), sharing)
 
 
 async def _asked(gatherer: Gatherer[int, int], requests: Sequence[int]) -> list["asyncio.Task[int]"]:
@@ -156,7 +170,7 @@ async def test_deadlines_leave_no_timer_behind() -> None:
     for request in (1, 2):
         assert await gatherer.ask(request) == 2 * request
         assert _timers(gatherer) == 1
-        gatherer._end_the_late()  # as the timer does, once nobody waits
+        gatherer._admission.end_expired()  # as the timer does, once no caller waits
         assert _timers(gatherer) == 0
     await gatherer.ask(3)
     await gatherer.close()
@@ -164,7 +178,7 @@ async def test_deadlines_leave_no_timer_behind() -> None:
 
 
 def _timers(gatherer: Gatherer[int, int]) -> int:
-    return 0 if gatherer._look is None else 1
+    return int(gatherer._admission.has_timer)
 
 
 async def test_a_long_queue_and_a_long_wait_are_refused() -> None:
@@ -267,7 +281,7 @@ def _is_twice(answer: int, request: int) -> bool:
 
 async def test_whoever_came_meanwhile_is_told_what_callers_share() -> None:
     gate = Gate()
-    gatherer = _gatherer(gate, serves=_is_twice)
+    gatherer = _gatherer(gate, Sharing(_is_twice))
     asked = await _asked(gatherer, [1, 1])
     await gate.called.wait()
     asked += await _asked(gatherer, [1, 2, 1, 1])
@@ -279,7 +293,7 @@ async def test_whoever_came_meanwhile_is_told_what_callers_share() -> None:
 
 async def test_whom_the_answer_does_not_serve_is_asked_for() -> None:
     gate = Gate()
-    gatherer = _gatherer(gate, serves=_is_twice)
+    gatherer = _gatherer(gate, Sharing(_is_twice))
     asked = await _asked(gatherer, [1, 1])
     await gate.called.wait()
     asked += await _asked(gatherer, [2, 1, 13, 3])
@@ -301,15 +315,15 @@ async def test_without_leave_an_answer_is_asked_for_after_its_caller_came() -> N
     assert gate.batches == [[1, 1], [1, 1, 1]]
 
 
-class _Forgetful(Gatherer[int, tuple[int, int]]):
-    """A planted bug: answers are told to those who came later, whatever they may have been told meanwhile."""
+class _Forgetful(Sharing[int, tuple[int, int]]):
+    """A planted bug: an answer is shared although another batch may have returned a newer one meanwhile."""
 
-    def _share(self, answers: Sequence[Any], *, may_tell: bool) -> None:  # noqa: ARG002
-        super()._share(answers, may_tell=True)
+    def is_newest(self, begun: int) -> bool:  # noqa: ARG002
+        return True
 
 
-async def _steps_back(kind: type[Gatherer[int, tuple[int, int]]], seed: int) -> int:
-    """How often a reader was told of an older state than before, of stores that change and answer when they like."""
+async def _steps_back(kind: type[Sharing[int, tuple[int, int]]], seed: int) -> int:
+    """How often a reader was given an older state than before, by stores that change and answer at any time."""
     chance = random.Random(seed)
     version = 0
 
@@ -323,18 +337,8 @@ async def _steps_back(kind: type[Gatherer[int, tuple[int, int]]], seed: int) -> 
             await asyncio.sleep(0)
         return [states[request] for request in requests]
 
-    gatherer = kind(
-        "unit",
-        send,
-        batch_max=4,
-        batches_max=3,
-        half_min=2,
-        queue_max=100,
-        wait_max_seconds=60,
-        timeout_seconds=60,
-        patience_seconds=0,
-        serves=lambda answer, request: answer[0] == request,
-    )
+    bounds = USUAL._replace(batches_max=3, half_min=2, patience_seconds=0)
+    gatherer = Gatherer("unit", send, bounds, kind(lambda answer, request: answer[0] == request))
     back = 0
 
     async def read() -> None:
@@ -353,7 +357,7 @@ async def _steps_back(kind: type[Gatherer[int, tuple[int, int]]], seed: int) -> 
 
 
 async def test_no_reader_goes_back_in_time(rng: random.Random) -> None:
-    assert [await _steps_back(Gatherer, rng.randrange(2**32)) for _ in range(20)] == [0] * 20
+    assert [await _steps_back(Sharing, rng.randrange(2**32)) for _ in range(20)] == [0] * 20
 
 
 async def test_a_reader_that_goes_back_in_time_is_caught() -> None:
@@ -391,3 +395,112 @@ async def test_a_slow_batch_keeps_nobody_waiting() -> None:
         assert gatherer.depth == 1
         gate.open.set()
         assert await asyncio.gather(*asked) == [2, 4, 6, 8]
+
+
+def _entered(admission: Admission[int, int], *requests: int) -> list["asyncio.Future[int]"]:
+    return [admission.enter(request) for request in requests]
+
+
+async def test_admission_takes_requests_in_their_order_and_leaves_out_callers_that_left() -> None:
+    admission: Admission[int, int] = Admission(USUAL)
+    answers = _entered(admission, 1, 2, 3, 4)
+    answers[1].cancel()
+    assert [waiter.request for waiter in admission.take(2)] == [1, 3]
+    assert [waiter.request for waiter in admission.take(2)] == [4]
+    assert admission.take(2) == []
+    admission.stop_timer()
+
+
+async def test_admission_estimates_the_wait_by_whole_batches_ahead() -> None:
+    """Three waiting requests of batches of four are no batch, four are one; two batches at once halve the wait."""
+    for batches_max, refused_at in ((1, 4), (2, 8)):
+        admission: Admission[int, int] = Admission(USUAL._replace(batches_max=batches_max, wait_max_seconds=0.15))
+        admission.returned([], 1.0)  # a fifth of the estimate: 0.2 s a batch
+        _entered(admission, *range(refused_at))
+        with pytest.raises(Overloaded):
+            admission.enter(refused_at)
+        admission.stop_timer()
+
+
+async def test_admission_fails_expired_callers_by_what_is_known_of_their_effect() -> None:
+    admission: Admission[int, int] = Admission(USUAL)
+    sent, waiting = admission.enter(1, monotonic() - 61), admission.enter(2, monotonic() - 61)
+    in_time = admission.enter(3)
+    batch = [admission.waiting.popleft()]
+    admission.sent(batch)
+    admission.end_expired()
+    assert type(sent.exception()) is Unavailable, "the effect is unknown"
+    assert type(waiting.exception()) is Overloaded, "the request was not sent"
+    assert not in_time.done()
+    assert admission.has_timer
+    admission.close()
+    with pytest.raises(Unavailable):
+        admission.enter(4)
+    admission.stop_timer()
+    assert not admission.has_timer
+
+
+async def test_pacing_sends_one_batch_after_another_but_for_halves() -> None:
+    pacing = Pacing(USUAL._replace(batch_max=8, batches_max=2, half_min=3))
+    assert pacing.is_due(1), "no lane is open"
+    assert pacing.open_lane()
+    assert [pacing.size_max(waiting) for waiting in (1, 6, 7, 100)] == [3, 3, 4, 8]
+    with pacing.flight(4, lambda: None):
+        assert [pacing.is_due(waiting) for waiting in (1, 3, 4)] == [False, False, True]
+        assert pacing.size_max(4) == 4
+        pacing.keep_together(shared=True)
+        assert [pacing.is_due(waiting) for waiting in (4, 7, 8)] == [False, False, True]
+        assert pacing.size_max(4) == 8
+        pacing.keep_together(shared=False)
+        assert pacing.is_due(4)
+    assert not pacing.is_due(8), "nothing is in flight: the lane is about to take them"
+    assert pacing.open_lane()
+    assert not pacing.open_lane()
+
+
+async def test_pacing_opens_a_lane_next_to_a_slow_batch_and_only_while_it_is_slow() -> None:
+    pacing = Pacing(USUAL._replace(batches_max=2, patience_seconds=0))
+    assert pacing.open_lane()
+    slow = asyncio.Event()
+    with pacing.flight(1, slow.set):
+        assert not pacing.is_due(1)
+        async with asyncio.timeout(5):
+            await slow.wait()
+        assert pacing.is_due(1)
+    assert not pacing.is_due(1)
+
+
+def _waiting(*requests: int) -> deque[Waiter[int, int]]:
+    loop = asyncio.get_running_loop()
+    return deque(Waiter(request, loop.create_future(), 0.0) for request in requests)
+
+
+async def test_sharing_gives_an_answer_of_several_callers_to_all_it_serves_but_the_newest() -> None:
+    sharing: Sharing[int, int] = Sharing(_is_twice)
+    waiting = _waiting(1, 2, 1, 1)
+    first, other, second, newest = waiting
+    sharing.end([2, 2], sharing.begin(), waiting)
+    assert (first.answer.result(), second.answer.result()) == (2, 2)
+    assert list(waiting) == [other, newest]
+    assert sharing.is_usual
+    sharing.end([2, 4, 6], sharing.begin(), waiting)
+    assert not sharing.is_usual, "three answers, three callers"
+
+
+async def test_sharing_keeps_an_answer_to_its_batch_if_another_batch_returned_meanwhile() -> None:
+    sharing: Sharing[int, int] = Sharing(_is_twice)
+    older, newer = sharing.begin(), sharing.begin()
+    sharing.end([2, 2], newer, _waiting())
+    waiting = _waiting(1, 1)
+    sharing.end([2, 2], older, waiting)
+    assert len(waiting) == 2
+    sharing.end([2, 2], sharing.begin(), waiting)
+    assert len(waiting) == 1
+
+
+async def test_sharing_gives_neither_errors_nor_nothing() -> None:
+    sharing: Sharing[int, int] = Sharing(lambda _answer, _request: True)
+    waiting = _waiting(1, 1)
+    sharing.end([ValueError("thirteen"), ValueError("thirteen")], sharing.begin(), waiting)
+    assert len(waiting) == 2
+    assert not sharing.is_usual
