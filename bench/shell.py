@@ -27,10 +27,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from bench.echo import echo
-from nexus_graph.api.graphql import completion, documents, view
-from nexus_graph.api.graphql.context import Context
-from nexus_graph.api.graphql.resolvers import Mutation, Query, Subscription
-from nexus_graph.api.graphql.scalars import SCALARS
+from nexus_graph.api.graphql.engine import completion, documents
+from nexus_graph.api.graphql.schema import Context
+from nexus_graph.api.graphql.schema.resolvers import Mutation, Query, Subscription
+from nexus_graph.api.graphql.schema.scalars import SCALARS
+from nexus_graph.api.graphql.transport import route
 from nexus_graph.api.http.request import RequestId
 from nexus_graph.app import create_app, server_config
 from nexus_graph.config import Settings
@@ -163,7 +164,7 @@ def _unplanned() -> Iterator[None]:
 def _encoded_by_json() -> Iterator[None]:
     with (
         patch.object(completion, "_written", lambda answer: answer),
-        patch.object(view, "encode", lambda answer: json.dumps(answer, default=datetime.isoformat).encode()),
+        patch.object(route, "encode", lambda answer: json.dumps(answer, default=datetime.isoformat).encode()),
     ):
         yield
 

@@ -17,12 +17,9 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
 
 from nexus_graph.api.front import FrontRoute
-from nexus_graph.api.graphql.answering import Answering
-from nexus_graph.api.graphql.page import AssetRoute
-from nexus_graph.api.graphql.persisted import UnusableManifest
+from nexus_graph.api.graphql.engine import Answering, UnusableManifest
 from nexus_graph.api.graphql.schema import schema
-from nexus_graph.api.graphql.view import GraphQLRoute
-from nexus_graph.api.graphql.websocket import GraphQLSockets
+from nexus_graph.api.graphql.transport import AssetRoute, GraphQLRoute, GraphQLSockets
 from nexus_graph.api.http.connections import LOOK_TICKS, Connections
 from nexus_graph.api.http.cors import Cors
 from nexus_graph.api.http.direct import DirectProtocol, DirectRoutes

@@ -1,4 +1,4 @@
-// Bundles GraphiQL into nexus_graph/api/graphql/graphiql: content-hashed scripts and styles, each gzipped, the page that
+// Bundles GraphiQL into nexus_graph/api/graphql/transport/graphiql: content-hashed scripts and styles, each gzipped, the page that
 // names them, and the licences of what is in them.
 import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
@@ -6,7 +6,7 @@ import { basename, join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { build } from 'esbuild'
 
-const TARGET = join(import.meta.dirname, '../../nexus_graph/api/graphql/graphiql')
+const TARGET = join(import.meta.dirname, '../../nexus_graph/api/graphql/transport/graphiql')
 
 // graphiql/style.css holds Monaco's styles already.
 const withoutMonacoStyles = {

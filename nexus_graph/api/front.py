@@ -6,7 +6,7 @@ from typing import Final
 from starlette.types import Receive, Scope, Send
 
 from nexus_graph import __version__
-from nexus_graph.api.graphql.negotiation import accepted
+from nexus_graph.api.graphql.transport import accepted
 from nexus_graph.api.http.answer import Header, encode, respond
 from nexus_graph.api.http.request import header
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nexus_graph.api.graphql.persisted import UnusableManifest, read_manifest
+from nexus_graph.api.graphql.engine import UnusableManifest, read_manifest
 from nexus_graph.commands.status import masked
 from nexus_graph.condition import WELL
 from nexus_graph.config import Settings

@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from nexus_graph.api.graphql.cursors import CONTACT, FAMILY, encode_id
+from nexus_graph.api.graphql.schema.cursors import CONTACT, FAMILY, encode_id
 from nexus_graph.config import Settings
 from tests.commands import told
 from tests.running import running_api

@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from nexus_graph.api.graphql.persisted import UnusableManifest, read_manifest
+from nexus_graph.api.graphql.engine.persisted import UnusableManifest, read_manifest
 from nexus_graph.cache.documents import SharedDocuments
 from nexus_graph.cache.server import open_redis
 from nexus_graph.config import Settings

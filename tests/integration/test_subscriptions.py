@@ -15,7 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from nexus_graph.api.graphql.cursors import FAMILY, encode_id
+from nexus_graph.api.graphql.schema.cursors import FAMILY, encode_id
 from nexus_graph.config import Settings
 from nexus_graph.identity import past
 from nexus_graph.identity.feed import Feed

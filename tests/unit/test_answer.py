@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from nexus_graph import errors
-from nexus_graph.api.graphql.cursors import CONTACT, encode_id
+from nexus_graph.api.graphql.schema.cursors import CONTACT, encode_id
 from nexus_graph.api.http.answer import Failure, failure_of, graphql_extensions, problem
 from nexus_graph.api.http.request import RequestId
 
@@ -56,7 +56,7 @@ def test_the_unexpected_is_masked_and_logged_by_type_and_place(capsys: pytest.Ca
     assert graphql_extensions(failure, CORRELATION) == {"code": "INTERNAL", "correlationId": CORRELATION}
     logged = "".join(capsys.readouterr())
     assert "TypeError" in logged
-    assert "nexus_graph/api/graphql/cursors.py:" in logged
+    assert "nexus_graph/api/graphql/schema/cursors.py:" in logged
     assert "ada" not in logged
 
 

@@ -8,8 +8,9 @@ from graphql import OperationDefinitionNode, get_introspection_query, parse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nexus_graph.api.graphql import gate
-from nexus_graph.api.graphql.documents import Documents, RequestError
+from nexus_graph.api.graphql.engine import gate
+from nexus_graph.api.graphql.engine.documents import Documents
+from nexus_graph.api.graphql.engine.refusal import RequestError
 from nexus_graph.api.graphql.schema import schema
 from nexus_graph.config import Settings
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nexus_graph.api.graphql.negotiation import accepted
+from nexus_graph.api.graphql.transport.negotiation import accepted
 
 RESPONSE = b"application/graphql-response+json"
 JSON = b"application/json"

@@ -3,7 +3,7 @@
 from hashlib import sha256
 from pathlib import Path
 
-from nexus_graph.api.graphql.page import PAGE
+from nexus_graph.api.graphql.transport.page import PAGE
 
 _SOURCES = {".js", ".jsx", ".json", ".css", ".html"}
 

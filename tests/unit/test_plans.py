@@ -23,10 +23,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from msgspec.json import decode
 
-from nexus_graph.api.graphql.context import Context
-from nexus_graph.api.graphql.documents import Documents, RequestError
-from nexus_graph.api.graphql.execution import Executing
-from nexus_graph.api.graphql.schema import schema
+from nexus_graph.api.graphql.engine.documents import Documents
+from nexus_graph.api.graphql.engine.execution import Executing
+from nexus_graph.api.graphql.engine.refusal import RequestError
+from nexus_graph.api.graphql.schema import Context, schema
 from nexus_graph.api.http.answer import encode
 from nexus_graph.config import Settings
 from nexus_graph.errors import Overloaded, RowRejected, Unavailable

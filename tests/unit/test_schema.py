@@ -17,7 +17,8 @@ from graphql import (
     is_specified_scalar_type,
 )
 
-from nexus_graph.api.graphql.documents import Documents, RequestError
+from nexus_graph.api.graphql.engine.documents import Documents
+from nexus_graph.api.graphql.engine.refusal import RequestError
 from nexus_graph.api.graphql.schema import schema, sdl
 from nexus_graph.config import Settings
 from nexus_graph.statements import GRAPHQL_SCHEMA

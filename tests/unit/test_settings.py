@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from phonenumbers import SUPPORTED_REGIONS
 from pydantic import ValidationError
 
-from nexus_graph.api.graphql.persisted import UnusableManifest
+from nexus_graph.api.graphql.engine.persisted import UnusableManifest
 from nexus_graph.app import create_app, server_config
 from nexus_graph.cache.families import FamilyCache
 from nexus_graph.cli import app as cli

@@ -1,1 +1,4 @@
-"""GraphQL: Strawberry declares the schema, graphql-core executes it, and our own view answers over HTTP."""
+"""GraphQL, in three rooms: `schema` is what clients see, `engine` executes requests, `transport` carries them.
+
+Imports lead from transport to engine to schema, and through the door of each room: the names that its `__init__` lists.
+"""

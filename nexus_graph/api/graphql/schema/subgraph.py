@@ -9,12 +9,12 @@ from typing import Annotated, Any, Final, cast
 
 import strawberry
 
-from nexus_graph.api.graphql import cursors
-from nexus_graph.api.graphql.context import ContextInfo
-from nexus_graph.api.graphql.declaring import described
-from nexus_graph.api.graphql.resolvers import Query, objects_of
-from nexus_graph.api.graphql.scalars import Representation
-from nexus_graph.api.graphql.types import Contact, ContactFamily
+from nexus_graph.api.graphql.schema import cursors
+from nexus_graph.api.graphql.schema.context import ContextInfo
+from nexus_graph.api.graphql.schema.declaration import described
+from nexus_graph.api.graphql.schema.resolvers import Query, objects_of
+from nexus_graph.api.graphql.schema.scalars import Representation
+from nexus_graph.api.graphql.schema.types import Contact, ContactFamily
 from nexus_graph.errors import InvalidArgument, PageTooLarge
 from nexus_graph.statements import GRAPHQL_SCHEMA
 

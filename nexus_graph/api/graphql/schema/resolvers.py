@@ -9,15 +9,14 @@ import strawberry
 from msgspec import structs
 
 from nexus_graph import model
-from nexus_graph.api.graphql import cursors
-from nexus_graph.api.graphql.context import Context, ContextInfo
-from nexus_graph.api.graphql.declaring import described, followed
-from nexus_graph.api.graphql.events import IdentityEvent, IdentityEventConnection, events_page
-from nexus_graph.api.graphql.lists import Filter, ListedContactConnection, contacts_page
-from nexus_graph.api.graphql.node import Node
-from nexus_graph.api.graphql.paging import After, First
-from nexus_graph.api.graphql.scalars import BigInt
-from nexus_graph.api.graphql.types import (
+from nexus_graph.api.graphql.schema import cursors
+from nexus_graph.api.graphql.schema.connections import After, First
+from nexus_graph.api.graphql.schema.context import Context, ContextInfo
+from nexus_graph.api.graphql.schema.declaration import Node, described, followed
+from nexus_graph.api.graphql.schema.events import IdentityEvent, IdentityEventConnection, events_page
+from nexus_graph.api.graphql.schema.lists import Filter, ListedContactConnection, contacts_page
+from nexus_graph.api.graphql.schema.scalars import BigInt
+from nexus_graph.api.graphql.schema.types import (
     Contact,
     ContactFamily,
     FamilyLookup,

@@ -7,19 +7,17 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from graphql import ExecutionResult, GraphQLError, GraphQLSchema, OperationType
 
-from nexus_graph.api.graphql.context import Context
-from nexus_graph.api.graphql.documents import (
+from nexus_graph.api.graphql.engine.documents import Document, Documents, Operation
+from nexus_graph.api.graphql.engine.execution import Executing
+from nexus_graph.api.graphql.engine.persisted import Persisted
+from nexus_graph.api.graphql.engine.refusal import (
     BAD_USER_INPUT,
-    Document,
-    Documents,
-    Operation,
     RequestError,
     located,
     request_error,
     unexecutable,
 )
-from nexus_graph.api.graphql.execution import Executing
-from nexus_graph.api.graphql.persisted import Persisted
+from nexus_graph.api.graphql.schema import Context
 from nexus_graph.api.http.answer import failure_of, graphql_extensions
 from nexus_graph.api.http.request import RequestId
 from nexus_graph.config import Settings

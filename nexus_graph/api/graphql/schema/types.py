@@ -9,13 +9,12 @@ import strawberry
 from strawberry import enum_value
 
 from nexus_graph import model
-from nexus_graph.api.graphql import cursors
-from nexus_graph.api.graphql.context import ContextInfo
-from nexus_graph.api.graphql.declaring import described
-from nexus_graph.api.graphql.events import IdentityEventConnection, RefusalReason, events_page
-from nexus_graph.api.graphql.node import Node
-from nexus_graph.api.graphql.paging import After, First, PageInfo, page_size
-from nexus_graph.api.graphql.scalars import BigInt, EmailAddress, PhoneNumber
+from nexus_graph.api.graphql.schema import cursors
+from nexus_graph.api.graphql.schema.connections import After, First, PageInfo, page_size
+from nexus_graph.api.graphql.schema.context import ContextInfo
+from nexus_graph.api.graphql.schema.declaration import Node, described
+from nexus_graph.api.graphql.schema.events import IdentityEventConnection, RefusalReason, events_page
+from nexus_graph.api.graphql.schema.scalars import BigInt, EmailAddress, PhoneNumber
 from nexus_graph.config import PAGE_DEFAULT
 
 

@@ -8,9 +8,8 @@ from typing import Any, Final
 from starlette.types import Receive, Scope, Send
 
 from nexus_graph import telemetry
-from nexus_graph.api.graphql.answering import Answering, Asked
-from nexus_graph.api.graphql.documents import RequestError
-from nexus_graph.api.graphql.send_timeout import SendTimeout
+from nexus_graph.api.graphql.engine import Answering, Asked, RequestError
+from nexus_graph.api.graphql.transport.send_timeout import SendTimeout
 from nexus_graph.api.http.answer import EVENT_STREAM, encode
 from nexus_graph.api.http.request import request_id
 from nexus_graph.config import Settings

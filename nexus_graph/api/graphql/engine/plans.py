@@ -29,8 +29,7 @@ from graphql import (
 from graphql.execution.get_variable_signature import GraphQLVariableSignature, get_variable_signature
 from graphql.execution.values import VariableValues, VariableValueSource
 
-from nexus_graph.api.graphql.completion import Completion, NotCompilable
-from nexus_graph.api.graphql.selections import Fragments, Selections
+from nexus_graph.api.graphql.engine.completion import Completion, Fragments, NotCompilable, Selections
 
 
 class Run(NamedTuple):

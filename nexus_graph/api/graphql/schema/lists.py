@@ -7,11 +7,11 @@ from typing import Annotated
 import strawberry
 
 from nexus_graph import model
-from nexus_graph.api.graphql import cursors
-from nexus_graph.api.graphql.context import Context, ContextInfo
-from nexus_graph.api.graphql.declaring import described
-from nexus_graph.api.graphql.paging import PageInfo, cut, page_size
-from nexus_graph.api.graphql.types import Contact, LinkPrecedence
+from nexus_graph.api.graphql.schema import cursors
+from nexus_graph.api.graphql.schema.connections import PageInfo, cut, page_size
+from nexus_graph.api.graphql.schema.context import Context, ContextInfo
+from nexus_graph.api.graphql.schema.declaration import described
+from nexus_graph.api.graphql.schema.types import Contact, LinkPrecedence
 from nexus_graph.errors import InvalidArgument
 from nexus_graph.identifiers import normalize
 

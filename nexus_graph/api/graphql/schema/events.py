@@ -8,12 +8,11 @@ import strawberry
 from strawberry import enum_value
 
 from nexus_graph import model
-from nexus_graph.api.graphql import cursors
-from nexus_graph.api.graphql.context import Context, ContextInfo
-from nexus_graph.api.graphql.declaring import described
-from nexus_graph.api.graphql.node import Node
-from nexus_graph.api.graphql.paging import PageInfo, cut, page_size
-from nexus_graph.api.graphql.scalars import BigInt
+from nexus_graph.api.graphql.schema import cursors
+from nexus_graph.api.graphql.schema.connections import PageInfo, cut, page_size
+from nexus_graph.api.graphql.schema.context import Context, ContextInfo
+from nexus_graph.api.graphql.schema.declaration import Node, described
+from nexus_graph.api.graphql.schema.scalars import BigInt
 
 
 @strawberry.enum(description="Why a union was refused.")

@@ -16,9 +16,10 @@ from graphql import (
 )
 from graphql.execution.values import VariableValues
 
-from nexus_graph.api.graphql.context import Context
-from nexus_graph.api.graphql.documents import BAD_USER_INPUT, Document, Operation, located, unexecutable
-from nexus_graph.api.graphql.plans import Plan, RootField, Run
+from nexus_graph.api.graphql.engine.documents import Document, Operation
+from nexus_graph.api.graphql.engine.plans import Plan, RootField, Run
+from nexus_graph.api.graphql.engine.refusal import BAD_USER_INPUT, located, unexecutable
+from nexus_graph.api.graphql.schema import Context
 
 # Resolvers of ours return coroutines or values, never futures: one check in C, made several times a field.
 _is_awaitable = cast("Callable[[Any], TypeGuard[Awaitable[Any]]]", CoroutineType.__instancecheck__)

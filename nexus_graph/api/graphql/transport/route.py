@@ -15,11 +15,21 @@ from graphql import OperationType
 from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
-from nexus_graph.api.graphql.answering import BAD_REQUEST, OBJECTS, TEXTS, Answering, Asked, Request, requested
-from nexus_graph.api.graphql.documents import RequestError, request_error, unexecutable
-from nexus_graph.api.graphql.event_stream import stream
-from nexus_graph.api.graphql.negotiation import GRAPHQL_RESPONSE, Accepted, accepted
-from nexus_graph.api.graphql.page import PAGE
+from nexus_graph.api.graphql.engine import (
+    BAD_REQUEST,
+    OBJECTS,
+    TEXTS,
+    Answering,
+    Asked,
+    Request,
+    RequestError,
+    request_error,
+    requested,
+    unexecutable,
+)
+from nexus_graph.api.graphql.transport.event_stream import stream
+from nexus_graph.api.graphql.transport.negotiation import GRAPHQL_RESPONSE, Accepted, accepted
+from nexus_graph.api.graphql.transport.page import PAGE
 from nexus_graph.api.http.answer import JSON, Answer, AnsweredInTurn, encode, failure_of, graphql_extensions, respond
 from nexus_graph.api.http.body import decode_object, read_json_body
 from nexus_graph.api.http.kept import kept, respond_kept

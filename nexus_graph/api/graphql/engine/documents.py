@@ -1,6 +1,5 @@
 """From the text of a document to what can be executed: tokens, gate, validation, plans; remembered by its text."""
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
@@ -19,42 +18,23 @@ from graphql import (
 )
 from graphql.validation import VariablesInAllowedPositionRule
 
-from nexus_graph.api.graphql import gate
-from nexus_graph.api.graphql.leniency import StringsAreIdentifiersRule
-from nexus_graph.api.graphql.plans import Plan, compile_operation
+from nexus_graph.api.graphql.engine import gate
+from nexus_graph.api.graphql.engine.leniency import StringsAreIdentifiersRule
+from nexus_graph.api.graphql.engine.plans import Plan, compile_operation
+from nexus_graph.api.graphql.engine.refusal import (
+    LIMIT_EXCEEDED,
+    OPERATION_UNKNOWN,
+    PARSE_FAILED,
+    VALIDATION_FAILED,
+    located,
+    request_error,
+    unexecutable,
+)
 from nexus_graph.config import Settings
-
-PARSE_FAILED: Final = "GRAPHQL_PARSE_FAILED"
-VALIDATION_FAILED: Final = "GRAPHQL_VALIDATION_FAILED"
-LIMIT_EXCEEDED: Final = "LIMIT_EXCEEDED"
-BAD_USER_INPUT: Final = "BAD_USER_INPUT"
-OPERATION_UNKNOWN: Final = "OPERATION_RESOLUTION_FAILURE"
 
 _RULES: Final = [
     StringsAreIdentifiersRule if rule is VariablesInAllowedPositionRule else rule for rule in specified_rules
 ]
-
-# Where graphql-core repeats what the document or its variables hold. Identifiers may stand there.
-_quoted_value = re.compile(
-    r"(?:, but encountered error|[,;.] ?[fF]ound:).*"
-    r"|(cannot represent [^:]+): .*"
-    r"|\b(String|BlockString|Int|Float) ['\"].*",
-    re.DOTALL,
-)
-_quoted_choice = re.compile(r"(?<=Value )'.*' (?=does not exist)", re.DOTALL)
-
-
-class RequestError(Exception):
-    """The request cannot be executed: `errors` are GraphQL errors in their JSON form, `status` is the HTTP status.
-
-    `of_document`: the document, its operation or its variables are at fault, not the HTTP request around them.
-    """
-
-    def __init__(self, status: int, errors: list[dict[str, Any]], *, of_document: bool = False) -> None:
-        super().__init__()
-        self.status = status
-        self.errors = errors
-        self.of_document = of_document
 
 
 @dataclass(eq=False)
@@ -151,26 +131,6 @@ def _fields_that_page(schema: GraphQLSchema) -> frozenset[str]:
         for name, field in type_.fields.items()
         if "first" in field.args
     )
-
-
-def unexecutable(errors: list[dict[str, Any]], *, status: int = 422) -> RequestError:
-    """The error of a document, of the choice of its operation, or of its variables."""
-    return RequestError(status, errors, of_document=True)
-
-
-def request_error(message: str, code: str) -> dict[str, Any]:
-    """An error about the request as a whole."""
-    return {"message": message, "extensions": {"code": code}}
-
-
-def located(error: GraphQLError, code: str) -> dict[str, Any]:
-    """graphql-core's error about the request, without the values that it quotes."""
-    message = _quoted_value.sub(r"\1\2.", _quoted_choice.sub("", error.message))
-    # Names of fields may be anything in variables, even what has no UTF-8.
-    told: dict[str, Any] = request_error(message.encode(errors="replace").decode(), code)
-    if error.locations:
-        told["locations"] = [{"line": line, "column": column} for line, column in error.locations]
-    return told
 
 
 def _limit(message: str, limit: str, most: int) -> dict[str, Any]:

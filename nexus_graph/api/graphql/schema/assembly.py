@@ -29,9 +29,9 @@ from strawberry.types.arguments import StrawberryArgument
 from strawberry.types.base import StrawberryObjectDefinition
 from strawberry.types.field import StrawberryField
 
-from nexus_graph.api.graphql.resolvers import Mutation, Query, Subscription
-from nexus_graph.api.graphql.scalars import SCALARS
-from nexus_graph.api.graphql.subgraph import SubgraphQuery
+from nexus_graph.api.graphql.schema.resolvers import Mutation, Query, Subscription
+from nexus_graph.api.graphql.schema.scalars import SCALARS
+from nexus_graph.api.graphql.schema.subgraph import SubgraphQuery
 
 _DEFINITION: Final = "strawberry-definition"
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
-from nexus_graph.api.graphql.documents import BAD_USER_INPUT, RequestError, request_error, unexecutable
+from nexus_graph.api.graphql.engine.refusal import BAD_USER_INPUT, RequestError, request_error, unexecutable
 from nexus_graph.cache.documents import SharedDocuments
 from nexus_graph.config import Settings
 from nexus_graph.telemetry import log

@@ -8,9 +8,8 @@ from typing import Any, Final, NamedTuple
 from starlette.types import Message, Receive, Scope, Send
 
 from nexus_graph import telemetry
-from nexus_graph.api.graphql.answering import Answering, Request, error_of, requested
-from nexus_graph.api.graphql.documents import RequestError, request_error
-from nexus_graph.api.graphql.send_timeout import SendTimeout
+from nexus_graph.api.graphql.engine import Answering, Request, RequestError, error_of, request_error, requested
+from nexus_graph.api.graphql.transport.send_timeout import SendTimeout
 from nexus_graph.api.http.answer import PROBLEM, encode, failure_of, problem
 from nexus_graph.api.http.body import decode_object
 from nexus_graph.api.http.request import RequestId, header

@@ -1,4 +1,4 @@
-"""Declaring fields so that mypy still sees the methods they are."""
+"""How types are declared: fields that mypy still sees as the methods they are, and what all objects have."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -16,3 +16,10 @@ def described(description: str, *, name: str | None = None) -> Callable[[Method]
 def followed(description: str) -> Callable[[Method], Method]:
     """Make a subscription of the asynchronous generator that follows."""
     return cast("Callable[[Method], Method]", strawberry.subscription(description=description))
+
+
+@strawberry.interface(description="An object that can be fetched again by its global id.")
+class Node:
+    @described("The global id: opaque, and unique among all objects.")
+    def id(self) -> strawberry.ID:
+        raise NotImplementedError

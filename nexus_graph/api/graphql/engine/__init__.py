@@ -1,0 +1,36 @@
+"""From a request to its answers, whatever carried the request.
+
+In the order of a request: `persisted` finds the text of the document, `documents` parses the text once, `gate` bounds
+what the document may ask for, `leniency` relaxes one rule of validation, `plans` and `completion` compile the
+operation, `execution` executes it, by its plan or by graphql-core. A request that is not executed ends in a `refusal`.
+The door: `Answering`, with the values that go in and out of it.
+"""
+
+from nexus_graph.api.graphql.engine.answering import (
+    BAD_REQUEST,
+    OBJECTS,
+    TEXTS,
+    Answering,
+    Asked,
+    Request,
+    error_of,
+    requested,
+)
+from nexus_graph.api.graphql.engine.persisted import UnusableManifest, read_manifest
+from nexus_graph.api.graphql.engine.refusal import RequestError, request_error, unexecutable
+
+__all__ = [
+    "BAD_REQUEST",
+    "OBJECTS",
+    "TEXTS",
+    "Answering",
+    "Asked",
+    "Request",
+    "RequestError",
+    "UnusableManifest",
+    "error_of",
+    "read_manifest",
+    "request_error",
+    "requested",
+    "unexecutable",
+]

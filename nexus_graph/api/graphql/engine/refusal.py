@@ -1,0 +1,54 @@
+"""A request that cannot be executed: the errors that its client gets, without the values that the client sent."""
+
+import re
+from typing import Any, Final
+
+from graphql import GraphQLError
+
+PARSE_FAILED: Final = "GRAPHQL_PARSE_FAILED"
+VALIDATION_FAILED: Final = "GRAPHQL_VALIDATION_FAILED"
+LIMIT_EXCEEDED: Final = "LIMIT_EXCEEDED"
+BAD_USER_INPUT: Final = "BAD_USER_INPUT"
+OPERATION_UNKNOWN: Final = "OPERATION_RESOLUTION_FAILURE"
+
+# Where graphql-core repeats what the document or its variables hold. Identifiers may stand there.
+_quoted_value = re.compile(
+    r"(?:, but encountered error|[,;.] ?[fF]ound:).*"
+    r"|(cannot represent [^:]+): .*"
+    r"|\b(String|BlockString|Int|Float) ['\"].*",
+    re.DOTALL,
+)
+_quoted_choice = re.compile(r"(?<=Value )'.*' (?=does not exist)", re.DOTALL)
+
+
+class RequestError(Exception):
+    """The request cannot be executed: `errors` are GraphQL errors in their JSON form, `status` is the HTTP status.
+
+    `of_document`: the document, its operation or its variables are at fault, not the HTTP request around them.
+    """
+
+    def __init__(self, status: int, errors: list[dict[str, Any]], *, of_document: bool = False) -> None:
+        super().__init__()
+        self.status = status
+        self.errors = errors
+        self.of_document = of_document
+
+
+def unexecutable(errors: list[dict[str, Any]], *, status: int = 422) -> RequestError:
+    """The error of a document, of the choice of its operation, or of its variables."""
+    return RequestError(status, errors, of_document=True)
+
+
+def request_error(message: str, code: str) -> dict[str, Any]:
+    """An error about the request as a whole."""
+    return {"message": message, "extensions": {"code": code}}
+
+
+def located(error: GraphQLError, code: str) -> dict[str, Any]:
+    """graphql-core's error about the request, without the values that it quotes."""
+    message = _quoted_value.sub(r"\1\2.", _quoted_choice.sub("", error.message))
+    # Names of fields may be anything in variables, even what has no UTF-8.
+    told: dict[str, Any] = request_error(message.encode(errors="replace").decode(), code)
+    if error.locations:
+        told["locations"] = [{"line": line, "column": column} for line, column in error.locations]
+    return told
