@@ -1,13 +1,13 @@
 """POST /identify: the legacy contract, through the same verb as GraphQL. The hot path: answered directly (`direct`)."""
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from nexus_graph.api.http.answer import Answer, Header, encode, failed, respond
+from nexus_graph.api.http.answer import JSON, Answer, Header, encode, failed, respond
 from nexus_graph.api.http.body import decode_object, read_json_body
 from nexus_graph.api.http.request import OTHER_SITES, Post, header
 from nexus_graph.config import Settings
@@ -56,30 +56,27 @@ class IdentifyRoute:
         Raises NexusError.
         """
         given = decode_object(post.body, depth_max=self._json_depth_max)
-        unknown = [] if len(given) == 2 and _EMAIL in given and _PHONE in given else [*given.keys() - _KNOWN]
-        if not unknown:
-            return await self._identified(given, post)
+        all_known = len(given) == 2 and _EMAIL in given and _PHONE in given
+        unknown = [] if all_known else [*given.keys() - _KNOWN]
         try:
-            answer = await self._identified(given, post)
-        except Exception as error:  # noqa: BLE001 - answered as by whoever calls, with the header besides
-            answer = failed(error, post.identified.text)
-        return answer._replace(headers=_with_ignored(answer.headers, _shown(sorted(unknown))))
-
-    async def _identified(self, given: Mapping[str, Any], post: Post) -> Answer:
-        request = identify_request(
-            given.get(_EMAIL),
-            given.get(_PHONE),
-            region=self._region,
-            request_id=post.identified.uuid,
-            brief=True,  # the contract tells neither versions nor dates
-        )
-        identify: Identify = post.state["identity"].identify
-        found = await identify(request)
-        headers: Sequence[Header] = _OUTCOMES[found.outcome]
-        if request.dropped:
-            headers = _with_ignored(headers, [f"{member};dropped={part}" for member, part in request.dropped])
-        # Callers of one batch who name one family are given the same.
-        return Answer(200, found.family.told(_encoded, found.family), headers=headers)
+            request = identify_request(
+                given.get(_EMAIL),
+                given.get(_PHONE),
+                region=self._region,
+                request_id=post.identified.uuid,
+                brief=True,  # the contract names neither versions nor dates
+            )
+            identify: Identify = post.state["identity"].identify
+            found = await identify(request)
+            # Callers of one batch who name one family are given the same.
+            answer = Answer(200, found.family.told(_encoded, found.family), JSON, _OUTCOMES[found.outcome])
+            if request.dropped:
+                answer = _with_ignored(answer, [f"{member};dropped={part}" for member, part in request.dropped])
+        except Exception as error:
+            if not unknown:
+                raise
+            answer = failed(error, post.identified.text)  # the header belongs to a refusal too
+        return answer if not unknown else _with_ignored(answer, _shown(sorted(unknown)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Old clients send no type. A page of another site that sends none would write without asking leave.
@@ -88,11 +85,11 @@ class IdentifyRoute:
         await respond(send, *await self.answer(Post.by_asgi(scope, body)))
 
 
-def _with_ignored(headers: Sequence[Header], ignored: Sequence[str]) -> Sequence[Header]:
-    """The headers, and what was ignored of the body as one list (RFC 9651)."""
-    others = [header for header in headers if header[0] != _IGNORED]
-    before = [value.decode() for name, value in headers if name == _IGNORED]
-    return (*others, (_IGNORED, ", ".join((*before, *ignored)).encode()))
+def _with_ignored(answer: Answer, ignored: Sequence[str]) -> Answer:
+    """The answer, and what was ignored of the body as one list in a header (RFC 9651)."""
+    others = [header for header in answer.headers if header[0] != _IGNORED]
+    before = [value.decode() for name, value in answer.headers if name == _IGNORED]
+    return answer._replace(headers=(*others, (_IGNORED, ", ".join((*before, *ignored)).encode())))
 
 
 def _shown(names: Sequence[str]) -> list[str]:

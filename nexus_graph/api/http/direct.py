@@ -86,7 +86,7 @@ class Exchange:
     sets there is here.
     """
 
-    __slots__ = ("body", "disconnected", "endpoint", "headers", "keep_alive", "path", "response_complete")
+    __slots__ = ("body", "disconnected", "endpoint", "headers", "keep_alive", "path", "response_complete", "task")
     message_event: Final = asyncio.Event()
     """Set where the client is gone; nobody waits for it."""
 
@@ -98,6 +98,7 @@ class Exchange:
         self.body = b""
         self.disconnected = False
         self.response_complete = False
+        self.task: asyncio.Task[None]
 
 
 class _Refusing:
@@ -154,9 +155,8 @@ class DirectProtocol(Connection):
                 self._exchange = self._refusal()
             else:
                 found = self._routes.find(self.url, self.headers)
-                parser = self.parser
-                if found is not None and parser.get_method() == b"POST" and parser.get_http_version() == "1.1":
-                    self._exchange = Exchange(*found, keep_alive=parser.should_keep_alive())
+                if found is not None and self.parser.get_method() == b"POST":
+                    self._exchange = self._plain(*found)
             if self._exchange is not None:
                 self.phase = BODY
                 self.cycle = cast("Any", self._exchange)
@@ -185,7 +185,8 @@ class DirectProtocol(Connection):
             self._start(exchange)
         elif self._rounds.room > 0:
             self._rounds.room -= 1
-            self._start(exchange)
+            exchange.task = task = self.loop.create_task(self._answer(exchange))
+            self.tasks.add(task)
         else:
             self._rounds.begin(self._start, exchange)
 
@@ -199,36 +200,55 @@ class DirectProtocol(Connection):
         keep_alive = keeps and self.parser.get_http_version() == "1.1"
         return Exchange("none", _REFUSING, dict(self.headers), keep_alive=keep_alive)
 
+    def _plain(self, path: str, endpoint: Endpoint, headers: Mapping[bytes, bytes]) -> Exchange | None:
+        """The exchange of a plain request; None where it is of HTTP/1.0 and asks to keep the connection."""
+        keep_alive = self.parser.should_keep_alive()
+        # By HTTP/1.0 a connection is kept only if a header asks for it: to know the version costs more than to look.
+        if keep_alive and b"connection" in headers and self.parser.get_http_version() != "1.1":
+            return None
+        return Exchange(path, endpoint, headers, keep_alive=keep_alive)
+
     def _start(self, exchange: Exchange) -> None:
-        task = self.loop.create_task(self._answer(exchange))
+        exchange.task = task = self.loop.create_task(self._answer(exchange))
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
 
     async def _answer(self, exchange: Exchange) -> None:
-        if exchange.endpoint is not _REFUSING:
-            self._rounds.begun()
-            if exchange.disconnected:
-                return
-        began = perf_counter()
-        identified = RequestId(exchange.headers.get(b"x-request-id"))
-        CORRELATION_ID.set(identified.text)
         try:
-            answer = await exchange.endpoint.answer(Post(exchange.body, exchange.headers, identified, self.app_state))
-        except AnsweredInTurn:
-            self._bring_by_asgi(exchange)
-            return
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer that tells nothing of it
-            answer = failed(error, identified.text)
-        if self.flow.write_paused:
-            await self.flow.drain()
-        exchange.response_complete = True
-        if not self.ended:
-            ends = not exchange.keep_alive or self.is_last
-            self._socket.write(self._wire(answer, identified, ends=ends))
-            if ends:
-                self.transport.close()
-        self.on_response_complete()
-        self._routes.observe(exchange.path, answer.status, perf_counter() - began, identified)
+            if exchange.endpoint is not _REFUSING:
+                rounds = self._rounds
+                if rounds.waiting:
+                    rounds.begun()
+                else:  # as `begun` does
+                    rounds.room += 1
+                    rounds.since_measured += 1
+                if exchange.disconnected:
+                    return
+            began = perf_counter()
+            identified = RequestId(exchange.headers.get(b"x-request-id"))
+            correlation_id = identified.text
+            CORRELATION_ID.set(correlation_id)
+            try:
+                answer = await exchange.endpoint.answer(
+                    Post(exchange.body, exchange.headers, identified, self.app_state)
+                )
+            except AnsweredInTurn:
+                self._bring_by_asgi(exchange)
+                return
+            except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer that hides it
+                answer = failed(error, correlation_id)
+            if self.flow.write_paused:
+                await self.flow.drain()
+            exchange.response_complete = True
+            if not self.ended:
+                ends = not exchange.keep_alive or ((self.surplus or self.all.stopping) and self.is_last)
+                self._socket.write(self._wire(answer, correlation_id, ends=ends))
+                if ends:
+                    self.transport.close()
+            self.on_response_complete()
+            self._routes.observe(exchange.path, answer.status, perf_counter() - began, identified)
+        finally:
+            # Not by a callback of the task, which would cost the loop another turn's work.
+            self.tasks.discard(exchange.task)
 
     def _bring_by_asgi(self, exchange: Exchange) -> None:
         """Let a request that came directly, and whole, begin once more on the usual way."""
@@ -268,15 +288,15 @@ class DirectProtocol(Connection):
             self.cycle = cycle
         self._start_asgi_task(cycle, self.app)
 
-    def _wire(self, answer: Answer, identified: RequestId, *, ends: bool) -> bytes:
+    def _wire(self, answer: Answer, correlation_id: str, *, ends: bool) -> bytes:
         """The answer as it leaves; `ends`: the connection ends with it."""
         return b"%b%bcontent-type: %b\r\ncontent-length: %d\r\n%bx-request-id: %b\r\n%b%b\r\n%b" % (
             STATUS_LINE[answer.status],
             self._routes.lines_of_all(self.server_state.default_headers),
             answer.content_type,
             len(answer.body),
-            _lines(answer.headers),
-            identified.text.encode(),
+            _lines(answer.headers) if answer.headers else b"",
+            correlation_id.encode(),
             _SAFE_LINES,
             _CLOSE_LINE if ends else b"",
             answer.body,

@@ -31,12 +31,14 @@ class Rounds:
         """How many more may begin in this round. Whoever takes one of it need not call `begin`."""
         self.overloaded = False
         self._wait_max_seconds = wait_max_seconds
-        self._waiting: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self.waiting: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        """Those that wait for the next rounds, in order."""
         self._size = _ROUND_FIRST_REQUESTS
         self._beginning = 0
         """Requests of this round that have not begun yet; counted only while others wait."""
         self._seconds_each = self._seconds = self._requests = 0.0
-        self._since_measured = 0
+        self.since_measured = 0
+        """Requests that have begun."""
         self._wall, self._cpu = perf_counter(), thread_time()
 
     def begin(self, start: Callable[..., None], *given: Any) -> None:
@@ -45,43 +47,46 @@ class Rounds:
             self.room -= 1
             start(*given)
             return
-        if not self._waiting:
+        if not self.waiting:
             self._beginning = self._size - self.room
-        self._waiting.append((start, given))
+        self.waiting.append((start, given))
         self._judge()
 
     def begun(self) -> None:
-        """To be called by that task as it starts. After the last one of a round the next round begins."""
-        self._since_measured += 1
-        if not self._waiting:
+        """To be called by that task as it starts. After the last one of a round the next round begins.
+
+        Where none is `waiting`, the task may count for itself: one more in `since_measured`, one more in `room`.
+        """
+        self.since_measured += 1
+        if not self.waiting:
             self.room += 1
             return
         self._beginning -= 1
         if self._beginning > 0:
             return
-        while self._waiting and self._beginning < self._size:
+        while self.waiting and self._beginning < self._size:
             self._beginning += 1
-            start, given = self._waiting.popleft()
+            start, given = self.waiting.popleft()
             start(*given)
-        self.room = 0 if self._waiting else self._size - self._beginning
+        self.room = 0 if self.waiting else self._size - self._beginning
         self._judge()
 
     def measure(self) -> None:
         """Estimate anew what a request costs. To be called every tenth of a second."""
         wall, cpu = perf_counter(), thread_time()
-        if self._since_measured:
+        if self.since_measured:
             # A loop that has no rest spends all time on requests: also what other processes take of the processor.
-            is_busy = self._waiting or wall - self._wall > _LATE_SECONDS
+            is_busy = self.waiting or wall - self._wall > _LATE_SECONDS
             spent = wall - self._wall if is_busy else cpu - self._cpu
             self._seconds += _SMOOTHING * (spent - self._seconds)
-            self._requests += _SMOOTHING * (self._since_measured - self._requests)
+            self._requests += _SMOOTHING * (self.since_measured - self._requests)
             self._seconds_each = self._seconds / self._requests
             size = max(_ROUND_MIN_REQUESTS, round(_ROUND_SECONDS / max(self._seconds_each, 1e-6)))
-            if not self._waiting:
+            if not self.waiting:
                 self.room += size - self._size
             self._size = size
-        self._since_measured, self._wall, self._cpu = 0, wall, cpu
+        self.since_measured, self._wall, self._cpu = 0, wall, cpu
         self._judge()
 
     def _judge(self) -> None:
-        self.overloaded = len(self._waiting) * self._seconds_each > self._wait_max_seconds
+        self.overloaded = len(self.waiting) * self._seconds_each > self._wait_max_seconds

@@ -10,6 +10,8 @@ from typing import Final
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+PARSER_STOPS: Final = (httptools.HttpParserUpgrade, httptools.HttpParserError)
+"""What the parser raises where it goes no further."""
 _WEBSOCKET: Final = b"websocket"
 _UPGRADE: Final = b"upgrade"
 
@@ -23,17 +25,26 @@ class UpgradesProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
         self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except PARSER_STOPS as stop:
+            self.parse_on(data, stop)
+
+    def parse_on(self, data: bytes, stop: Exception) -> None:
+        """Do as the parser's stop demands, and parse what is left of the data."""
         rest: bytes | None = data
         while rest is not None:
-            try:
-                self.parser.feed_data(rest)
-            except httptools.HttpParserUpgrade as asked:
-                rest = self._upgraded(rest[asked.args[0] :])
-            except httptools.HttpParserError:
+            if not isinstance(stop, httptools.HttpParserUpgrade):
                 self.send_400_response("Invalid HTTP request received.")
-                rest = None
-            else:
-                rest = None
+                return
+            rest = self._upgraded(rest[stop.args[0] :])
+            if rest is not None:
+                try:
+                    self.parser.feed_data(rest)
+                except PARSER_STOPS as another:
+                    stop = another
+                else:
+                    return
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
