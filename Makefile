@@ -47,7 +47,7 @@ format: setup  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup  ## measure, beside the limits of the machine, and append to docs/benchmarks.md (5 minutes)
+bench: setup  ## measure next to the limits of the machine (5 minutes); BENCH_OPTIONS="--beside REVISION" compares
 	$(BIN)/python -m bench $(BENCH_OPTIONS)
 
 bench-full: setup  ## every arm for longer, dense families, five minutes without a pause, growth, bulk (25 minutes)

@@ -1,1 +1,1 @@
-"""The benchmark: what nexus_graph does in a second, beside the limits of the machine it ran on."""
+"""The benchmark: what nexus_graph does in a second, next to the limits of the machine it ran on."""

@@ -20,14 +20,20 @@ ARMS: Final = (
     "express_plain",
     "family_alone",
     "driver",
+    "hot",
 )
 """Every arm; docs/benchmarks.md says what each is."""
-SHORT_ARMS: Final = tuple(arm for arm in ARMS if arm not in {"express_plain", "family_alone", "driver"})
+SHORT_ARMS: Final = tuple(arm for arm in ARMS if arm not in {"express_plain", "family_alone", "driver", "hot"})
 """Those of a run of about five minutes."""
 PARTS: Final = ("dense", "sustain", "start", "scale", "growth", "bulk")
 """What runs after the rounds, each by itself."""
-WRITING_ARMS: Final = frozenset({"rest", "graphql", "pgbench", "open"})
-"""Those that write into the record."""
+MIXED_ARMS: Final = frozenset({"rest", "graphql", "pgbench", "open"})
+"""Those that write the usual mix into the record."""
+WRITING_ARMS: Final = MIXED_ARMS | {"hot"}
+COMPARED_ARMS: Final = ("rest", "graphql", "family", "family_cached", "known", "typename", "hot")
+"""Those that two revisions are compared by, unless others are asked for."""
+COMPARABLE_ARMS: Final = frozenset(ARMS) - {"pgbench", "echo", "express", "express_plain", "driver", "open"}
+"""Those that a revision answers by itself, as fast as it can."""
 
 
 class BenchError(Exception):
@@ -52,6 +58,8 @@ class Plan:
     sustain_seconds: float = 300.0
     growth_people: int = 5_000_000
     bulk_contacts: int = 1_000_000
+    revision: str | None = None
+    """Another revision of the project: measure only how the present one compares with that one."""
     data_dir: Path | None = None
     """An empty or new folder, kept afterwards; None: a temporary one."""
 
@@ -60,6 +68,8 @@ class Plan:
             raise BenchError(f"unknown arms: {', '.join(sorted(unknown))}; there are {', '.join(ARMS)}")
         if unknown := set(self.parts) - set(PARTS):
             raise BenchError(f"unknown parts: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+        if self.revision is not None and (unfit := set(self.arms) - COMPARABLE_ARMS):
+            raise BenchError(f"no revision is compared by {', '.join(sorted(unfit))}: see bench/README.md")
         if self.data_dir is not None and self.data_dir.exists() and any(self.data_dir.iterdir()):
             raise BenchError(f"{self.data_dir} is not empty: the benchmark wants a data directory of its own")
 
@@ -71,5 +81,7 @@ class Plan:
 
 SHORT: Final = Plan()
 """`make bench`."""
+COMPARISON: Final = Plan(rounds=12, seconds=2.0, warmup_seconds=0.3, arms=COMPARED_ARMS)
+"""`make bench BENCH_OPTIONS="--beside REVISION"`."""
 FULL: Final = Plan(seconds=6.0, warmup_seconds=0.7, arms=ARMS, parts=PARTS)
 """`make bench-full`."""

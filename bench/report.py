@@ -1,17 +1,19 @@
-"""A result in words: tables for a terminal, a section for docs/benchmarks.md, JSON for programs."""
+"""A result in words: tables for a terminal and in Markdown, JSON for programs."""
 
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Final
 
 from rich.table import Table
 
-from bench.cost import costs_us, shortfalls
-from bench.machine import OTHERS
-from bench.result import Figure, Part, Result
-from bench.verdict import RATIOS, Verdict, verdicts
+from bench.gauges import OTHERS
+from bench.pairs import HEADINGS as COMPARISON_HEADINGS
+from bench.pairs import Comparison
+from bench.pairs import rows as comparison_rows
+from bench.result import Figure, Lag, Measurement, Part, Result, ascending_seconds
+from bench.verdict import RATIOS, Verdict, costs_us, shortfalls, verdicts
 
 
 def tables(result: Result) -> list[Table]:
@@ -25,6 +27,13 @@ def tables(result: Result) -> list[Table]:
     if missed := shortfall_rows(result):
         judged.append(_table(SHORTFALL_HEADINGS, missed))
     return [rates, processors, costs, *judged, *parts]
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """For a terminal: both revisions, arm by arm."""
+    table = _table(COMPARISON_HEADINGS, comparison_rows(comparison))
+    table.title = f"{comparison.commit} and {comparison.revision} ({comparison.revision_commit}): above 1 is better"
+    return table
 
 
 def _part_table(part: Part) -> Table:
@@ -90,7 +99,7 @@ def processor_headings(result: Result) -> tuple[str, ...]:
 
 
 def processor_rows(result: Result) -> list[tuple[str, ...]]:
-    """How many processors each process used under each arm; the machine's others beside them."""
+    """How many processors each process used under each arm; the machine's others below them."""
     return [
         (name, *(f"{statistics.median(m.cores[name] for m in result.of_arm(arm)):.2f}" for arm in result.arms))
         for name in result.processes
@@ -125,7 +134,7 @@ def shortfall_rows(result: Result) -> list[tuple[str, ...]]:
     return [
         (
             f"{missed.ratio.name}, {missed.reached:.2f} of {missed.ratio.target:g}",
-            *(f"{us:.0f}" for us in (missed.allowed_us, missed.taken_us, missed.beside_us)),
+            *(f"{us:.0f}" for us in (missed.allowed_us, missed.taken_us, missed.others_us)),
             *(f"{us:.0f}" for us in (missed.server_allowed_us, missed.left_us, missed.server_us)),
         )
         for missed in shortfalls(result)
@@ -135,7 +144,7 @@ def shortfall_rows(result: Result) -> list[tuple[str, ...]]:
 def verdict_rows(result: Result) -> list[tuple[str, ...]]:
     """What, reached, floor, target, and whether the target was reached."""
     return [
-        (verdict.what, verdict.told, str(verdict.floor or ""), str(verdict.target or ""), _yes_or_no(verdict))
+        (verdict.what, verdict.words, str(verdict.floor or ""), str(verdict.target or ""), _yes_or_no(verdict))
         for verdict in verdicts(result)
     ]
 
@@ -188,7 +197,7 @@ def _yes_or_no(verdict: Verdict) -> str:
 
 
 def markdown(result: Result, failed: Sequence[str]) -> str:
-    """A dated section for docs/benchmarks.md."""
+    """All tables, for people who read the JSON of a run."""
     machine, servers = result.machine, result.servers
     settings = ", ".join(f"{name}={servers[name]}" for name in DURABILITY)
     said = "All floors held." if not failed else "**Missed:** " + "; ".join(failed) + "."
@@ -233,7 +242,35 @@ def raw(result: Result, failed: Sequence[str]) -> dict[str, object]:
         }
         for verdict in verdicts(result)
     ]
-    return {**asdict(result), "ratios": ratios, "verdicts": judged, "failures": list(failed)}
+    return {
+        "kind": "run",
+        **asdict(replace(result, lag=Lag((), ()))),
+        "lag": {arm: _lag(result, arm) for arm in result.arms},
+        "arms": {arm: _arm(result.of_arm(arm)) for arm in result.arms},
+        "ratios": ratios,
+        "verdicts": judged,
+        "failures": list(failed),
+        "report": markdown(result, failed).splitlines(),
+    }
+
+
+def _lag(result: Result, arm: str) -> dict[str, object]:
+    p99 = result.lag.p99_seconds(arm)
+    looks = (result.lag.outbox_ages, result.lag.probe_lags)
+    return {
+        "p99_seconds": None if math.isnan(p99) else round(p99, 3),
+        "looks": sum(len(ascending_seconds(look, arm)) for look in looks),
+    }
+
+
+def _arm(measurements: Sequence[Measurement]) -> dict[str, float]:
+    """The medians of its rounds, and how far the rounds were apart."""
+    rates = [measurement.rate for measurement in measurements]
+    latencies = {
+        name: round(statistics.median(each.latency_ms[name] for each in measurements), 3)
+        for name in ("p50_ms", "p99_ms", "p999_ms")
+    }
+    return {"rate": statistics.median(rates), "lowest": min(rates), "highest": max(rates), **latencies}
 
 
 DURABILITY: Final = ("fsync", "synchronous_commit", "full_page_writes")

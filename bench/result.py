@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from bench.lag import Sight
-from bench.load import Load
-from bench.machine import Machine
+from bench.gauges import Machine, Sight
+from bench.load.loops import Load
 
 PERCENTILES: Final = {"p50_ms": 0.50, "p90_ms": 0.90, "p99_ms": 0.99, "p999_ms": 0.999}
 
@@ -53,7 +52,7 @@ class Measurement:
         return cls(
             arm=arm,
             round=round_,
-            rate=round(answers / load.seconds, 1),
+            rate=load.rate,
             latency_ms=percentiles_ms(load.latencies),
             requests=load.requests,
             wrong=load.wrong,

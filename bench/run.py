@@ -3,45 +3,34 @@
 import os
 import tempfile
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
 from neo4j import AsyncDriver
 
-from bench import bulk, dense, growth, record, scale, starting, sustain
-from bench.machine import Machine, commit
+from bench import record, sides
+from bench.gauges import Machine, commit
+from bench.pairs import Comparison
+from bench.parts import PARTS
 from bench.plan import Plan
 from bench.report import DURABILITY
 from bench.result import Lag, Part, Result
-from bench.running import DRAIN_SECONDS, Running, Say, opened
+from bench.stack import DRAIN_SECONDS, Running, Say, opened
 from bench.statements import statement
 from nexus_graph.devstack import archive, jars
 from nexus_graph.devstack.process import in_thread
 from nexus_graph.devstack.stack import Stack, StackOptions
 from nexus_graph.store.database import Pool
 
-_PARTS: Final[Mapping[str, Callable[[Running], Awaitable[Part]]]] = {
-    "dense": dense.measured,
-    "sustain": sustain.measured,
-    "start": starting.measured,
-    "scale": scale.measured,
-    "growth": growth.measured,
-    "bulk": bulk.measured,
-}
-
 
 async def run(plan: Plan, *, command: str, say: Say) -> Result:
     """Run the plan. Raises BenchError, StackError or PgbenchError when that cannot be done."""
     started_at, commit_at_start = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), commit()
     with _data_folder(plan) as folder:
-        # As a user has it after the first start: Neo4j's archive is there.
-        interrupted = threading.Event()
-        installation = await in_thread(jars.install, say, None, interrupted, interrupt=interrupted.set)
-        await archive.make(installation, say, in_background=False)
+        await _install(say)
         options = StackOptions(port=0, data_dir=folder, browser_port=0, bolt_port=0, quiet=True)
         say("starting a stack of its own")
         async with Stack(options) as stack, opened(plan, stack, say) as bench:
@@ -74,9 +63,24 @@ async def run(plan: Plan, *, command: str, say: Say) -> Result:
             )
 
 
+async def compare(plan: Plan, *, command: str, say: Say) -> Comparison:
+    """Compare the present code with the plan's revision. Raises BenchError or StackError when that cannot be done."""
+    with _data_folder(plan) as folder:
+        await _install(say)
+        folder.mkdir(exist_ok=True)
+        return await sides.compared(plan, folder=folder, command=command, say=say)
+
+
+async def _install(say: Say) -> None:
+    """As a user has it after the first start: Neo4j's archive is there."""
+    interrupted = threading.Event()
+    installation = await in_thread(jars.install, say, None, interrupted, interrupt=interrupted.set)
+    await archive.make(installation, say, in_background=False)
+
+
 async def _part(bench: Running, name: str) -> Part:
     bench.say(f"part: {name}")
-    part = await _PARTS[name](bench)
+    part = await PARTS[name](bench)
     for figure in part.figures:
         bench.say(f"{name}  {figure.what}: {figure.value:,g} {figure.unit}")
     return part

@@ -26,7 +26,7 @@ from strawberry.schema.config import StrawberryConfig
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from bench.echo import echo
+from bench.load.echo import echo
 from nexus_graph.api.graphql.engine import completion, documents
 from nexus_graph.api.graphql.schema import Context
 from nexus_graph.api.graphql.schema.resolvers import Mutation, Query, Subscription

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from bench.workload import FRESH, Pairing, Workload, preloaded
+from bench.load.workload import FRESH, Pairing, Workload, preloaded
 
 SEED: Final = 20260105
 NEW_PEOPLE: Final = 0.6

@@ -1,6 +1,6 @@
 """The service that the original design describes (Node, Express and pg), to measure nexus_graph against.
 
-It is installed where it lies, as its lock file says, by the npm beside this Python or the one on the path.
+It is installed where it lies, as its lock file says, by the npm next to this Python or the one on the path.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-from bench.workload import Pairing
+from bench.load.workload import Pairing
 
 FOLDER: Final = Path(__file__).parent
 ISOLATIONS: Final = {"express": "SERIALIZABLE", "express_plain": "READ COMMITTED"}
@@ -55,7 +55,7 @@ def installed() -> Sequence[str]:
 
 
 def environment(arm: str, database_url: str) -> Mapping[str, str]:
-    """What it reads, beside PORT."""
+    """What it reads, next to PORT."""
     return {
         "NODE_ENV": "production",
         "DATABASE_URL": database_url,

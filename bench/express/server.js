@@ -1,7 +1,7 @@
 // POST /identify as the original design describes it: Express and pg, several statements in one transaction.
 //
 // Fair to it: one process, as the API is one; statements prepared once; a pool of connections. Under ISOLATION SERIALIZABLE
-// a transaction that the database refuses for what ran beside it is run again; under READ COMMITTED, which the original
+// a transaction that the database refuses for what ran at the same time is run again; under READ COMMITTED, which the original
 // design leaves it at, two requests about one person at a time can split a family.
 import { readFileSync } from 'node:fs';
 

@@ -1,2 +1,2 @@
--- A record beside the stack's own. Its name stands in for {name}.
+-- A record next to the stack's own. Its name stands in for {name}.
 CREATE DATABASE {name}

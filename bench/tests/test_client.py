@@ -6,14 +6,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from bench.client import HttpClient
+from bench.load.client import HttpClient
 
 Script = Callable[[int, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
 async def _server(script: Script) -> AsyncIterator[tuple[str, int, list[int]]]:
-    """Answers each request by `script`, which is told its number on its connection. Yields host, port and the number of
+    """Answers each request by `script`, which gets its number on its connection. Yields host, port and the number of
     requests that each connection carried.
     """
     carried: list[int] = []

@@ -8,17 +8,18 @@ from typing import Any
 import pytest
 import uvloop
 
-from bench.arms import Echo
-from bench.load import Address, ClosedLoop, Load, OpenLoop
-from bench.pgbench import PgbenchError, window
-from bench.workload import Workload
+from bench.load.arms import Echo
+from bench.load.client import Address
+from bench.load.loops import ClosedLoop, Load, OpenLoop
+from bench.load.pgbench import PgbenchError, window
+from bench.load.workload import Workload
 
 
 @asynccontextmanager
 async def _echoing(
     *, answers_max: int | None = None, status: bytes = b"200", stall_seconds: float = 0.0
 ) -> AsyncIterator[Address]:
-    """Hangs up on everybody once it has given `answers_max` answers. Answers nobody for the first `stall_seconds`."""
+    """Hangs up on all clients after `answers_max` answers. Answers no client for the first `stall_seconds`."""
     given = 0
     wakes = asyncio.get_running_loop().time() + stall_seconds
 

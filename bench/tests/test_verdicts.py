@@ -9,14 +9,12 @@ from dataclasses import replace
 import pytest
 
 from bench import report
-from bench.cost import costs_us, shortfalls
-from bench.lag import Sight
-from bench.load import Load
-from bench.machine import Machine
+from bench.gauges import Machine, Sight
+from bench.load.loops import Load
 from bench.plan import ARMS, FULL, PARTS, SHORT, BenchError, Plan
 from bench.record import expected_shares
 from bench.result import Figure, Lag, Measurement, Moment, Part, Result, quantile
-from bench.verdict import AtLeast, Under, Verdict, failures, verdicts
+from bench.verdict import AtLeast, Under, Verdict, costs_us, failures, shortfalls, verdicts
 
 MIX = {"MATCHED": 0.5, "LINKED": 0.25, "CREATED": 0.15, "MERGED": 0.1}
 
@@ -118,7 +116,7 @@ def test_what_is_wrong_with_the_graph_fails_the_run(changes: dict[str, object], 
     assert said in failed
 
 
-def test_lag_is_told_by_arm_and_judged_over_all() -> None:
+def test_lag_is_reported_by_arm_and_judged_over_all() -> None:
     lag = Lag([Sight("rest", 0.1), Sight("pgbench", 0.4)], [Sight("rest", 0.2)])
     assert (lag.p99_seconds("rest"), lag.p99_seconds("pgbench"), lag.p99_seconds()) == (0.2, 0.4, 0.4)
     assert math.isnan(lag.p99_seconds("echo"))
@@ -192,31 +190,31 @@ def test_an_unknown_arm_is_refused() -> None:
         Plan(arms=("rset",))
 
 
-def test_a_missed_target_is_told_and_fails_nothing() -> None:
+def test_a_missed_target_is_reported_and_fails_nothing() -> None:
     result = _result(_measured("rest", 0, 100), _measured("express", 0, 50), _measured("open", 0, 1_000))
-    told = {verdict.what: verdict for verdict in verdicts(result)}
-    assert told["rest / express"].meets_target is False
-    assert told["open, 1,000 req/s: p50"].meets_target is True
-    assert told["rest / echo"].meets_target is None
+    found = {verdict.what: verdict for verdict in verdicts(result)}
+    assert found["rest / express"].meets_target is False
+    assert found["open, 1,000 req/s: p50"].meets_target is True
+    assert found["rest / echo"].meets_target is None
     assert failures(result, mix=MIX) == []
     assert "| rest / express | 2.00 |  | at least 5 | no |" in report.markdown(result, [])
 
 
-def test_a_missed_target_is_told_with_what_it_would_allow() -> None:
+def test_a_missed_target_is_reported_with_what_it_would_allow() -> None:
     cores = {"api": 0.5, "postgres": 0.75, "generator": 0.25, "others": 0.5}
     result = _result(_measured("rest", 0, 5_000, cores=cores), _measured("express", 0, 2_000, cores=cores))
     (missed,) = shortfalls(result)  # on two cores
     assert (missed.ratio.name, missed.reached) == ("rest / express", 2.5)
     # 10,000 a second are wanted. One and a half processors were in use for 5,000.
     assert (missed.allowed_us, missed.taken_us) == pytest.approx((150, 300))
-    assert (missed.server_allowed_us, missed.server_us, missed.beside_us) == pytest.approx((100, 100, 200))
+    assert (missed.server_allowed_us, missed.server_us, missed.others_us) == pytest.approx((100, 100, 200))
     assert missed.left_us == pytest.approx(0)
     text = report.markdown(result, [])
     assert "| rest / express, 2.50 of 5 | 150 | 300 | 200 | 100 | 0 | 100 |" in text
     assert "short of its target" not in report.markdown(_result(_measured("rest", 0, 1)), [])
 
 
-def test_what_a_request_costs_is_told_by_process() -> None:
+def test_what_a_request_costs_is_reported_by_process() -> None:
     cores = [{"api": 0.2, "others": 1.0}, {"api": 0.1, "others": 0.0}, {"api": 0.3, "others": 0.0}]
     result = _result(*(_measured("rest", number, 1_000, cores=used) for number, used in enumerate(cores)))
     assert costs_us(result, "rest") == pytest.approx({"api": 200})
@@ -248,7 +246,7 @@ def test_an_arm_that_was_left_out_is_named_with_the_reason() -> None:
     assert "- Left out: `express`, for there is no node." in report.markdown(result, [])
 
 
-def test_what_unsafe_arms_got_wrong_is_told_and_fails_nothing() -> None:
+def test_what_unsafe_arms_got_wrong_is_reported_and_fails_nothing() -> None:
     plain = _measured("express_plain", 0, 1, wrong=2, wrong_shown=("this one",))
     result = replace(_result(plain), original_faults={"express_plain": 7})
     assert failures(result, mix=MIX) == []

@@ -5,11 +5,13 @@ from collections import Counter
 
 import pytest
 
-from bench.workload import (
+from bench.load.workload import (
     FAMILY_MAX_CONTACTS,
+    HOT_CONTACTS,
     MIX,
     OUTCOMES,
     PRELOADED,
+    Hotspot,
     Kind,
     Pairing,
     Request,
@@ -18,6 +20,7 @@ from bench.workload import (
     new_pairings,
     preloaded,
 )
+from nexus_graph.config import Settings
 from tests.property.oracle import Oracle
 
 
@@ -100,7 +103,7 @@ def test_a_grown_family_is_one_family_of_that_many_contacts() -> None:
     assert sorted(map(len, oracle.families())) == [10, 10, 10]
 
 
-def test_new_pairings_tie_a_family_anew_and_add_nobody() -> None:
+def test_new_pairings_tie_a_family_again_and_add_no_contact() -> None:
     oracle = Oracle()
     grown = list(grown_families(1, contacts=30, seed=9))
     more = list(new_pairings(grown, count=50, seed=9))
@@ -108,3 +111,17 @@ def test_new_pairings_tie_a_family_anew_and_add_nobody() -> None:
     assert outcomes[30:] == ["MATCHED"] * len(more)
     assert len(more) == len({*more} - {*grown}) > 20
     assert list(map(len, oracle.families())) == [30]
+
+
+def test_a_hot_family_takes_all_partners_until_it_is_half_full() -> None:
+    hotspot, oracle, chance = Hotspot(seed=1), Oracle(), random.Random(2)
+    in_flight: list[Request] = []
+    for _ in range(3 * HOT_CONTACTS):
+        if len(in_flight) == 32:
+            request = in_flight.pop(chance.randrange(32))
+            assert oracle.identify(*request.pairing.identifiers).outcome == OUTCOMES[request.kind], request
+            hotspot.acknowledge(request)
+        in_flight.append(hotspot.next())
+    sizes = sorted(map(len, oracle.families()), reverse=True)
+    assert HOT_CONTACTS < sizes[1] <= sizes[0] < Settings().family_limit_contacts - 128
+    assert sum(sizes[:3]) > 0.9 * sum(sizes)

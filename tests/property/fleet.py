@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic
 from typing import Any
 
-from bench.client import HttpClient
+from bench.load.client import HttpClient
 from nexus_graph.config import Settings
 from tests.property.history import Answered
 from tests.running import ApiServer, running_api

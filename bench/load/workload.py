@@ -22,12 +22,15 @@ FRESH: Final = 13_000_000_000
 FAMILIES: Final = 14_000_000_000
 PGBENCH: Final = 15_000_000_000
 DENSE: Final = 16_000_000_000
+HOT: Final = 17_000_000_000
 PROBES: Final = 18_000_000_000
 
 EXTRA_MAX: Final = 8
 JOINED_PEOPLE: Final = 3
 FAMILY_MAX_CONTACTS: Final = JOINED_PEOPLE * (1 + EXTRA_MAX)
 CROWD_FRESH_MAX: Final = 50_000_000
+HOT_CONTACTS: Final = 500
+"""Then a new family is the hot one: half of the default NEXUS_FAMILY_LIMIT, so that nothing is ever refused."""
 _PICKS_MAX: Final = 20
 
 
@@ -72,6 +75,15 @@ class Person:
         self.phones = [pairing.phone]
         self.extra = 0
         """Identifiers given beyond the first two, those still being asked about among them."""
+
+    def learn(self, pairing: Pairing) -> None:
+        """A pairing of something known and something new was acknowledged. The new one has the greater number: the
+        other was acknowledged before it was made.
+        """
+        if pairing.email > pairing.phone:
+            self.emails.append(pairing.email)
+        else:
+            self.phones.append(pairing.phone)
 
 
 class Request(NamedTuple):
@@ -127,11 +139,7 @@ class Workload:
             self._people.append(newcomer)
             self._queue.append(newcomer)
         elif person is not None:
-            # The fresh one of the two has the greater number: the other was acknowledged before it was made.
-            if pairing.email > pairing.phone:
-                person.emails.append(pairing.email)
-            else:
-                person.phones.append(pairing.phone)
+            person.learn(pairing)
 
     def _kind(self) -> Kind:
         dice = self._random.random()
@@ -169,8 +177,8 @@ class Workload:
 
 
 class Crowd:
-    """The same mix over more people than are worth remembering: they are told by number, and of each the first pairing
-    alone is asked for again. `run` tells several measurements on one record apart.
+    """The same mix over more people than are worth remembering: each is a number, and of each only the first pairing is
+    asked for again. `run` tells several measurements on one record apart.
     """
 
     def __init__(self, *, people: int, run: int, runs: int, seed: int) -> None:
@@ -205,6 +213,40 @@ class Crowd:
         return PRELOADED + int(self._random.random() * self._people)
 
 
+class Hotspot:
+    """All clients name one family, each time with a partner that is new: what writers cost each other who meet there.
+    A family is left for a new one before it is full.
+    """
+
+    def __init__(self, *, seed: int) -> None:
+        self._random = random.Random(seed)  # noqa: S311 - it guards nothing
+        self._fresh = HOT
+        self._family: Person | None = None
+        self._making = False
+
+    def next(self) -> Request:
+        """A request to send now. Until the first of a new family is acknowledged, the others go on with the old one."""
+        self._fresh += 1
+        family = self._family
+        if family is None or (family.extra >= HOT_CONTACTS and not self._making):
+            self._making = True
+            return Request(Kind.NEW_PERSON, Pairing(self._fresh, self._fresh))
+        family.extra += 1
+        if self._random.random() < 0.5:
+            pairing = Pairing(self._random.choice(family.emails), self._fresh)
+        else:
+            pairing = Pairing(self._fresh, self._random.choice(family.phones))
+        return Request(Kind.NEW_IDENTIFIER, pairing, family)
+
+    def acknowledge(self, request: Request) -> None:
+        """The request was answered as it should be."""
+        _, pairing, family = request
+        if family is None:
+            self._family, self._making = Person(pairing), False
+        else:
+            family.learn(pairing)
+
+
 def preloaded(people: int) -> Iterator[Pairing]:
     """Who is known before the first request."""
     return (Pairing(PRELOADED + i, PRELOADED + i) for i in range(people))
@@ -229,7 +271,7 @@ def grown_families(families: int, *, contacts: int, seed: int, first: int = FAMI
 
 
 def new_pairings(known: Sequence[Pairing], *, count: int, seed: int) -> Iterator[Pairing]:
-    """Emails and phones of one family, tied anew by chance: evidence, which makes the family dense."""
+    """Emails and phones of one family, tied once more by chance: evidence, which makes the family dense."""
     chance = random.Random(seed)  # noqa: S311 - it guards nothing
     emails = sorted({pairing.email for pairing in known})
     phones = sorted({pairing.phone for pairing in known})

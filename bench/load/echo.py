@@ -1,6 +1,6 @@
 """The HTTP limit: a bare Starlette route that reads JSON and writes it back, served with the API's own settings.
 
-`python -m bench.echo PORT`
+`python -m bench.load.echo PORT`
 """
 
 import sys

@@ -1,4 +1,8 @@
-"""The machine of a run: what it is, and who used its processors."""
+"""What is watched while a load runs: processors, memory, and how far the graph is behind the record.
+
+Two independent looks at the graph, both from outside the relay: the age of the oldest row of the outbox, sampled; and
+probes, each a write of our own whose family is then asked of the graph until it has the version that was written.
+"""
 
 import asyncio
 import os
@@ -11,14 +15,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter, process_time
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
+from uuid import UUID
 
 import psutil
+from neo4j import AsyncDriver, Query, RoutingControl
+
+from bench.load.workload import PROBES, Pairing
+from bench.statements import statement
+from nexus_graph.store.database import Pool
 
 SYNCS: Final = 50
 SYNC_BYTES: Final = 8192
 GIT_TIMEOUT_SECONDS: Final = 10
 MEMORY_LOOK_SECONDS: Final = 0.25
+CHECKOUT: Final = Path(__file__).parent.parent
+"""The top of the repository."""
 OTHERS: Final = "others"
 """Processes that are not ours."""
 _EVERYTHING: Final = "everything"
@@ -72,7 +84,7 @@ class Processors:
         return {**cores, OTHERS: round(max(0.0, everything - sum(cores.values())), 3)}
 
     def _seconds(self) -> dict[str, float]:
-        trees = {name: _tree_seconds(root) for name, root in self._roots.items()}
+        trees = {name: tree_seconds(root) for name, root in self._roots.items()}
         reaped = resource.getrusage(resource.RUSAGE_CHILDREN)
         machine = psutil.cpu_times()
         return {
@@ -110,7 +122,7 @@ class MemoryWatch:
 
     def _look(self) -> None:
         held_bytes = 0
-        with suppress(psutil.NoSuchProcess):  # whoever waits for its answers will say so
+        with suppress(psutil.NoSuchProcess):  # the load that waits for its answers reports this
             for process in (self._root, *self._root.children(recursive=True)):
                 held_bytes += process.memory_info().rss
         self.highest_mb = max(self.highest_mb, round(held_bytes / 1e6, 1))
@@ -120,25 +132,16 @@ def commit() -> str:
     """The commit this runs from; says so if files differ from it. "unknown" outside a checkout."""
     try:
         here = _git("rev-parse", "--short=10", "HEAD")
-        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/benchmarks.md")
+        changed = _git(
+            "status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/benchmarks.md", ":!bench/results"
+        )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return f"{here} with changes" if changed else here
 
 
-def _git(*arguments: str) -> str:
-    done = subprocess.run(
-        ["git", *arguments],
-        cwd=Path(__file__).parent.parent,
-        capture_output=True,
-        text=True,
-        timeout=GIT_TIMEOUT_SECONDS,
-        check=True,
-    )
-    return done.stdout.strip()
-
-
-def _tree_seconds(root: psutil.Process) -> float:
+def tree_seconds(root: psutil.Process) -> float:
+    """CPU time of a process and of those that it started, so far."""
     own = root.cpu_times()
     total = own.user + own.system + own.children_user + own.children_system
     for child in root.children(recursive=True):
@@ -146,6 +149,18 @@ def _tree_seconds(root: psutil.Process) -> float:
             times = child.cpu_times()
             total += times.user + times.system + times.children_user + times.children_system
     return float(total)
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=GIT_TIMEOUT_SECONDS,
+        check=True,
+    )
+    return done.stdout.strip()
 
 
 def _cpu() -> str:
@@ -173,3 +188,96 @@ def _sync_ms(folder: Path) -> float:
             took.append(perf_counter() - started)
     path.unlink()
     return statistics.median(took) * 1000
+
+
+SAMPLE_SECONDS: Final = 0.1
+PROBE_SECONDS: Final = 0.4
+PROBE_STEP_SECONDS: Final = 0.02
+PROBE_LAG_MAX_SECONDS: Final = 30.0
+"""A probe that the graph has not seen by then counts as this late."""
+DRAIN_STEP_SECONDS: Final = 0.02
+PROBE_REQUEST: Final = UUID("00000000-0000-4000-8000-0000be4c4a6e")
+"""The request id of every probe's write: by this id they differ from the load's."""
+
+
+class Sight(NamedTuple):
+    """How late the graph was, once."""
+
+    arm: str
+    """Under which load."""
+    seconds: float
+
+
+class LagWatch:
+    """Watches while it is open; what it sees counts only while `arm` says under which load."""
+
+    def __init__(self, pool: Pool, driver: AsyncDriver) -> None:
+        self._pool = pool
+        self._driver = driver
+        self.arm: str | None = None
+        self.outbox_ages: list[Sight] = []
+        self.probe_lags: list[Sight] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._probes = 0
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [asyncio.create_task(self._sample()), asyncio.create_task(self._probe())]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def drained(self, *, timeout_seconds: float) -> bool:
+        """Wait until no change waits for the graph; False if that takes too long. Raises what ended the watch, if
+        anything did.
+        """
+        for task in self._tasks:
+            if task.done():
+                task.result()
+        deadline = perf_counter() + timeout_seconds
+        while await self._outbox_age_seconds() > 0:
+            if perf_counter() > deadline:
+                return False
+            await asyncio.sleep(DRAIN_STEP_SECONDS)
+        return True
+
+    async def _outbox_age_seconds(self) -> float:
+        return float(await self._pool.fetchval(statement("outbox_age.sql")))
+
+    async def _sample(self) -> None:
+        while True:
+            arm = self.arm
+            age_seconds = await self._outbox_age_seconds()
+            if arm is not None:
+                self.outbox_ages.append(Sight(arm, age_seconds))
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+    async def _probe(self) -> None:
+        while True:
+            arm = self.arm
+            lag_seconds = await self._probed_lag_seconds()
+            if arm is not None:
+                self.probe_lags.append(Sight(arm, lag_seconds))
+            await asyncio.sleep(PROBE_SECONDS)
+
+    async def _probed_lag_seconds(self) -> float:
+        self._probes += 1
+        email, phone = Pairing(PROBES + self._probes, PROBES + self._probes).identifiers
+        ((family_id, version),) = await self._pool.fetch(statement("probe_write.sql"), email, phone, PROBE_REQUEST)
+        committed = perf_counter()
+        while (lag_seconds := perf_counter() - committed) < PROBE_LAG_MAX_SECONDS:
+            if await self.graph_version(family_id) >= version:
+                return perf_counter() - committed
+            await asyncio.sleep(PROBE_STEP_SECONDS)
+        return lag_seconds
+
+    async def graph_version(self, family_id: int) -> int:
+        """0 if the graph does not have the family."""
+        found = await self._driver.execute_query(
+            Query(statement("graph_version.cypher")),
+            {"id": family_id},
+            routing_=RoutingControl.READ,
+        )
+        return int(found.records[0]["version"]) if found.records else 0

@@ -1,7 +1,7 @@
 """The part `dense`: families at the limit, of contacts that share identifiers many times over.
 
-It reads one of 1,000 contacts, alone and from all clients at once beside families of ten; then it unites families,
-within the default limit and past it, on an API of its own whose limit lets it (NEXUS_FAMILY_LIMIT).
+It reads one of 1,000 contacts, alone and from all clients at once, and families of ten in the same minute. Then it
+unites families, within the default limit and past it, on an API of its own with a higher NEXUS_FAMILY_LIMIT.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from bench import record
-from bench.arms import (
+from bench.load.arms import (
     PAGE_OF_FAMILY,
     WHOLE_FAMILY,
     Arm,
@@ -23,13 +23,13 @@ from bench.arms import (
     Repeats,
     identify_body,
 )
-from bench.beside import another_api
-from bench.client import HttpClient
-from bench.load import Address, Load
+from bench.load.client import Address, HttpClient
+from bench.load.loops import Load
+from bench.load.workload import DENSE, Pairing, grown_families, new_pairings, preloaded
 from bench.plan import BenchError
 from bench.result import Figure, Part, percentiles_ms
-from bench.running import DRAIN_SECONDS, Running
-from bench.workload import DENSE, Pairing, grown_families, new_pairings, preloaded
+from bench.servers import another_api
+from bench.stack import DRAIN_SECONDS, Running
 
 NAME: Final = "dense"
 CONTACTS: Final = 1_000
@@ -59,7 +59,7 @@ class _Grown:
 
 
 class _Numbers:
-    """Numbers for identifiers that nobody has yet."""
+    """Numbers for identifiers that no contact has yet."""
 
     def __init__(self) -> None:
         self._blocks = count(DENSE, 10_000)
@@ -69,12 +69,12 @@ class _Numbers:
         return next(self._blocks)
 
 
-async def measured(bench: Running) -> Part:
+async def dense(bench: Running) -> Part:
     """Raises BenchError if the graph does not take the families in."""
     numbers = _Numbers()
     async with another_api(bench.stack, "roomy", {"NEXUS_FAMILY_LIMIT": str(LIMIT_CONTACTS)}) as roomy:
-        dense = await _grown(bench, CONTACTS, numbers, evidence=EVIDENCE)
-        reads, unions = _Reads(bench, roomy.address, dense), _Unions(bench, roomy.address, numbers)
+        family = await _grown(bench, CONTACTS, numbers, evidence=EVIDENCE)
+        reads, unions = _Reads(bench, roomy.address, family), _Unions(bench, roomy.address, numbers)
         figures = await reads.figures()
         for sizes in (WITHIN_LIMIT, PAST_DEFAULT_LIMIT):
             figures += await unions.figures(sizes)
@@ -101,7 +101,7 @@ async def _grown(bench: Running, contacts: int, numbers: _Numbers, *, evidence: 
 
 
 class _Reads:
-    """The dense family under readers, beside families and people as the other arms ask for them."""
+    """The dense family under readers, next to families and people as the other arms ask for them."""
 
     def __init__(self, bench: Running, api: Address, dense: _Grown) -> None:
         self._bench = bench
@@ -118,7 +118,7 @@ class _Reads:
         self.problems: list[str] = []
 
     async def figures(self) -> list[Figure]:
-        """Alone, then from all clients, each beside the same clients' usual rate in the same minute."""
+        """Alone, then from all clients, each next to the same clients' usual rate in the same minute."""
         many = self._bench.plan.clients
         alone = {
             "identifiers, one client": (await self._run(self._whole, clients=1), READ_TARGET_MS),
@@ -136,9 +136,9 @@ class _Reads:
             "POST /identify, known": (self._known, self._people),
         }
         for what, (dense, usual) in pairs.items():
-            rate, usual_rate = [_rate(await self._run(arm, clients=many)) for arm in (dense, usual)]
+            rate, usual_rate = [(await self._run(arm, clients=many)).rate for arm in (dense, usual)]
             figures.append(Figure(f"{CONTACTS:,} contacts: {what}, {many} clients", rate, "req/s"))
-            figures.append(Figure("beside it, the same clients and usual families", usual_rate, "req/s"))
+            figures.append(Figure("next to it, the same clients and usual families", usual_rate, "req/s"))
             figures.append(Figure("that is", round(rate / usual_rate, 2), "of it", at_least=SHARE_TARGET))
         return figures
 
@@ -192,7 +192,3 @@ class _Unions:
                     break
                 await asyncio.sleep(GRAPH_STEP_SECONDS)
             return answered - began, perf_counter() - answered
-
-
-def _rate(load: Load) -> float:
-    return round(len(load.latencies) / load.seconds, 1)

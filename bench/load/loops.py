@@ -1,66 +1,26 @@
-"""The load generator: clients in a process of their own, and what they saw.
+"""Loads, closed and open: clients on one event loop, and what they saw.
 
-Clients are callbacks on one event loop, not tasks: the generator shares the machine with the servers, so what it costs
-is taken from them. It measures that, too.
+Clients are callbacks, not tasks: the generator shares the machine with the servers, so what it costs is taken from
+them. It measures that, too.
 """
 
 import asyncio
-import gc
-import multiprocessing
-import os
-import signal
-import threading
 from array import array
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from multiprocessing.process import BaseProcess
 from time import perf_counter, process_time
-from typing import Any, Final, Generic
+from typing import Final, Generic
 
-import uvloop
-
-from bench.arms import Arm, Asked, Echo, FamilyQuery, GraphQL, Known, Original, Rest, Typename
-from bench.client import CONNECT_TIMEOUT_SECONDS, Connection
-from bench.workload import Workload
+from bench.load.arms import Arm, Asked
+from bench.load.client import CONNECT_TIMEOUT_SECONDS, Address, Connection
 
 RATE_MAX: Final = 100_000
 """Room is made for this many latencies a second, so that none is made while measuring."""
 LAST_ANSWERS_SECONDS: Final = 15.0
 WRONG_SHOWN_MAX: Final = 5
-OPEN_CONNECTIONS: Final = 128
-"""An open load waits for a free one when all of these are under way; its latencies count that wait."""
 OPEN_STEP_SECONDS: Final = 0.001
 """The event loop wakes no oftener: a request may be sent this much late, and its latency counts that too."""
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a server listens."""
-
-    host: str
-    port: int
-
-    @property
-    def authority(self) -> str:
-        return f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True)
-class Site:
-    """What the load is aimed at."""
-
-    addresses: Mapping[str, Address]
-    """By server: api, and those beside it that run."""
-    people: int
-    families: Sequence[Sequence[int]]
-    """Contact ids of the families that the `family` arm asks for."""
-    family_bytes: int
-    """How long an answer about one of them is."""
-    clients: int
-    open_rate: float
-    """Requests a second that an open load offers."""
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -77,6 +37,11 @@ class Load:
     """The generator's own, in the window; None where it was not us who measured."""
     lateness: "array[float]" = field(default_factory=lambda: array("d"))
     """In seconds, how much later than meant an open load's requests were sent; empty for a closed loop."""
+
+    @property
+    def rate(self) -> float:
+        """Answers a second."""
+        return round(len(self.latencies) / self.seconds, 1)
 
 
 class Loop(Generic[Asked]):
@@ -261,93 +226,3 @@ class Lane(Connection, Generic[Asked]):
         if self._waiting:
             self._waiting = False
             self._load.lost(error)
-
-
-class Generator:
-    """The arms and the population they share. It lives as long as the benchmark: what one arm learns, all know."""
-
-    def __init__(self, site: Site) -> None:
-        self._site = site
-        self._workload = Workload(people=site.people, seed=site.seed)
-        self._arms: dict[str, Arm[Any]] = {}
-
-    async def measure(self, arm: str, *, warmup_seconds: float, seconds: float) -> Load:
-        """Run one arm. Raises what `Loop.run` raises."""
-        if arm not in self._arms:
-            self._arms[arm] = self._made(arm)
-        driven, address = self._arms[arm], self._site.addresses[server_of(arm)]
-        if arm == "open":
-            rate = self._site.open_rate
-            offered = OpenLoop(driven, rate=rate, warmup_seconds=warmup_seconds, seconds=seconds)
-            return await offered.run(address, clients=OPEN_CONNECTIONS)
-        loop = ClosedLoop(driven, warmup_seconds=warmup_seconds, seconds=seconds)
-        return await loop.run(address, clients=self._site.clients)
-
-    def _made(self, arm: str) -> Arm[Any]:
-        site, workload = self._site, self._workload
-        host = site.addresses[server_of(arm)].authority
-        make: dict[str, Callable[[], Arm[Any]]] = {
-            "rest": lambda: Rest(workload, host=host),
-            "open": lambda: Rest(workload, host=host),
-            "known": lambda: Known(workload, host=host),
-            # Its database knows only the people loaded before, and what this arm told it.
-            "express": lambda: Original(Workload(people=site.people, seed=site.seed), host=host),
-            "express_plain": lambda: Original(Workload(people=site.people, seed=site.seed), host=host),
-            "graphql": lambda: GraphQL(workload, host=host),
-            "family": lambda: FamilyQuery(site.families, host=host, seed=site.seed),
-            "family_alone": lambda: FamilyQuery(site.families, host=host, seed=site.seed),
-            "family_cached": lambda: FamilyQuery(site.families, host=host, seed=site.seed),
-            "typename": lambda: Typename(host=host),
-            "typename_sized": lambda: Typename(host=host, answer_bytes=site.family_bytes),
-            "echo": lambda: Echo(workload, host=host),
-        }
-        return make[arm]()
-
-
-def server_of(arm: str) -> str:
-    """Which server an arm is sent to."""
-    return arm if arm in SERVERS_BESIDE else "api"
-
-
-SERVERS_BESIDE: Final = frozenset({"echo", "express", "express_plain", "family_alone", "family_cached"})
-"""Arms that have a server of their own name."""
-
-
-# What follows runs in the generator's own process, a worker of a ProcessPoolExecutor.
-
-_generator: Generator | None = None
-
-
-def start(site: Site) -> None:
-    """Make this process the generator."""
-    global _generator  # noqa: PLW0603 - a worker's state outlives its calls only here
-    become_worker()
-    _generator = Generator(site)
-    gc.disable()  # the population makes no cycles, and walking it would show up as latency
-
-
-def become_worker() -> None:
-    """Live as long as our parent, whatever ends it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for our parent, who ends us
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
-
-
-def measure(arm: str, warmup_seconds: float, seconds: float) -> Load:
-    """Run one arm in this process."""
-    assert _generator is not None
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_generator.measure(arm, warmup_seconds=warmup_seconds, seconds=seconds))
-
-
-def drive(arm: Arm[Any], address: Address, clients: int, warmup_seconds: float, seconds: float) -> Load:
-    """Run an arm that is none of the generator's own in this process."""
-    run = ClosedLoop(arm, warmup_seconds=warmup_seconds, seconds=seconds)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(run.run(address, clients=clients))

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from bench.load import Load
+from bench.load.loops import Load
+from bench.load.workload import PGBENCH
 from bench.statements import FOLDER
-from bench.workload import PGBENCH
 
 SCRIPT: Final = FOLDER / "pgbench_identify.sql"
 THREADS: Final = 2

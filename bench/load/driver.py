@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import uvloop
 
-from bench.load import LAST_ANSWERS_SECONDS, WRONG_SHOWN_MAX, Load, become_worker
+from bench.load.generator import become_worker
+from bench.load.loops import LAST_ANSWERS_SECONDS, WRONG_SHOWN_MAX, Load
 from nexus_graph.config import Settings
 from nexus_graph.graph.driver import ask, open_driver
 

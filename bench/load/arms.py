@@ -5,8 +5,8 @@ import random
 from collections.abc import Sequence
 from typing import Final, Protocol, TypeVar
 
-from bench.client import request_bytes, request_head
-from bench.workload import OUTCOMES, Crowd, Pairing, Request, Workload
+from bench.load.client import request_bytes, request_head
+from bench.load.workload import OUTCOMES, Crowd, Hotspot, Pairing, Request, Workload
 
 Asked = TypeVar("Asked")
 OK: Final = 200
@@ -49,13 +49,13 @@ class Arm(Protocol[Asked]):
 class Rest:
     """POST /identify."""
 
-    def __init__(self, workload: "Workload | Crowd", *, host: str, path: str = "/identify") -> None:
+    def __init__(self, workload: "Workload | Crowd | Hotspot", *, host: str, path: str = "/identify") -> None:
         self._workload = workload
         self._head = request_head("POST", path, host=host)
 
     def next(self) -> tuple[bytes, Request]:
         asked = self._chosen()
-        return request_bytes(self._head, _identifiers(asked.pairing)), asked
+        return request_bytes(self._head, identifiers_body(asked.pairing)), asked
 
     def problem(self, asked: Request, status: int, head: bytes, body: bytes) -> str | None:
         if status == OK and _names(body, asked.pairing) and self._says_what_happened(asked, head):
@@ -71,10 +71,14 @@ class Rest:
 
 
 class Known(Rest):
-    """POST /identify for who is known: the fast path alone."""
+    """POST /identify for identities that are known: the fast path alone."""
+
+    def __init__(self, workload: Workload, *, host: str) -> None:
+        super().__init__(workload, host=host)
+        self._population = workload
 
     def _chosen(self) -> Request:
-        return self._workload.repeat()
+        return self._population.repeat()
 
 
 class Original(Rest):
@@ -96,7 +100,7 @@ class GraphQL:
 
     def next(self) -> tuple[bytes, Request]:
         asked = self._workload.next()
-        return request_bytes(self._head, self._body % _identifiers(asked.pairing)), asked
+        return request_bytes(self._head, self._body % identifiers_body(asked.pairing)), asked
 
     def problem(self, asked: Request, status: int, head: bytes, body: bytes) -> str | None:
         outcome = b'"%b"' % OUTCOMES[asked.kind].encode()
@@ -167,7 +171,7 @@ class Repeats:
     def next(self) -> tuple[bytes, Pairing]:
         self._place = (self._place + 1) % len(self._pairings)
         pairing = self._pairings[self._place]
-        return request_bytes(self._head, _identifiers(pairing)), pairing
+        return request_bytes(self._head, identifiers_body(pairing)), pairing
 
     def problem(self, asked: Pairing, status: int, head: bytes, body: bytes) -> str | None:
         if status == OK and _names(body, asked) and b"nexus-outcome: MATCHED" in head:
@@ -206,7 +210,7 @@ class Echo:
 
     def next(self) -> tuple[bytes, Request]:
         asked = self._workload.repeat()
-        return request_bytes(self._head, _identifiers(asked.pairing)), asked
+        return request_bytes(self._head, identifiers_body(asked.pairing)), asked
 
     def problem(self, asked: Request, status: int, head: bytes, body: bytes) -> str | None:
         if status == OK and _names(body, asked.pairing):
@@ -221,10 +225,10 @@ def shown(head: bytes, body: bytes) -> str:
 
 def identify_body(pairing: Pairing) -> bytes:
     """The `identify` mutation."""
-    return _graphql(IDENTIFY).replace(b"%%", b"%") + b'{"input":%b}}' % _identifiers(pairing)
+    return _graphql(IDENTIFY).replace(b"%%", b"%") + b'{"input":%b}}' % identifiers_body(pairing)
 
 
-def _identifiers(pairing: Pairing) -> bytes:
+def identifiers_body(pairing: Pairing) -> bytes:
     return b'{"email":"p%d@bench.example","phoneNumber":"+%d"}' % pairing
 
 

@@ -5,6 +5,7 @@ It speaks to our own servers on trusted addresses. Answers must carry a Content-
 
 import asyncio
 import re
+from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple, Self, cast
 
@@ -15,6 +16,18 @@ ANSWER_TIMEOUT_SECONDS = 30.0
 _content_length = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE).search
 _END_OF_HEAD = b"\r\n\r\n"
 _STATUS = slice(len(b"HTTP/1.1 "), len(b"HTTP/1.1 200"))
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> str:
+        return f"{self.host}:{self.port}"
 
 
 class Response(NamedTuple):

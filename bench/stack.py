@@ -1,4 +1,4 @@
-"""Everything that runs for the benchmark: the stack, what is beside it, who asks, who watches; ready to be measured."""
+"""Everything that runs for the benchmark: the stack, other servers, load generator and gauges; ready to be measured."""
 
 import asyncio
 import json
@@ -18,18 +18,20 @@ from urllib.parse import urlsplit
 import asyncpg
 from neo4j import AsyncDriver, AsyncGraphDatabase
 
-from bench import express, load, record, straight
-from bench.arms import Arm, FamilyQuery
-from bench.beside import Server, another_api, logs, serving
-from bench.client import HttpClient
-from bench.lag import LagWatch
-from bench.load import Address, Load, Site
-from bench.machine import MemoryWatch, Processors
-from bench.pgbench import Pgbench
-from bench.plan import WRITING_ARMS, BenchError, Plan
+from bench import express, record
+from bench.gauges import LagWatch, MemoryWatch, Processors
+from bench.load import driver as graph_load
+from bench.load import generator
+from bench.load.arms import Arm, FamilyQuery
+from bench.load.client import Address, HttpClient
+from bench.load.generator import Site
+from bench.load.loops import Load
+from bench.load.pgbench import Pgbench
+from bench.load.workload import preloaded
+from bench.plan import MIXED_ARMS, WRITING_ARMS, BenchError, Plan
 from bench.report import DURABILITY
 from bench.result import Measurement
-from bench.workload import preloaded
+from bench.servers import Server, another_api, logs, serving
 from nexus_graph.devstack.stack import Stack, StackUrls
 from nexus_graph.store.database import Pool
 
@@ -50,14 +52,14 @@ ALONE: Final = {
     "NEXUS_GRAPH_READ_BATCHES": "32",
     "NEXUS_GRAPH_CONNECTIONS": "40",
 }
-APIS_BESIDE: Final[Mapping[str, Mapping[str, str]]] = {"family_alone": ALONE, "family_cached": {"NEXUS_CACHE": "both"}}
+OTHER_APIS: Final[Mapping[str, Mapping[str, str]]] = {"family_alone": ALONE, "family_cached": {"NEXUS_CACHE": "both"}}
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class _Beside:
-    """What runs beside the stack for the sake of some arms, and why other arms cannot run."""
+class _Others:
+    """Servers next to the stack that some arms need, and why other arms cannot run."""
 
     servers: Mapping[str, Server]
     skipped: Mapping[str, str]
@@ -70,12 +72,12 @@ class _Workers:
     """Processes of our own that ask."""
 
     generator: ProcessPoolExecutor
-    straight: ProcessPoolExecutor | None
+    driver: ProcessPoolExecutor | None
     """For the arm `driver`."""
 
     def pids(self) -> dict[str, int]:
         """By what they are called in the report."""
-        named = {"generator": self.generator, "driver": self.straight}
+        named = {"generator": self.generator, "driver": self.driver}
         return {name: executor.submit(os.getpid).result() for name, executor in named.items() if executor is not None}
 
 
@@ -91,7 +93,7 @@ class Running:
     pgbench: Pgbench
     site: Site
     workers: _Workers
-    beside: _Beside
+    others: _Others
     say: Say
     processors: Processors = field(init=False)
 
@@ -99,13 +101,13 @@ class Running:
         """Raises BenchError if a process of the stack has died."""
         _check_running(self.stack)
         roots = {name: self.stack.process(name).pid for name in ("api", "postgres", "neo4j", "relay")}
-        roots |= {name: server.pid for name, server in self.beside.servers.items()}
+        roots |= {name: server.pid for name, server in self.others.servers.items()}
         self.processors = Processors({**roots, **self.workers.pids()})
 
     @property
     def skipped(self) -> Mapping[str, str]:
         """Arms that cannot run here, and why."""
-        return self.beside.skipped
+        return self.others.skipped
 
     async def measured(self, arm: str, number: int) -> Measurement:
         """One arm, in the round of this number."""
@@ -118,7 +120,7 @@ class Running:
         cores = self.processors.in_use()
         self.watch.arm = None
         outcomes: dict[str, float] = {}
-        if arm in WRITING_ARMS:
+        if arm in MIXED_ARMS:
             outcomes = await record.outcome_shares(self.pool, since=mark, requests=loaded.requests)
         measurement = Measurement.of(
             arm, number, loaded, cores=cores, outcomes=outcomes, api_memory_mb=memory.highest_mb
@@ -154,27 +156,28 @@ class Running:
     ) -> Load:
         """Run an arm that is none of the plan's."""
         loop = asyncio.get_running_loop()
-        generator = self.workers.generator
-        return await loop.run_in_executor(generator, load.drive, arm, address, clients, warmup_seconds, seconds)
+        return await loop.run_in_executor(
+            self.workers.generator, generator.drive, arm, address, clients, warmup_seconds, seconds
+        )
 
     async def original_faults(self) -> dict[str, int]:
         """What concurrency broke in the databases of the original design, by arm."""
-        return {arm: await express.faults(url) for arm, url in self.beside.databases.items()}
+        return {arm: await express.faults(url) for arm, url in self.others.databases.items()}
 
     async def drift(self) -> int:
         """What `nexus-graph verify` finds. Raises BenchError if it cannot say."""
         return await _drift(self.stack.urls)
 
     async def load(self, arm: str, number: int, *, seconds: float, warmup_seconds: float | None = None) -> Load:
-        """Run one of the plan's arms, `number` telling the runs of pgbench apart. The plan's warm-up, if not told."""
+        """Run one of the plan's arms; `number` is that of pgbench's run. Without a warm-up the plan's counts."""
         if warmup_seconds is None:
             warmup_seconds = self.plan.warmup_seconds
         if arm == "pgbench":
             return await self.pgbench.measure(number, warmup_seconds=warmup_seconds, seconds=seconds)
         loop = asyncio.get_running_loop()
         if arm == "driver":
-            return await loop.run_in_executor(self.workers.straight, straight.measure, warmup_seconds, seconds)
-        return await loop.run_in_executor(self.workers.generator, load.measure, arm, warmup_seconds, seconds)
+            return await loop.run_in_executor(self.workers.driver, graph_load.measure, warmup_seconds, seconds)
+        return await loop.run_in_executor(self.workers.generator, generator.measure, arm, warmup_seconds, seconds)
 
 
 @asynccontextmanager
@@ -189,8 +192,8 @@ async def opened(plan: Plan, stack: Stack, say: Say) -> AsyncIterator[Running]:
         await closing.enter_async_context(driver)
         families = await _populate(plan, pool, say)
         watch = await closing.enter_async_context(LagWatch(pool, driver))
-        beside = await _beside(plan, stack, closing, say)
-        site = await _site(plan, urls, beside, families)
+        others = await _others(plan, stack, closing, say)
+        site = await _site(plan, urls, others, families)
         bench = Running(
             plan,
             stack,
@@ -205,13 +208,30 @@ async def opened(plan: Plan, stack: Stack, say: Say) -> AsyncIterator[Running]:
             ),
             site=site,
             workers=_workers(plan, urls, site, closing),
-            beside=beside,
+            others=others,
             say=say,
         )
         if not await bench.drained(timeout_seconds=DRAIN_SECONDS):
             raise BenchError("the relay did not bring the loaded people into the graph")
         say("the people are in the graph")
         yield bench
+
+
+def api_address(urls: StackUrls) -> Address:
+    """Where the API of a stack listens."""
+    parts = urlsplit(urls.api)
+    return Address(str(parts.hostname), int(parts.port or 0))
+
+
+async def family_bytes(api: Address, families: Sequence[Sequence[int]], *, seed: int) -> int:
+    """How long an answer about a family is: the median of some, whichever store gives it."""
+    arm = FamilyQuery(families, host=api.authority, seed=seed)
+    async with HttpClient(api.host, api.port) as client:
+        return round(
+            statistics.median(
+                [len((await client.post("/graphql", arm.body(family[0]))).body) for family in families[:FAMILIES_SIZED]]
+            )
+        )
 
 
 async def _populate(plan: Plan, pool: Pool, say: Say) -> list[list[int]]:
@@ -223,14 +243,14 @@ async def _populate(plan: Plan, pool: Pool, say: Say) -> list[list[int]]:
     return families
 
 
-async def _beside(plan: Plan, stack: Stack, closing: AsyncExitStack, say: Say) -> _Beside:
+async def _others(plan: Plan, stack: Stack, closing: AsyncExitStack, say: Say) -> _Others:
     """Start what the plan's arms need."""
     servers: dict[str, Server] = {}
     skipped: dict[str, str] = {}
     if "echo" in plan.arms:
-        echo = serving(logs(stack), "echo", lambda port: [sys.executable, "-m", "bench.echo", str(port)])
+        echo = serving(logs(stack), "echo", lambda port: [sys.executable, "-m", "bench.load.echo", str(port)])
         servers["echo"] = await closing.enter_async_context(echo)
-    for arm, settings in APIS_BESIDE.items():
+    for arm, settings in OTHER_APIS.items():
         if arm in plan.arms:
             servers[arm] = await closing.enter_async_context(another_api(stack, arm, settings))
     databases: dict[str, str] = {}
@@ -243,44 +263,32 @@ async def _beside(plan: Plan, stack: Stack, closing: AsyncExitStack, say: Say) -
         else:
             databases[arm] = await express.prepare_database(arm, stack.urls.database_url, preloaded(plan.people))
             servers[arm] = await closing.enter_async_context(_original(stack, arm, argv, databases[arm]))
-    return _Beside(servers, skipped, databases)
+    return _Others(servers, skipped, databases)
 
 
 def _original(stack: Stack, arm: str, argv: Sequence[str], database_url: str) -> AbstractAsyncContextManager[Server]:
     return serving(logs(stack), arm, lambda _port: argv, env=express.environment(arm, database_url))
 
 
-async def _site(plan: Plan, urls: StackUrls, beside: _Beside, families: Sequence[Sequence[int]]) -> Site:
-    parts = urlsplit(urls.api)
-    api = Address(str(parts.hostname), int(parts.port or 0))
+async def _site(plan: Plan, urls: StackUrls, others: _Others, families: Sequence[Sequence[int]]) -> Site:
+    api = api_address(urls)
     return Site(
-        addresses={"api": api, **{name: server.address for name, server in beside.servers.items()}},
+        addresses={"api": api, **{name: server.address for name, server in others.servers.items()}},
         people=plan.people,
         families=families,
-        family_bytes=await _family_bytes(api, families, seed=plan.seed),
+        family_bytes=await family_bytes(api, families, seed=plan.seed),
         clients=plan.clients,
         open_rate=plan.open_rate,
         seed=plan.seed,
     )
 
 
-async def _family_bytes(api: Address, families: Sequence[Sequence[int]], *, seed: int) -> int:
-    """How long an answer about a family is: the median of some, whichever store gives it."""
-    arm = FamilyQuery(families, host=api.authority, seed=seed)
-    async with HttpClient(api.host, api.port) as client:
-        return round(
-            statistics.median(
-                [len((await client.post("/graphql", arm.body(family[0]))).body) for family in families[:FAMILIES_SIZED]]
-            )
-        )
-
-
 def _workers(plan: Plan, urls: StackUrls, site: Site, closing: AsyncExitStack) -> _Workers:
     spawn = multiprocessing.get_context("spawn")
-    generator = closing.enter_context(ProcessPoolExecutor(1, spawn, initializer=load.start, initargs=(site,)))
+    asks = closing.enter_context(ProcessPoolExecutor(1, spawn, initializer=generator.start, initargs=(site,)))
     if "driver" not in plan.arms:
-        return _Workers(generator, None)
-    graph = straight.Graph(
+        return _Workers(asks, None)
+    graph = graph_load.Graph(
         uri=urls.neo4j_uri,
         user=urls.neo4j_user,
         password=urls.neo4j_password,
@@ -289,8 +297,8 @@ def _workers(plan: Plan, urls: StackUrls, site: Site, closing: AsyncExitStack) -
         tasks=plan.clients,
         seed=plan.seed,
     )
-    asks = closing.enter_context(ProcessPoolExecutor(1, spawn, initializer=straight.start, initargs=(graph,)))
-    return _Workers(generator, asks)
+    walks = closing.enter_context(ProcessPoolExecutor(1, spawn, initializer=graph_load.start, initargs=(graph,)))
+    return _Workers(asks, walks)
 
 
 def _check_running(stack: Stack) -> None:

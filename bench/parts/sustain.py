@@ -4,10 +4,9 @@ import statistics
 from dataclasses import dataclass
 from typing import Final
 
-from bench.lag import Sight
-from bench.machine import OTHERS, MemoryWatch
+from bench.gauges import OTHERS, MemoryWatch, Sight
 from bench.result import Figure, Moment, Part, ascending_seconds, percentiles_ms, quantile
-from bench.running import DRAIN_SECONDS, Running
+from bench.stack import DRAIN_SECONDS, Running
 
 NAME: Final = "sustain"
 SLICE_SECONDS: Final = 10.0
@@ -21,7 +20,7 @@ class _Slice:
     wrong_shown: list[str]
 
 
-async def measured(bench: Running) -> Part:
+async def sustain(bench: Running) -> Part:
     """The load is measured in slices that follow each other at once; nothing is drained between them."""
     slices: list[_Slice] = []
     bench.watch.arm = NAME
@@ -46,7 +45,7 @@ async def _slice(bench: Running, number: int, seconds: float) -> _Slice:
     latency_ms = percentiles_ms(load.latencies)
     moment = Moment(
         at_seconds=(number + 1) * seconds,
-        rate=round(len(load.latencies) / load.seconds, 1),
+        rate=load.rate,
         p50_ms=latency_ms["p50_ms"],
         p99_ms=latency_ms["p99_ms"],
         lag_p99_seconds=_worst_p99(looks),

@@ -1,4 +1,4 @@
-"""Servers beside the stack: each a process of its own on a free port, for as long as it is measured."""
+"""Servers next to the stack: each a process of its own on a free port, for as long as it is measured."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.load import Address
+from bench.load.client import Address
 from nexus_graph.devstack import probes
 from nexus_graph.devstack.ports import LOOPBACK, PortLeases
 from nexus_graph.devstack.process import ChildProcess, Command
@@ -30,7 +30,7 @@ async def serving(
     *,
     env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Server]:
-    """A server that answers /health, with a log of its name. `argv` is told the port, and so is its environment (PORT).
+    """A server that answers /health, with a log of its name. `argv` and the environment (PORT) get the port.
 
     Raises StackError, with the end of its log, if it does not answer.
     """

@@ -1,0 +1,1 @@
+"""What is asked, by which clients, and what they saw."""
