@@ -1,13 +1,14 @@
-// First step of a projection: lock the families, compare versions, and take those that are not newer already.
-// A family the record no longer has becomes a tombstone: its id and version, so that no older state revives it.
+// First step of a projection: lock the families, compare versions, and take the families whose version in the graph is
+// not newer. A family that the record no longer has becomes a tombstone, its id and version, so that no older state
+// revives the family.
 // Parameters: $given.families [{id, version, live, size}], sorted by id.
-// Returns one list of [id, version, size] of those taken, as the graph showed them before: no version for one that it did
-// not know, no size for one that was gone. Until the end of the transaction nobody else writes a family taken.
+// Returns one list of [id, version, size] of the families taken, as the graph had them before: version null for a new
+// family, size null for a tombstone. Until the transaction ends no other writer can write a family taken.
 // Relies on constraint family_id.
 UNWIND $given.families AS state
 MERGE (f:Family {id: state.id})
-// Changes nothing and takes the node's write lock, which whoever makes it has: compared before it is held, a version may be
-// stale (docs/adr/0002).
+// This SET changes nothing and takes the node's write lock, which a transaction that creates the node has already. A
+// version that is compared without the lock may be stale (docs/adr/0002).
 ON MATCH SET f.id = state.id
 WITH f, state
 WHERE coalesce(f.version, -1) <= state.version

@@ -1,5 +1,6 @@
-// What every other statement relies on: one node for each contact, identifier and family, and a tie found by its family.
-// MERGE without these makes duplicates. Idempotent; statements are separated by semicolons, one transaction each.
+// The constraints and indexes that every other statement relies on: one node for each contact, identifier and family,
+// and an index of ties by family. MERGE without the constraints makes duplicates. Idempotent; statements are separated
+// by semicolons, one transaction each.
 // Parameters: none.
 CREATE CONSTRAINT contact_id IF NOT EXISTS FOR (c:Contact) REQUIRE c.id IS UNIQUE;
 CREATE CONSTRAINT email_value IF NOT EXISTS FOR (e:Email) REQUIRE e.value IS UNIQUE;

@@ -1,6 +1,6 @@
-// Last but one step of a rebuild: contacts of no family. The relay may have been writing a family while the wipe took its
-// node: contacts that were deleted in the record since are then tied to nothing that a projection would look at.
-// In transactions of bounded size. Auto-commit only. Parameters: none.
+// Last but one step of a rebuild: contacts of no family. The relay may have written a family while the wipe removed its
+// node. A contact that was deleted in the record since then is tied to nothing that a projection would read. In
+// transactions of bounded size. Auto-commit only. Parameters: none.
 MATCH (c:Contact)
 WHERE NOT EXISTS { (c)-[:IN_FAMILY]->() }
 CALL (c) {

@@ -1,9 +1,9 @@
-// Repair only: of these identifiers, those that nothing ties any more.
+// Repair only: delete those of these identifiers that have no edge left.
 // Parameters: $given.identifiers, element ids.
 UNWIND $given.identifiers AS id
 MATCH (identifier)
 WHERE elementId(identifier) = id
-// The write lock: who ties it meanwhile waits, or is seen.
+// Take the write lock: a transaction that ties the identifier meanwhile waits, or its edge is visible.
 SET identifier.value = identifier.value
 WITH identifier
 WHERE NOT EXISTS { (identifier)--() }

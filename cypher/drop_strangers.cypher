@@ -1,4 +1,4 @@
-// Repair only: what the graph shows and the record does not have.
+// Repair only: delete nodes and edges that the record does not have.
 // Parameters: $given.contacts and $given.families, ids; $given.nodes and $given.ties, element ids.
 // Returns the element ids of identifiers that lost an edge, for drop_orphans. Relies on constraints contact_id, family_id.
 CALL () {

@@ -1,4 +1,4 @@
-// Last step of a rebuild: identifiers that nothing ties. In transactions of bounded size. Auto-commit only.
+// Last step of a rebuild: delete identifiers without an edge. In transactions of bounded size. Auto-commit only.
 // Parameters: none.
 MATCH (identifier:Email|Phone)
 WHERE NOT EXISTS { (identifier)--() }

@@ -1,9 +1,9 @@
-// The families of these keys, found by walking identifiers and evidence: node by node, each once, whatever the links say.
-// VarLengthExpand(Pruning,BFS) keeps the walk linear in the family; naming its path, or asking for more than the distinct
-// contacts at its end, would lose that plan.
+// The families of these keys, by a walk over identifiers and evidence. The walk visits each node once and does not read
+// LINKED_TO. VarLengthExpand(Pruning,BFS) keeps the walk linear in the family; naming its path, or asking for more than
+// the distinct contacts at its end, would lose that plan.
 // Parameters: $given.contacts ids, $given.emails, $given.phones. An identifier starts at a contact that carries it, as in the record.
-// Keys whose contacts are said to be of one family share a walk. What is said only spares walks: a key is answered if the
-// walk met its contact.
+// Keys whose contacts have the same Family node share a walk. That node only saves walks: a key has an answer if the
+// walk met the key's contact.
 // Returns one list of [keys [[kind, key, contact id]], version before the walk, heads [[family id, version, size]], members
 // that have a family, members [[id, email, phone, micros since 1970]]]. More than one head, a member without a family or a
 // version that changed under the walk is a torn read: the version after it is read last.

@@ -1,5 +1,5 @@
-// What no family of the graph can account for: identifiers that nothing ties, ties of no living family, and nodes whose
-// id is none. It reads each node and tie once; only what is loose is returned.
+// Nodes and edges that no family of the graph accounts for: identifiers without an edge, ties of no living family, and
+// nodes without an id. Reads each node and tie once.
 // Parameters: $given.limit, at most so many of each kind. Returns three lists of element ids.
 // Relies on constraint family_id.
 CALL () {

@@ -1,5 +1,5 @@
-// Repair only: versions in the graph that are ahead of the record, which no projection could ever correct.
-// Parameters: $given.families [{id, version, ids, pairs}], read from the record after the graph was found to be ahead.
+// Repair only: lower versions in the graph that are ahead of the record. No projection could correct them.
+// Parameters: $given.families [{id, version, ids, pairs}], read from the record after the graph was read.
 // Relies on constraints family_id, contact_id, email_value.
 UNWIND $given.families AS state
 CALL (state) {

@@ -1,8 +1,8 @@
-// Second step of a projection: families taken by the first, which holds their locks. Contacts, then ties, then whatever
-// the graph has in a family and the record has not, then identifiers that nothing ties any more. One statement, as each
-// costs the server and its caller as much as several families.
-// What arrives comes before what is swept away, so that a survivor has taken its contacts over before the merged family is
-// emptied. Whatever is written or dropped is locked first and looked at then: a newer family may have taken it meanwhile.
+// Second step of a projection, for families that the first step took and locked: write contacts, then ties, then delete
+// what the graph has in a family and the record has not, then identifiers without an edge. All is one statement, as a
+// statement costs as much as several families. Additions come before deletions, so that a survivor has its new contacts
+// before the merged family is emptied. Every node is locked before it is read: a newer family may have taken the node
+// meanwhile.
 // Parameters: $given.contacts [{id, version, ids, emails, phones, micros}], $given.ties [{id, version, pairs [[email, phone]],
 // tie_micros, tie_requests}]: families by id, with those of their contacts and ties that are to be written; the lists are
 // parallel. $given.swept [{id, ids, pairs}]: families to be swept, with all that they have; nothing for one that is gone.
@@ -10,9 +10,9 @@
 // elsewhere: a planner that knows a graph of a few hundred nodes takes a scan to be cheaper than a seek, and keeps that plan
 // while the graph grows.
 
-// Contacts: their properties, and exactly their edges. A contact carries the version of the state that brought it: an older
-// state of a family it has left, and may have come back from, does not take it away. Edges that are right already are not
-// touched; of those that say where it stands, and of those to its identifiers, all are made anew if one is wrong.
+// Contacts: their properties, and exactly their edges. A contact carries the version of the state that wrote it, so an
+// older state of another family does not take the contact away. Edges that are right are not touched. If one edge to a
+// family or a primary is wrong, all of these are made again; so are all edges to identifiers.
 CALL () {
   UNWIND $given.contacts AS state
   MATCH (f:Family {id: state.id})
@@ -80,8 +80,8 @@ CALL () {
   RETURN collect(DISTINCT identifier) AS left
 }
 
-// Ties: the evidence, as edges from email to phone. Each carries its family and the version of the state that brought it:
-// no older state of another takes it away.
+// Ties: the evidence, as edges from email to phone. A tie carries its family and the version of the state that wrote
+// it, so an older state of another family does not take the tie away.
 CALL () {
   UNWIND $given.ties AS state
   UNWIND range(0, size(state.pairs) - 1) AS place
@@ -98,7 +98,7 @@ CALL () {
       tie.at = datetime.fromEpoch((micros - fraction) / 1000000, fraction * 1000)
 }
 
-// Stray contacts. One that is in another family as well only loses its place in this one.
+// Stray contacts. A contact that another family has as well loses only its edge to this family.
 CALL () {
   UNWIND $given.swept AS state
   MATCH (f:Family {id: state.id})<-[:IN_FAMILY]-(stray)
@@ -120,7 +120,7 @@ CALL () {
   RETURN collect(DISTINCT identifier) AS left_by_strays
 }
 
-// Stray ties: those that name a family and that its evidence lacks, or has only once.
+// Stray ties: ties that name a family whose evidence lacks them, and duplicates.
 CALL () {
   UNWIND $given.swept AS state
   MATCH (a)-[seen:SEEN_WITH {family: state.id}]->(b)
@@ -139,10 +139,10 @@ CALL () {
   RETURN collect(DISTINCT identifier) AS untied
 }
 
-// Identifiers that nothing ties any more.
+// Identifiers without an edge.
 UNWIND left + left_by_strays + untied AS identifier
 WITH DISTINCT identifier
-// The write lock: who ties it meanwhile waits, or is seen.
+// Take the write lock: a transaction that ties the identifier meanwhile waits, or its edge is visible.
 SET identifier.value = identifier.value
 WITH identifier
 WHERE NOT EXISTS { (identifier)--() }

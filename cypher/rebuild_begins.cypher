@@ -1,3 +1,3 @@
-// The mark of a rebuild. It outlives the wipe, so that a rebuild that breaks off is known as one. Parameters: none.
+// Set the mark of a rebuild. The wipe leaves the mark, so the mark shows a rebuild that broke off. Parameters: none.
 MERGE (rebuild:Rebuild)
 SET rebuild.startedAt = datetime()

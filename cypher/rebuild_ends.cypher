@@ -1,3 +1,3 @@
-// The graph is whole again. Parameters: none.
+// Remove the mark of a rebuild: the graph is whole again. Parameters: none.
 MATCH (rebuild:Rebuild)
 DELETE rebuild

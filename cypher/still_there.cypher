@@ -1,4 +1,5 @@
-// Which of these does the graph still show? Parameters: $given.contacts and $given.families, ids; tombstones do not count.
+// The contacts and families of these that the graph still has. Parameters: $given.contacts and $given.families, ids;
+// tombstones do not count.
 // Returns two lists of ids. Relies on constraints contact_id, family_id.
 CALL () {
   UNWIND $given.contacts AS id

@@ -1,5 +1,5 @@
-// What else the archive of Neo4j's classes is trained on (training.py): statements as analysts write them, so that their
-// first run after a start is quick as well. They run on a throw-away server.
+// Statements as analysts write them, for the training run of Neo4j's class archive (devstack/training.py): their first
+// run after a start is quick as well. They run on a server that is thrown away.
 CREATE CONSTRAINT training IF NOT EXISTS FOR (t:Training) REQUIRE t.id IS UNIQUE;
 UNWIND range(1, 200) AS id MERGE (t:Training {id: id}) SET t.at = datetime(), t.name = 'n' + toString(id);
 UNWIND range(2, 200) AS id MATCH (a:Training {id: id}), (b:Training {id: id / 2}) MERGE (a)-[s:SEEN {at: 1}]->(b);

@@ -1,6 +1,5 @@
-// What the graph shows of each of these families: its node, what a walk from its primary finds, and its ties.
-// Whether a contact's edges are right is judged here, against its own properties and this family, so that an answer
-// names each value once.
+// For each of these families: its node, the result of a walk from its primary, and its ties. The statement itself
+// compares a contact's edges with the contact's properties and the family, so that the answer names each value once.
 // Parameters: $given.families [[id, live]].
 // Returns one list of [id, version, size, tombstone, residents, members, ties]: version and tombstone are null where there
 // is no such node; residents counts edges into it; members [[id, email, phone, precedence, micros, version right, edges right]];
@@ -9,7 +8,7 @@
 UNWIND $given.families AS asked
 OPTIONAL MATCH (f:Family {id: asked[0]})
 USING INDEX SEEK f:Family(id)
-// Only a living family is walked: the contact that once led a merged one is in another by now.
+// Walk only living families: the former primary of a merged family belongs to another family.
 OPTIONAL MATCH (start:Contact {id: CASE WHEN asked[1] THEN asked[0] END})
 USING INDEX SEEK start:Contact(id)
 CALL (asked, f, start) {

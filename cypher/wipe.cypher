@@ -1,5 +1,5 @@
-// Delete everything the projection makes but the families' nodes, in transactions of bounded size; wipe_families comes
-// after it. Auto-commit only. A batch that meets the relay's locks is tried again. Parameters: none.
+// Delete all that the projection makes except Family nodes, in transactions of bounded size; wipe_families follows.
+// Auto-commit only. A batch that meets the relay's locks is retried. Parameters: none.
 MATCH (node:Contact|Email|Phone)
 CALL (node) {
   DETACH DELETE node

@@ -1,5 +1,5 @@
-// The end of a wipe: a family's node says that the graph shows all of it, so it goes after what it speaks for. A family
-// that the relay writes from here on is written whole. In transactions of bounded size. Auto-commit only. Parameters: none.
+// The end of a wipe. A Family node says that the graph has all of the family, so the node goes last. A family that the
+// relay writes from here on is written whole. In transactions of bounded size. Auto-commit only. Parameters: none.
 MATCH (family:Family)
 CALL (family) {
   DETACH DELETE family
