@@ -29,6 +29,7 @@ from strawberry.types.arguments import StrawberryArgument
 from strawberry.types.base import StrawberryObjectDefinition
 from strawberry.types.field import StrawberryField
 
+from nexus_graph.api.graphql.schema.connections import Connection, Edge
 from nexus_graph.api.graphql.schema.resolvers import Mutation, Query, Subscription
 from nexus_graph.api.graphql.schema.scalars import SCALARS
 from nexus_graph.api.graphql.schema.subgraph import SubgraphQuery
@@ -61,8 +62,11 @@ def sdl() -> str:
 def _tune(type_: GraphQLNamedType) -> None:
     if isinstance(type_, GraphQLObjectType):
         type_.is_type_of = None  # what resolvers return is checked statically
+        origin = type_.extensions[_DEFINITION].origin
         for field in type_.fields.values():
             _tune_field(field)
+            if issubclass(origin, Connection | Edge):
+                field.description = (field.description or "").format(noun=origin.noun, condition=origin.condition)
     elif isinstance(type_, GraphQLInterfaceType | GraphQLUnionType):
         type_.resolve_type = _type_name
     elif isinstance(type_, GraphQLEnumType):

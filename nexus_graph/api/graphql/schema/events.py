@@ -9,7 +9,7 @@ from strawberry import enum_value
 
 from nexus_graph import model
 from nexus_graph.api.graphql.schema import cursors
-from nexus_graph.api.graphql.schema.connections import PageInfo, cut, page_size
+from nexus_graph.api.graphql.schema.connections import Connection, Edge, cut, page_size
 from nexus_graph.api.graphql.schema.context import Context, ContextInfo
 from nexus_graph.api.graphql.schema.declaration import Node, described
 from nexus_graph.api.graphql.schema.scalars import BigInt
@@ -77,45 +77,25 @@ class IdentityEvent(Node):
 
 
 @strawberry.type(description="An event and its place in a list.")
-class IdentityEventEdge:
-    event: strawberry.Private[model.IdentityEvent]
-
-    @described("The place of this event: give it as `after` to read on from here.")
-    def cursor(self) -> str:
-        return cursors.encode_sequence(self.event.sequence)
-
-    @described("The event.")
-    def node(self) -> IdentityEvent:
-        return IdentityEvent(event=self.event)
+class IdentityEventEdge(Edge[model.IdentityEvent, IdentityEvent]):
+    noun = "event"
 
 
 @strawberry.type(description="A page of events, the oldest first.")
-class IdentityEventConnection:
-    events: strawberry.Private[Sequence[model.IdentityEvent]]
+class IdentityEventConnection(Connection[model.IdentityEvent, IdentityEvent, IdentityEventEdge]):
     family_id: strawberry.Private[int | None]
-    more_before: strawberry.Private[bool]
-    more_after: strawberry.Private[bool]
-
-    @described("The events of this page.")
-    def nodes(self) -> list[IdentityEvent]:
-        return [IdentityEvent(event=event) for event in self.events]
-
-    @described("The events of this page, each with its cursor.")
-    def edges(self) -> list[IdentityEventEdge]:
-        return [IdentityEventEdge(event=event) for event in self.events]
-
-    @described("Where this page begins and ends.")
-    def page_info(self) -> PageInfo:
-        return PageInfo(
-            has_next_page=self.more_after,
-            has_previous_page=self.more_before,
-            start_cursor=cursors.encode_sequence(self.events[0].sequence) if self.events else None,
-            end_cursor=cursors.encode_sequence(self.events[-1].sequence) if self.events else None,
-        )
+    noun = "event"
+    edge = IdentityEventEdge
 
     @described("How many events there are on all pages; null past 10,000. Counted only when asked for.")
     async def total_count(self, info: ContextInfo) -> int | None:
         return await info.context.listing.count_events(self.family_id)
+
+    def nodes_of(self, items: Sequence[model.IdentityEvent]) -> list[IdentityEvent]:
+        return [IdentityEvent(event=event) for event in items]
+
+    def cursor_of(self, item: model.IdentityEvent) -> str:
+        return cursors.encode_sequence(item.sequence)
 
 
 async def events_page(
@@ -126,7 +106,7 @@ async def events_page(
     start = 0 if not after else cursors.sequence(after)
     found = await context.listing.events(family_id, after=start, limit=size + 1, at_least=at_least)
     events, more = cut(found, size)
-    return IdentityEventConnection(events=events, family_id=family_id, more_before=start > 0, more_after=more)
+    return IdentityEventConnection(items=events, family_id=family_id, more_before=start > 0, more_after=more)
 
 
 def _global_id(type_name: str, database_id: int | None) -> strawberry.ID | None:

@@ -8,7 +8,7 @@ import strawberry
 
 from nexus_graph import model
 from nexus_graph.api.graphql.schema import cursors
-from nexus_graph.api.graphql.schema.connections import PageInfo, cut, page_size
+from nexus_graph.api.graphql.schema.connections import Connection, Edge, cut, page_size
 from nexus_graph.api.graphql.schema.context import Context, ContextInfo
 from nexus_graph.api.graphql.schema.declaration import described
 from nexus_graph.api.graphql.schema.types import Contact, LinkPrecedence
@@ -37,53 +37,32 @@ Filter = Annotated[
 
 
 @strawberry.type(description="A contact and its place in the list.")
-class ListedContactEdge:
-    place: strawberry.Private[model.ContactPlace]
-    listed: strawberry.Private[model.ListedContact]
-
-    @described("The place of this contact: give it as `after` to read on from here, with the same filter.")
-    def cursor(self) -> str:
-        return cursors.encode_place(self.place)
-
-    @described("The contact.")
-    def node(self) -> Contact:
-        return _contact(self.listed)
+class ListedContactEdge(Edge[model.ListedContact, Contact]):
+    noun = "contact"
+    condition = ", with the same filter"
 
 
 @strawberry.type(description="A page of contacts.")
-class ListedContactConnection:
+class ListedContactConnection(Connection[model.ListedContact, Contact, ListedContactEdge]):
     wanted: strawberry.Private[model.ContactFilter]
-    page: strawberry.Private[Sequence[model.ListedContact]]
-    more_before: strawberry.Private[bool]
-    more_after: strawberry.Private[bool]
-
-    @described("The contacts of this page.")
-    def nodes(self) -> list[Contact]:
-        return [_contact(listed) for listed in self.page]
-
-    @described("The contacts of this page, each with its cursor.")
-    def edges(self) -> list[ListedContactEdge]:
-        return [ListedContactEdge(place=self._place(listed), listed=listed) for listed in self.page]
-
-    @described("Where this page begins and ends.")
-    def page_info(self) -> PageInfo:
-        ends = [cursors.encode_place(self._place(self.page[at])) for at in (0, -1)] if self.page else [None, None]
-        return PageInfo(
-            has_next_page=self.more_after, has_previous_page=self.more_before, start_cursor=ends[0], end_cursor=ends[1]
-        )
+    noun = "contact"
+    edge = ListedContactEdge
 
     @described("How many contacts there are on all pages; null past 10,000. Counted only when asked for.")
     async def total_count(self, info: ContextInfo) -> int | None:
         return await info.context.listing.count_contacts(self.wanted)
 
-    def _place(self, listed: model.ListedContact) -> model.ContactPlace:
-        contact = listed.contact
-        by = contact.created_at
+    def nodes_of(self, items: Sequence[model.ListedContact]) -> list[Contact]:
+        return [Contact(contact=one.contact, precedence=LinkPrecedence[one.precedence.name]) for one in items]
+
+    def cursor_of(self, item: model.ListedContact) -> str:
+        contact = item.contact
+        by: str | datetime = contact.created_at
         if self.wanted.email_prefix is not None:
-            return model.ContactPlace(contact.email or "", contact.id)
-        if self.wanted.phone_prefix is not None:
-            return model.ContactPlace(contact.phone or "", contact.id)
-        return model.ContactPlace(by, contact.id)
+            by = contact.email or ""
+        elif self.wanted.phone_prefix is not None:
+            by = contact.phone or ""
+        return cursors.encode_place(model.ContactPlace(by, contact.id))
 
 
 async def contacts_page(
@@ -95,7 +74,7 @@ async def contacts_page(
     by_time = wanted.email_prefix is None and wanted.phone_prefix is None
     place = None if not after else cursors.place(after, by_time=by_time)
     page, more = cut(await context.listing.contacts(wanted, after=place, limit=size + 1), size)
-    return ListedContactConnection(wanted=wanted, page=page, more_before=place is not None, more_after=more)
+    return ListedContactConnection(wanted=wanted, items=page, more_before=place is not None, more_after=more)
 
 
 def _wanted(given: ContactFilter) -> model.ContactFilter:
@@ -107,7 +86,3 @@ def _wanted(given: ContactFilter) -> model.ContactFilter:
         given.created_from,
         given.created_before,
     )
-
-
-def _contact(listed: model.ListedContact) -> Contact:
-    return Contact(contact=listed.contact, precedence=LinkPrecedence[listed.precedence.name])

@@ -10,7 +10,7 @@ from strawberry import enum_value
 
 from nexus_graph import model
 from nexus_graph.api.graphql.schema import cursors
-from nexus_graph.api.graphql.schema.connections import After, First, PageInfo, page_size
+from nexus_graph.api.graphql.schema.connections import After, Connection, Edge, First, page_size
 from nexus_graph.api.graphql.schema.context import ContextInfo
 from nexus_graph.api.graphql.schema.declaration import Node, described
 from nexus_graph.api.graphql.schema.events import IdentityEventConnection, RefusalReason, events_page
@@ -93,53 +93,27 @@ class Contact(Node):
 
 
 @strawberry.type(description="A contact and its place in a list.")
-class ContactEdge:
-    contact: strawberry.Private[model.Contact]
-    at_least: strawberry.Private[int | None]
-
-    @described("The place of this contact: give it as `after` to read on from here.")
-    def cursor(self) -> str:
-        return cursors.encode_cursor(self.contact)
-
-    @described("The contact.")
-    def node(self) -> Contact:
-        return Contact(contact=self.contact, precedence=LinkPrecedence.SECONDARY, at_least=self.at_least)
+class ContactEdge(Edge[model.Contact, Contact]):
+    noun = "contact"
 
 
 @strawberry.type(description="A page of contacts, by the time they came to be.")
-class ContactConnection:
-    contacts: strawberry.Private[Sequence[model.Contact]]
-    start: strawberry.Private[int]
-    stop: strawberry.Private[int]
+class ContactConnection(Connection[model.Contact, Contact, ContactEdge]):
+    total: strawberry.Private[int]
     at_least: strawberry.Private[int | None]
-
-    @described("The contacts of this page.")
-    def nodes(self) -> list[Contact]:
-        return [
-            Contact(contact=contact, precedence=LinkPrecedence.SECONDARY, at_least=self.at_least)
-            for contact in self._page()
-        ]
-
-    @described("The contacts of this page, each with its cursor.")
-    def edges(self) -> list[ContactEdge]:
-        return [ContactEdge(contact=contact, at_least=self.at_least) for contact in self._page()]
-
-    @described("Where this page begins and ends.")
-    def page_info(self) -> PageInfo:
-        page = self._page()
-        return PageInfo(
-            has_next_page=self.stop < len(self.contacts),
-            has_previous_page=self.start > 0,
-            start_cursor=cursors.encode_cursor(page[0]) if page else None,
-            end_cursor=cursors.encode_cursor(page[-1]) if page else None,
-        )
+    noun = "contact"
+    edge = ContactEdge
 
     @described("How many contacts there are on all pages.")
     def total_count(self) -> int:
-        return len(self.contacts)
+        return self.total
 
-    def _page(self) -> Sequence[model.Contact]:
-        return self.contacts[self.start : self.stop]
+    def nodes_of(self, items: Sequence[model.Contact]) -> list[Contact]:
+        secondary, at_least = LinkPrecedence.SECONDARY, self.at_least
+        return [Contact(contact=contact, precedence=secondary, at_least=at_least) for contact in items]
+
+    def cursor_of(self, item: model.Contact) -> str:
+        return cursors.encode_cursor(item)
 
 
 @strawberry.type(description="All contacts that are one person, by what is known: a primary and its secondaries.")
@@ -191,8 +165,13 @@ class ContactFamily(Node):
         size = page_size(first, info.context.settings)
         contacts = self.family.secondaries
         start = 0 if not after else cursors.after(contacts, after)
-        stop = min(start + size, len(contacts))
-        return ContactConnection(contacts=contacts, start=start, stop=stop, at_least=self.at_least)
+        return ContactConnection(
+            items=contacts[start : start + size],
+            more_before=start > 0,
+            more_after=start + size < len(contacts),
+            total=len(contacts),
+            at_least=self.at_least,
+        )
 
     @described("What happened to the family, and to those that it took in, in order.")
     async def identity_events(
