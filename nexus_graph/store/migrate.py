@@ -12,7 +12,7 @@ import asyncpg
 
 from nexus_graph import statements, telemetry
 from nexus_graph.config import Settings
-from nexus_graph.errors import NexusError, Unavailable
+from nexus_graph.errors import Code, NexusError, Unavailable
 from nexus_graph.statements import sql
 from nexus_graph.store.database import CONNECTION_LOST, Connection, connect, is_servers_trouble, reason, where
 from nexus_graph.store.record import Record
@@ -24,7 +24,7 @@ _LOG = telemetry.log("migrate")
 class MigrationError(NexusError):
     """The schema of the database and the migrations of this release do not fit."""
 
-    code = "MIGRATION"
+    code = Code.MIGRATION
 
 
 @dataclass(frozen=True, slots=True)

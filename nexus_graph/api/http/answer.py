@@ -9,7 +9,7 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.types import Send
 
-from nexus_graph.errors import NexusError
+from nexus_graph.errors import Code, NexusError
 from nexus_graph.telemetry import error_name, log, place
 
 Header = tuple[bytes, bytes]
@@ -25,8 +25,8 @@ JSON: Final = b"application/json"
 PROBLEM: Final = b"application/problem+json"
 HTML: Final = b"text/html; charset=utf-8"
 EVENT_STREAM: Final = b"text/event-stream"
-_HTTP_CODES: Final = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
-MASKED_CODE: Final = "INTERNAL"
+_HTTP_CODES: Final = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED}
+MASKED_CODE: Final = Code.INTERNAL
 MASKED_MESSAGE: Final = "Internal error"
 
 _LOG = log("api")
@@ -102,7 +102,7 @@ class AnsweredInTurn(Exception):
 def failed(error: Exception, correlation_id: str) -> Answer:
     """What a caller is answered whose request ended in this error."""
     if isinstance(error, HTTPException):  # Starlette's router: no such path, or not by this method
-        code = _HTTP_CODES.get(error.status_code, "BAD_REQUEST")
+        code = _HTTP_CODES.get(error.status_code, Code.BAD_REQUEST)
         failure = Failure(error.status_code, code, error.detail)
         headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
     else:

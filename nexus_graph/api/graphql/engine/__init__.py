@@ -7,7 +7,6 @@ The door: `Answering`, with the values that go in and out of it.
 """
 
 from nexus_graph.api.graphql.engine.answering import (
-    BAD_REQUEST,
     OBJECTS,
     TEXTS,
     Answering,
@@ -20,7 +19,6 @@ from nexus_graph.api.graphql.engine.persisted import UnusableManifest, read_mani
 from nexus_graph.api.graphql.engine.refusal import RequestError, request_error, unexecutable
 
 __all__ = [
-    "BAD_REQUEST",
     "OBJECTS",
     "TEXTS",
     "Answering",

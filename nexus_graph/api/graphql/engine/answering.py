@@ -11,7 +11,6 @@ from nexus_graph.api.graphql.engine.documents import Document, Documents, Operat
 from nexus_graph.api.graphql.engine.execution import Executing
 from nexus_graph.api.graphql.engine.persisted import Persisted
 from nexus_graph.api.graphql.engine.refusal import (
-    BAD_USER_INPUT,
     RequestError,
     located,
     request_error,
@@ -21,9 +20,8 @@ from nexus_graph.api.graphql.schema import Context
 from nexus_graph.api.http.answer import failure_of, graphql_extensions
 from nexus_graph.api.http.request import RequestId
 from nexus_graph.config import Settings
-from nexus_graph.errors import InvalidRequest
+from nexus_graph.errors import Code, InvalidRequest
 
-BAD_REQUEST: Final = "BAD_REQUEST"
 TEXTS: Final = ("query", "operationName", "documentId")
 OBJECTS: Final = ("variables", "extensions")
 
@@ -118,11 +116,11 @@ def requested(members: Mapping[str, Any]) -> Request:
     for name in TEXTS:
         value = members.get(name)
         if value is not None and not isinstance(value, str):
-            raise RequestError(422, [request_error(f"{name} must be a string", BAD_REQUEST)])
+            raise RequestError(422, [request_error(f"{name} must be a string", Code.BAD_REQUEST)])
     for name in OBJECTS:
         value = members.get(name)
         if value is not None and not isinstance(value, dict) and value != []:
-            raise RequestError(422, [request_error(f"{name} must be an object", BAD_REQUEST)])
+            raise RequestError(422, [request_error(f"{name} must be an object", Code.BAD_REQUEST)])
     request = Request(
         members.get("query"),
         members.get("variables") or None,
@@ -150,7 +148,7 @@ def field_error(error: GraphQLError, correlation_id: str) -> dict[str, Any]:
     cause: BaseException = error
     while isinstance(cause, GraphQLError) and cause.original_error is not None:
         cause = cause.original_error
-    told = located(error, BAD_USER_INPUT)
+    told = located(error, Code.BAD_USER_INPUT)
     if error.path:
         told["path"] = error.path
     if not isinstance(cause, GraphQLError):

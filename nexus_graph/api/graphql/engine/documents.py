@@ -21,16 +21,9 @@ from graphql.validation import VariablesInAllowedPositionRule
 from nexus_graph.api.graphql.engine import gate
 from nexus_graph.api.graphql.engine.leniency import StringsAreIdentifiersRule
 from nexus_graph.api.graphql.engine.plans import Plan, compile_operation
-from nexus_graph.api.graphql.engine.refusal import (
-    LIMIT_EXCEEDED,
-    OPERATION_UNKNOWN,
-    PARSE_FAILED,
-    VALIDATION_FAILED,
-    located,
-    request_error,
-    unexecutable,
-)
+from nexus_graph.api.graphql.engine.refusal import located, request_error, unexecutable
 from nexus_graph.config import Settings
+from nexus_graph.errors import Code
 
 _RULES: Final = [
     StringsAreIdentifiersRule if rule is VariablesInAllowedPositionRule else rule for rule in specified_rules
@@ -69,7 +62,7 @@ class Document(NamedTuple):
                 return operation
         several = "the document has several operations: say operationName"
         message = several if name is None else "the document has no such operation"
-        raise unexecutable([request_error(message, OPERATION_UNKNOWN)])
+        raise unexecutable([request_error(message, Code.OPERATION_UNKNOWN)])
 
 
 class Documents:
@@ -90,14 +83,14 @@ class Documents:
         try:
             ast = parse(text, max_lexical_tokens=settings.graphql_document_max_tokens)
         except GraphQLError as error:
-            raise unexecutable([located(error, PARSE_FAILED)], status=400) from None
+            raise unexecutable([located(error, Code.PARSE_FAILED)], status=400) from None
         try:
             measures = gate.check(ast, settings, self._pages)
         except gate.LimitPassed as passed:
             raise unexecutable([_limit(passed.message, passed.limit, passed.most)]) from None
         errors = validate(self._schema, ast, _RULES, settings.graphql_errors_max, hide_suggestions=True)
         if errors:
-            raise unexecutable([located(error, VALIDATION_FAILED) for error in errors])
+            raise unexecutable([located(error, Code.VALIDATION_FAILED) for error in errors])
         return Document(ast, tuple(self._operations(ast, measures)))
 
     def cost(self, document: Document, operation: Operation, variables: dict[str, Any] | None) -> int:
@@ -134,4 +127,4 @@ def _fields_that_page(schema: GraphQLSchema) -> frozenset[str]:
 
 
 def _limit(message: str, limit: str, most: int) -> dict[str, Any]:
-    return {"message": message, "extensions": {"code": LIMIT_EXCEEDED, "limit": limit, "max": most}}
+    return {"message": message, "extensions": {"code": Code.LIMIT_EXCEEDED, "limit": limit, "max": most}}

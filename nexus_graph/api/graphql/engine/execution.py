@@ -18,8 +18,9 @@ from graphql.execution.values import VariableValues
 
 from nexus_graph.api.graphql.engine.documents import Document, Operation
 from nexus_graph.api.graphql.engine.plans import Plan, RootField, Run
-from nexus_graph.api.graphql.engine.refusal import BAD_USER_INPUT, located, unexecutable
+from nexus_graph.api.graphql.engine.refusal import located, unexecutable
 from nexus_graph.api.graphql.schema import Context
+from nexus_graph.errors import Code
 
 # Resolvers of ours return coroutines or values, never futures: one check in C, made several times a field.
 _is_awaitable = cast("Callable[[Any], TypeGuard[Awaitable[Any]]]", CoroutineType.__instancecheck__)
@@ -81,7 +82,7 @@ class Executing:
                 hide_suggestions=True,
             )
         if isinstance(coerced, list):
-            raise unexecutable([located(error, BAD_USER_INPUT) for error in coerced])
+            raise unexecutable([located(error, Code.BAD_USER_INPUT) for error in coerced])
         return coerced
 
     async def _by_graphql_core(
@@ -122,7 +123,7 @@ class Executing:
             hide_suggestions=True,
         )
         if isinstance(executor, list):
-            raise unexecutable([located(error, BAD_USER_INPUT) for error in executor])
+            raise unexecutable([located(error, Code.BAD_USER_INPUT) for error in executor])
         return executor
 
 

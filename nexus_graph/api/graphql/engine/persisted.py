@@ -15,9 +15,10 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
-from nexus_graph.api.graphql.engine.refusal import BAD_USER_INPUT, RequestError, request_error, unexecutable
+from nexus_graph.api.graphql.engine.refusal import RequestError, request_error, unexecutable
 from nexus_graph.cache.documents import SharedDocuments
 from nexus_graph.config import Settings
+from nexus_graph.errors import Code
 from nexus_graph.telemetry import log
 
 _LOG = log("documents")
@@ -51,13 +52,13 @@ class Persisted:
         digest = _digest(extensions) if extensions else None
         if digest is None:
             if query is None:
-                raise RequestError(422, [request_error("query must be a string", "BAD_REQUEST")])
+                raise RequestError(422, [request_error("query must be a string", Code.BAD_REQUEST)])
             text = query
         elif query is None:
             text = await self._remembered(digest, redis)
         else:
             if sha256(query.encode()).hexdigest() != digest:
-                raise unexecutable([request_error("the query is not the one of this sha256Hash", BAD_USER_INPUT)])
+                raise unexecutable([request_error("the query is not the one of this sha256Hash", Code.BAD_USER_INPUT)])
             text = query
         if self._asks_for_trust and text not in self._trusted_texts:
             self._distrust(text)
@@ -78,25 +79,25 @@ class Persisted:
         text = self._trusted.get(document_id.removeprefix("sha256:"))
         if text is None:
             raise unexecutable(
-                [request_error("no trusted document has this documentId", "DOCUMENT_NOT_FOUND")], status=404
+                [request_error("no trusted document has this documentId", Code.DOCUMENT_NOT_FOUND)], status=404
             )
         return text
 
     def _distrust(self, text: str) -> None:
         if self._settings.trusted_documents_mode == "enforce":
             message = "only trusted documents are executed here: name one by documentId"
-            raise unexecutable([request_error(message, "DOCUMENT_NOT_TRUSTED")], status=403)
+            raise unexecutable([request_error(message, Code.DOCUMENT_NOT_TRUSTED)], status=403)
         _LOG.warning("document_not_trusted", sha256=sha256(text.encode()).hexdigest())
 
     async def _remembered(self, digest: str, redis: "Redis | None") -> str:
         if not self._settings.graphql_persisted:
-            raise unexecutable([request_error("PersistedQueryNotSupported", "PERSISTED_QUERY_NOT_SUPPORTED")])
+            raise unexecutable([request_error("PersistedQueryNotSupported", Code.PERSISTED_QUERY_NOT_SUPPORTED)])
         if digest in self._texts:
             self._texts.move_to_end(digest)
             return self._texts[digest]
         text = None if redis is None else await self._fetched(digest, redis)
         if text is None:
-            raise unexecutable([request_error("PersistedQueryNotFound", "PERSISTED_QUERY_NOT_FOUND")], status=404)
+            raise unexecutable([request_error("PersistedQueryNotFound", Code.PERSISTED_QUERY_NOT_FOUND)], status=404)
         self._remember(digest, text)
         return text
 
@@ -146,5 +147,5 @@ def _digest(extensions: dict[str, Any]) -> str | None:
     digest = asked.get("sha256Hash") if isinstance(asked, dict) and asked.get("version") == 1 else None
     if not isinstance(digest, str) or not _is_hash(digest):
         message = "extensions.persistedQuery must have version 1 and a sha256Hash of 64 lower-case hex digits"
-        raise unexecutable([request_error(message, BAD_USER_INPUT)])
+        raise unexecutable([request_error(message, Code.BAD_USER_INPUT)])
     return digest

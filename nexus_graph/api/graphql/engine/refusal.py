@@ -1,15 +1,11 @@
 """A request that cannot be executed: the errors that its client gets, without the values that the client sent."""
 
 import re
-from typing import Any, Final
+from typing import Any
 
 from graphql import GraphQLError
 
-PARSE_FAILED: Final = "GRAPHQL_PARSE_FAILED"
-VALIDATION_FAILED: Final = "GRAPHQL_VALIDATION_FAILED"
-LIMIT_EXCEEDED: Final = "LIMIT_EXCEEDED"
-BAD_USER_INPUT: Final = "BAD_USER_INPUT"
-OPERATION_UNKNOWN: Final = "OPERATION_RESOLUTION_FAILURE"
+from nexus_graph.errors import Code
 
 # Where graphql-core repeats what the document or its variables hold. Identifiers may stand there.
 _quoted_value = re.compile(
@@ -39,12 +35,12 @@ def unexecutable(errors: list[dict[str, Any]], *, status: int = 422) -> RequestE
     return RequestError(status, errors, of_document=True)
 
 
-def request_error(message: str, code: str) -> dict[str, Any]:
+def request_error(message: str, code: Code) -> dict[str, Any]:
     """An error about the request as a whole."""
     return {"message": message, "extensions": {"code": code}}
 
 
-def located(error: GraphQLError, code: str) -> dict[str, Any]:
+def located(error: GraphQLError, code: Code) -> dict[str, Any]:
     """graphql-core's error about the request, without the values that it quotes."""
     message = _quoted_value.sub(r"\1\2.", _quoted_choice.sub("", error.message))
     # Names of fields may be anything in variables, even what has no UTF-8.

@@ -16,7 +16,6 @@ from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
 from nexus_graph.api.graphql.engine import (
-    BAD_REQUEST,
     OBJECTS,
     TEXTS,
     Answering,
@@ -35,7 +34,7 @@ from nexus_graph.api.http.body import decode_object, read_json_body
 from nexus_graph.api.http.kept import kept, respond_kept
 from nexus_graph.api.http.request import OTHER_SITES, Post, RequestId, header, request_id
 from nexus_graph.config import Settings
-from nexus_graph.errors import InvalidRequest, NexusError, UnacceptableMediaType
+from nexus_graph.errors import Code, InvalidRequest, NexusError, UnacceptableMediaType
 
 _ALLOW: Final = ((b"allow", b"POST"),)
 _LOOKING: Final = ("GET", "HEAD")
@@ -100,7 +99,7 @@ class GraphQLRoute:
             )
         asked = await self._answering.asked(request, state)
         if asked.kind is OperationType.SUBSCRIPTION and not wanted.stream:
-            raise unexecutable([request_error(_NOT_STREAMED, "SUBSCRIPTION_NOT_SERVED_HERE")])
+            raise unexecutable([request_error(_NOT_STREAMED, Code.SUBSCRIPTION_NOT_SERVED_HERE)])
         if only_reads and asked.kind is OperationType.MUTATION:
             raise _not_allowed("mutations are not served by GET: send them by POST")
         return asked
@@ -116,7 +115,9 @@ class GraphQLRoute:
 
     def _read(self, body: bytes) -> Request:
         if body.lstrip()[:1] == b"[":
-            raise RequestError(422, [request_error("batches are not served: send one request a call", BAD_REQUEST)])
+            raise RequestError(
+                422, [request_error("batches are not served: send one request a call", Code.BAD_REQUEST)]
+            )
         return requested(decode_object(body, depth_max=self._settings.json_depth_max))
 
     def _looked(self, scope: Scope) -> Request:
@@ -127,7 +128,7 @@ class GraphQLRoute:
             )
         if header(scope, b"sec-fetch-mode") == b"no-cors" and header(scope, b"sec-fetch-site") in OTHER_SITES:
             message = "a page of another site cannot embed an answer"
-            raise RequestError(HTTPStatus.FORBIDDEN, [request_error(message, "FORBIDDEN")])
+            raise RequestError(HTTPStatus.FORBIDDEN, [request_error(message, Code.FORBIDDEN)])
         query_string: bytes = scope["query_string"]
         if len(query_string) > self._settings.body_max_bytes:
             raise InvalidRequest(f"the URL is too long: at most {self._settings.body_max_bytes} bytes")
@@ -163,7 +164,7 @@ def _whole(told: dict[str, Any], wanted: Accepted) -> Answer:
 
 
 def _not_allowed(message: str) -> RequestError:
-    return RequestError(HTTPStatus.METHOD_NOT_ALLOWED, [request_error(message, "METHOD_NOT_ALLOWED")])
+    return RequestError(HTTPStatus.METHOD_NOT_ALLOWED, [request_error(message, Code.METHOD_NOT_ALLOWED)])
 
 
 def _refusal(error: RequestError | NexusError, identified: RequestId, accepted: bytes | None = None) -> Answer:

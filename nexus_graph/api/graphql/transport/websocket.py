@@ -14,7 +14,7 @@ from nexus_graph.api.http.answer import PROBLEM, encode, failure_of, problem
 from nexus_graph.api.http.body import decode_object
 from nexus_graph.api.http.request import RequestId, header
 from nexus_graph.config import Settings
-from nexus_graph.errors import InvalidRequest, NexusError, Overloaded
+from nexus_graph.errors import Code, InvalidRequest, NexusError, Overloaded
 
 PROTOCOL: Final = "graphql-transport-ws"
 TOO_SLOW: Final = 1013
@@ -199,7 +199,7 @@ class _Socket:
             raise Closed(4409, "there is a subscriber of this id already")
         if len(self._operations) >= self._settings.socket_operations_max:
             most = self._settings.socket_operations_max
-            errors = [request_error(f"too many operations on this socket: at most {most}", "LIMIT_EXCEEDED")]
+            errors = [request_error(f"too many operations on this socket: at most {most}", Code.LIMIT_EXCEEDED)]
             await self._send({"id": message.id, "type": "error", "payload": errors})
             return
         self._operations[message.id] = asyncio.create_task(self._operate(message.id, request))
