@@ -95,7 +95,7 @@ async def relaying(
 
 class Gate:
     """A TCP proxy in front of a server: closed, it cuts what is open and refuses what comes; stalled, it takes every
-    connection and every byte, and passes nothing on.
+    connection and every byte, and passes nothing on; slow, it passes everything on late.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -106,6 +106,8 @@ class Gate:
         self.refused = asyncio.Event()
         """Set when a client came to the closed gate."""
         self._open = True
+        self.delay_seconds = 0.0
+        """How much later than it came each piece is passed on, either way."""
         self._passing = asyncio.Event()
         self._passing.set()
 
@@ -150,6 +152,7 @@ class Gate:
         try:
             while data := await reader.read(65_536):
                 await self._passing.wait()
+                await asyncio.sleep(self.delay_seconds)
                 writer.write(data)
                 await writer.drain()
         except OSError:

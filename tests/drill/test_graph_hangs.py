@@ -1,10 +1,10 @@
-"""Neo4j is stopped, and goes on, under family reads: how long readers wait, and when the graph is used again."""
+"""Neo4j is stopped, or overloaded, under family reads: how long readers wait, and when the graph is used again."""
 
 import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from statistics import quantiles
 from tempfile import TemporaryDirectory
@@ -18,11 +18,13 @@ from nexus_graph.devstack.stack import Stack, StackOptions
 from nexus_graph.identity.opening import Identity, open_identity
 from nexus_graph.model import FamilyKey, IdentifyRequest, Source
 from nexus_graph.store.migrate import migrate
-from tests.graphing import relaying
+from tests.graphing import Gate, gate_before_graph, relaying
 
 pytestmark = pytest.mark.drill
 
 HANG_SECONDS = 25.0
+OVERLOADED_SECONDS = 10.0
+BACK_MAX_SECONDS = 2.0
 USUAL_SECONDS = 5.0
 READS_A_SECOND = 40
 FAMILIES = 50
@@ -59,6 +61,15 @@ async def own(stack: Stack) -> Settings:
 
 
 @contextmanager
+def slow(gate: Gate) -> Iterator[None]:
+    gate.delay_seconds = 0.2
+    try:
+        yield
+    finally:
+        gate.delay_seconds = 0.0
+
+
+@contextmanager
 def stopped(pid: int) -> Iterator[None]:
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -68,6 +79,19 @@ def stopped(pid: int) -> Iterator[None]:
 
 
 async def test_readers_do_not_wait_for_a_stopped_graph(stack: Stack, own: Settings) -> None:
+    await readers_are_answered(own, "stopped", stopped(stack.process("neo4j").pid), HANG_SECONDS)
+
+
+async def test_readers_do_not_wait_for_an_overloaded_graph(own: Settings) -> None:
+    """It answers everything, each time later than readers wait."""
+    async with gate_before_graph(own) as (gate, through):
+        await readers_are_answered(through, "overloaded", slow(gate), OVERLOADED_SECONDS)
+
+
+async def readers_are_answered(
+    own: Settings, trouble_is: str, trouble: AbstractContextManager[None], seconds: float
+) -> None:
+    """Beside a graph in trouble by the record, in its usual time; and by the graph soon after."""
     async with relaying(own, patience_seconds=120) as relay, open_identity(own) as identity:
         for number in range(FAMILIES):
             await identity.identify(IdentifyRequest(f"e{number}@x.example", str(1_000_000 + number)))
@@ -75,8 +99,8 @@ async def test_readers_do_not_wait_for_a_stopped_graph(stack: Stack, own: Settin
         while await source_of(identity, 0) is not Source.GRAPH:
             pass
         await read(identity, USUAL_SECONDS)
-        with stopped(stack.process("neo4j").pid):
-            took = await read(identity, HANG_SECONDS)
+        with trouble:
+            took = await read(identity, seconds)
         resumed = monotonic()
         async with asyncio.timeout(60):
             while await source_of(identity, 0) is not Source.GRAPH:
@@ -86,12 +110,13 @@ async def test_readers_do_not_wait_for_a_stopped_graph(stack: Stack, own: Settin
     slowest = max(took[Source.RECORD])
     waited = sum(seconds > slowest for seconds in took[None])
     print(
-        f"graph stopped {HANG_SECONDS:g} s: reads p99 {p99 * 1000:.1f} ms, the record's own {of_record * 1000:.1f} ms "
+        f"graph {trouble_is} {seconds:g} s: reads p99 {p99 * 1000:.1f} ms, the record's own {of_record * 1000:.1f} ms "
         f"(ratio {p99 / of_record:.2f}); {waited} of {len(took[None])} reads slower than the record's slowest; "
         f"graph used again after {back:.2f} s"
     )
-    # Those that were under way when it stopped, and those who came before the first of them was left behind.
+    # Those that were under way when it began, and those who came before the first of them was left behind.
     assert waited <= own.graph_patience_seconds * 2 * READS_A_SECOND
+    assert back <= BACK_MAX_SECONDS
 
 
 async def read(identity: Identity, seconds: float) -> dict[Source | None, list[float]]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from neo4j import AsyncDriver
@@ -77,6 +77,72 @@ async def test_a_hung_graph_is_looked_for_by_one_task(projected: Settings) -> No
             with pytest.raises(Unavailable):
                 await families.family(KEY)
         assert len(asyncio.all_tasks()) <= before
+
+
+@asynccontextmanager
+async def busy_connections(driver: AsyncDriver, count: int) -> AsyncIterator[None]:
+    """As many of the driver's connections as other work would hold."""
+    async with AsyncExitStack() as held:
+        for _ in range(count):
+            session = await held.enter_async_context(driver.session())
+            await held.enter_async_context(await session.begin_transaction())
+        yield
+
+
+async def test_a_driver_without_a_free_connection_keeps_no_reader_waiting(projected: Settings) -> None:
+    """The graph answers, but other work holds every connection: one reader waits for a moment, and then one task."""
+    few = projected.model_copy(update={"graph_connections": 3})
+    async with open_driver(few) as driver:
+        families = GraphFamilies(driver, few)
+        await families.warm()
+        for _ in range(2):
+            assert await families.family(KEY) is not None
+            async with busy_connections(driver, few.graph_connections):
+                with pytest.raises(Unavailable):
+                    await families.family(KEY)
+                waiting = len(asyncio.all_tasks())
+                for _ in range(100):
+                    with pytest.raises(Unavailable):
+                        answered_without_waiting(families)
+                assert len(asyncio.all_tasks()) <= waiting
+                assert not families.joined.is_set()
+            await joined(families)
+        await families.close()
+
+
+@pytest.fixture
+def slow_probes(monkeypatch: pytest.MonkeyPatch) -> asyncio.Semaphore:
+    """Released each time that a probe found the graph too slow for readers."""
+    found, answers_in_time = asyncio.Semaphore(0), GraphFamilies._answers_in_time
+
+    async def watched(families: GraphFamilies) -> None:
+        try:
+            await answers_in_time(families)
+        except TimeoutError:
+            found.release()
+            raise
+
+    monkeypatch.setattr(GraphFamilies, "_answers_in_time", watched)
+    return found
+
+
+async def test_an_overloaded_graph_is_left_alone_until_it_is_quick_again(
+    projected: Settings, slow_probes: asyncio.Semaphore
+) -> None:
+    """It answers, later than readers wait: the record answers them, and no probe lets them in to wait again."""
+    async with gated(projected) as (gate, families), asyncio.timeout(PATIENCE_SECONDS):
+        assert await families.family(KEY) is not None
+        gate.delay_seconds = projected.graph_patience_seconds
+        with pytest.raises(Unavailable):
+            await families.family(KEY)
+        for _ in range(2):
+            await slow_probes.acquire()
+            with pytest.raises(Unavailable):
+                answered_without_waiting(families)
+        assert not families.joined.is_set()
+        gate.delay_seconds = 0.0
+        await joined(families)
+        assert await families.family(KEY) is not None
 
 
 async def test_who_insists_on_a_hung_graph_is_refused(projected: Settings) -> None:
