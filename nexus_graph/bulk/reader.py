@@ -20,7 +20,6 @@ from nexus_graph.bulk.options import Options
 from nexus_graph.bulk.reading import UnclearColumns, UnreadableFile
 from nexus_graph.bulk.rows import Understood, open_rows
 from nexus_graph.config import Settings
-from nexus_graph.failures import why
 from nexus_graph.gc_freeze import freeze_gc
 
 # A child that is a copy of this process would share its connections.
@@ -148,5 +147,7 @@ def _read(sending: Connection, file: Path, settings: Settings, options: Options)
         except UnreadableFile as error:
             ended.reason, ended.unclear = str(error), isinstance(error, UnclearColumns)
         except Exception as error:  # noqa: BLE001 - the import says what became of its reader
+            from nexus_graph.failures import why  # noqa: PLC0415 - it brings all drivers, which a reader else needs not
+
             ended.reason = why(error)
         sending.send_bytes(_encode(ended))

@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
-from prometheus_client import REGISTRY
 
 from nexus_graph.config import Settings
 from nexus_graph.store.database import Pool
+from nexus_graph.telemetry import SUBSCRIBERS_CUT
 from tests.followers import CARRIERS, EVENTS, follower
 from tests.graphing import PATIENCE_SECONDS
 from tests.running import ApiServer, RunningServer, stoppable_api
@@ -57,7 +57,7 @@ def owed(server: RunningServer) -> list[int]:
 
 def cut(transport: str) -> float:
     """How many subscribers were cut so far."""
-    return REGISTRY.get_sample_value("nexus_subscribers_cut_total", {"transport": transport}) or 0.0
+    return float(SUBSCRIBERS_CUT.labels(transport)._value.get())
 
 
 async def until(done: Callable[[], bool]) -> None:
