@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 from nexus_graph.api.front import FrontRoute
 from nexus_graph.api.graphql.engine import Answering, UnusableManifest
 from nexus_graph.api.graphql.schema import schema
-from nexus_graph.api.graphql.transport import AssetRoute, GraphQLRoute, GraphQLSockets
+from nexus_graph.api.graphql.transport import AssetRoute, GraphQLRoute, GraphQLSockets, Places
 from nexus_graph.api.http.connections import LOOK_TICKS, Connections
 from nexus_graph.api.http.cors import Cors
 from nexus_graph.api.http.direct import DirectProtocol, DirectRoutes
@@ -151,8 +151,9 @@ def create_app(settings: Settings) -> App:
             yield {**state, "stopping": app.stopping, "leaving": app.leaving}
 
     answering = Answering(schema(federated=settings.graphql_federation), settings)
-    identify, graphql = IdentifyRoute(settings), GraphQLRoute(answering, settings)
-    app = App(routes=_routes(identify, graphql, GraphQLSockets(answering, settings)), lifespan=lifespan)
+    places = Places(settings.sockets_max)
+    identify, graphql = IdentifyRoute(settings), GraphQLRoute(answering, settings, places)
+    app = App(routes=_routes(identify, graphql, GraphQLSockets(answering, settings, places)), lifespan=lifespan)
     app.router.redirect_slashes = False  # `Envelope` leaves a slash at the end away
     app.settings = settings
     app.direct = DirectRoutes({"/identify": identify, "/graphql": graphql}, settings)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import socket
 from collections.abc import Mapping
 from typing import cast
@@ -16,6 +17,7 @@ from nexus_graph.store.database import Pool
 from nexus_graph.telemetry import CONNECTIONS_CUT, CONNECTIONS_REFUSED
 from tests.integration.test_direct import ADA, GRAPHQL, LOCK, TWICE, UNLOCK, answered, connected, posted
 from tests.running import ApiServer, running_api, stoppable_api
+from tests.stopping import backends
 
 QUICK: Mapping[str, float] = {"first_byte_seconds": 0.5, "header_seconds": 0.5, "body_seconds": 0.5}
 HEAD = b"POST /identify HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
@@ -249,6 +251,27 @@ async def test_a_stopping_server_answers_what_is_under_way_and_what_is_on_its_wa
         for _, writer in (busy, idle, fresh):
             writer.close()
         await stopping
+
+
+async def test_clients_that_leave_leave_nothing_behind(settings: Settings, pool: Pool, rng: random.Random) -> None:
+    """At any moment of a request, by either way; what they asked is done or is not, and all else goes on."""
+    requests = [posted({"email": f"left{number}@example.com"}, *(TWICE if number % 2 else ())) for number in range(300)]
+
+    async def leave(server: ApiServer, request: bytes) -> None:
+        _, writer = await asyncio.open_connection(server.host, server.port)
+        writer.write(request[: rng.randrange(1, 2 * len(request))])
+        await asyncio.sleep(rng.random() * 0.04)
+        writer.transport.abort()
+
+    async with stoppable_api(settings) as (server, running), httpx2.AsyncClient(base_url=server.url) as client:
+        for _ in range(3):
+            await asyncio.gather(*(leave(server, request) for request in requests))
+        assert (await client.post("/identify", json=ADA)).status_code == 200
+        async with asyncio.timeout(30):
+            while running.server_state.tasks or len(running.server_state.connections) > 1:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        pools = settings.read_connections + settings.resolve_connections + 1
+        assert len(await backends(pool, role="nexus_api")) <= pools
 
 
 async def test_a_server_that_is_to_stop_says_so_before_it_does(settings: Settings) -> None:

@@ -184,6 +184,45 @@ async def test_a_record_that_is_not_itself_is_away(login: Settings, pool: Pool, 
         await _is_there_again(api)
 
 
+async def test_a_table_that_another_holds_is_waited_for_no_longer_than_is_said(hasty: Settings, pool: Pool) -> None:
+    """As by a rewrite of it: callers are told to come back, known ones as well, and nothing is left of it later."""
+    async with api_of(hasty) as api:
+        assert (await api.post("/identify", json=ADA)).status_code == 200
+        async with pool.acquire() as holder, holder.transaction():
+            await holder.execute("LOCK TABLE contacts IN ACCESS EXCLUSIVE MODE")
+            for body in ({"email": _somebody_new()}, ADA):
+                response = await api.post("/identify", json=body)
+                assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+        await _is_there_again(api)
+        assert (await api.post("/identify", json=ADA)).headers["nexus-outcome"] == "MATCHED"
+
+
+async def test_a_table_that_changes_under_prepared_statements_costs_no_request(hasty: Settings, pool: Pool) -> None:
+    """As an operator's or a later release's migration does. Every connection has prepared its statements by then."""
+    queries = ("{contactFamily(by: {contactId: 1}, source: RECORD) {emails}}", "{contacts(first: 1) {nodes {id}}}")
+
+    async def all_verbs(api: httpx2.AsyncClient) -> None:
+        for _ in range(2 * hasty.read_connections):
+            answers = await asyncio.gather(
+                api.post("/identify", json={"email": _somebody_new()}),
+                api.post("/identify", json=ADA),
+                *(api.post("/graphql", json={"query": query}) for query in queries),
+            )
+            assert {answer.status_code for answer in answers} == {200}
+            assert not any("errors" in answer.json() for answer in answers)
+
+    patient = hasty.model_copy(update={"identify_timeout_seconds": float(PATIENCE_SECONDS)})
+    async with api_of(patient) as api:
+        await all_verbs(api)
+        for change in (
+            "ADD COLUMN nickname text",
+            "ALTER COLUMN phone_number TYPE varchar(64)",
+            "DROP COLUMN nickname",
+        ):
+            await pool.execute(f"ALTER TABLE contacts {change}")
+            await all_verbs(api)
+
+
 async def test_a_subscription_is_silent_while_the_record_is_not_itself(login: Settings, pool: Pool) -> None:
     async with api_of(login) as api:
         await api.post("/identify", json=ADA)

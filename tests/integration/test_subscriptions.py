@@ -349,8 +349,39 @@ async def test_who_is_let_in_and_one_too_many(settings: Settings, capsys: pytest
                 assert (response.status_code, response.headers["retry-after"]) == (503, "1")
                 assert json.loads(response.body or b"")["code"] == "OVERLOADED"
                 assert "too many sockets" in capsys.readouterr().err
+                assert await _streamed(server) == 503
+        async with asyncio.timeout(PATIENCE_SECONDS), AsyncExitStack() as held:
+            while (await held.enter_async_context(follow_stream(server))).status_code == 503:
+                pass  # the last socket's place is free in a moment
+            assert await _streamed(server) == 503
+            with pytest.raises(InvalidStatus):
+                await connect(url + "/graphql", **WELL)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while await _streamed(server) == 503:
+                pass
         with pytest.raises(InvalidStatus):
             await connect(url + "/identify", **WELL)
+
+
+@asynccontextmanager
+async def follow_stream(server: ApiServer) -> AsyncIterator[httpx2.Response]:
+    """A subscription by server-sent events, once it is answered."""
+    wants = {"accept": "text/event-stream"}
+    async with (
+        httpx2.AsyncClient(base_url=server.url, timeout=PATIENCE_SECONDS) as api,
+        api.stream("POST", "/graphql", json={"query": EVENTS}, headers=wants) as stream,
+    ):
+        yield stream
+
+
+async def _streamed(server: ApiServer) -> int:
+    """The status of one more stream."""
+    async with follow_stream(server) as stream:
+        if stream.status_code != 200:
+            assert stream.headers["retry-after"] == "1"
+            await stream.aread()
+            assert stream.json()["errors"][0]["extensions"]["code"] == "OVERLOADED"
+        return stream.status_code
 
 
 async def test_queries_and_errors_over_a_socket(server: ApiServer, settings: Settings) -> None:

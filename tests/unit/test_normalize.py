@@ -1,6 +1,7 @@
 """Canonical forms: exact values, exact refusals, idempotence, speed."""
 
 from contextlib import suppress
+from time import thread_time
 from timeit import timeit
 from uuid import UUID
 
@@ -120,6 +121,12 @@ def test_bad_emails_are_refused_by_rule(refused: object, because: str) -> None:
         ("+1 415 555 2671", "+14155552671"),
         ("+44 (0)20 7946 0958", "+442079460958"),
         ("(+44) 20 7946 0958", "+442079460958"),
+        ("+54 11 15 2345-6703", "+5491123456703"),
+        ("+54 9 11 2345-6702", "+5491123456702"),
+        ("+54 11 2345-6702", "+541123456702"),
+        ("+39 06 1234567", "+39061234567"),
+        ("+91 98765 43210", "+919876543210"),
+        ("91 98765 43210", "919876543210"),
         ("\uff0b49\u00a030\u20131234567", "+49301234567"),
         ("١٢٣٤٥٦", "123456"),
         ("\uff11\uff12\uff13\uff14\uff15\uff16", "123456"),
@@ -144,6 +151,7 @@ def test_phones_have_one_form(given_phone: object, canonical: str | None) -> Non
         ("00 49 30 1234567", "DE", "+49301234567"),
         ("+44 20 7946 0958", "DE", "+442079460958"),
         ("12345", "US", "12345"),
+        ("06 1234567", "IT", "+39061234567"),
     ],
     ids=_short,
 )
@@ -255,7 +263,11 @@ def test_refusals_never_repeat_the_value(email: object, phone: object) -> None:
 
 
 def test_a_typical_email_costs_next_to_nothing() -> None:
-    seconds = min(timeit(lambda: normalize.email("Ada.Lovelace+news@example.com"), number=10_000) for _ in range(5))
+    """Time of this thread: on a busy machine others take more of the clock's."""
+    seconds = min(
+        timeit(lambda: normalize.email("Ada.Lovelace+news@example.com"), timer=thread_time, number=10_000)
+        for _ in range(5)
+    )
     assert seconds / 10_000 < 2e-6
 
 

@@ -29,6 +29,7 @@ from nexus_graph.api.graphql.engine import (
 from nexus_graph.api.graphql.transport.event_stream import stream
 from nexus_graph.api.graphql.transport.negotiation import GRAPHQL_RESPONSE, Accepted, accepted
 from nexus_graph.api.graphql.transport.page import PAGE
+from nexus_graph.api.graphql.transport.places import Places
 from nexus_graph.api.http.answer import JSON, Answer, AnsweredInTurn, encode, failure_of, graphql_extensions, respond
 from nexus_graph.api.http.body import decode_object, read_json_body
 from nexus_graph.api.http.kept import kept, respond_kept
@@ -51,9 +52,10 @@ _NOT_STREAMED: Final = (
 class GraphQLRoute:
     """The endpoint, direct (`direct`) and by ASGI."""
 
-    def __init__(self, answering: Answering, settings: Settings) -> None:
+    def __init__(self, answering: Answering, settings: Settings, places: Places) -> None:
         self._answering = answering
         self._settings = settings
+        self._places = places
         self._cache_control = settings.graphql_cache_control.encode()
 
     async def answer(self, post: Post) -> Answer:
@@ -77,13 +79,16 @@ class GraphQLRoute:
         try:
             request = await self._request(scope, receive)
             asked = await self._asked(request, scope["state"], wanted, only_reads=scope["method"] in _LOOKING)
-            if not _in_turn(asked, wanted):
+            if _in_turn(asked, wanted):
+                self._places.require()
+            else:
                 told = await self._answering.answer(asked, scope["state"], request_id(scope))
         except (RequestError, NexusError) as error:
             await respond(send, *_refusal(error, request_id(scope), wanted.media_type))
             return
         if _in_turn(asked, wanted):
-            await stream(self._answering, asked, self._settings, scope=scope, receive=receive, send=send)
+            with self._places.taken():
+                await stream(self._answering, asked, self._settings, scope=scope, receive=receive, send=send)
         elif scope["method"] in _LOOKING and "errors" not in told:
             await respond_kept(scope, send, kept(_whole(told, wanted), self._cache_control))
         else:

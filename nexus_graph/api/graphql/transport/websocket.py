@@ -9,6 +9,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from nexus_graph import telemetry
 from nexus_graph.api.graphql.engine import Answering, Request, RequestError, error_of, request_error, requested
+from nexus_graph.api.graphql.transport.places import Places
 from nexus_graph.api.graphql.transport.send_timeout import SendTimeout
 from nexus_graph.api.http.answer import PROBLEM, encode, failure_of, problem
 from nexus_graph.api.http.body import decode_object
@@ -53,35 +54,33 @@ def check_connection_init(payload: object) -> None:
 class GraphQLSockets:
     """The ASGI endpoint of all sockets of a process."""
 
-    def __init__(self, answering: Answering, settings: Settings) -> None:
+    def __init__(self, answering: Answering, settings: Settings, places: Places) -> None:
         self._answering = answering
         self._settings = settings
-        self._open = 0
+        self._places = places
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
         try:
-            if self._open >= self._settings.sockets_max:
-                await self._turn_away(send)
-            elif (refused := _refusal(scope, self._settings)) is not None:
+            self._places.require()
+            if (refused := _refusal(scope, self._settings)) is not None:
                 await _refuse(refused, scope, send)
             else:
                 await self._serve(scope, receive, send)
+        except Overloaded as error:
+            await self._turn_away(error, send)
         except OSError:
             pass  # the client is gone
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._open += 1
-        try:
+        with self._places.taken():
             await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
             await _Socket(self._answering, scope, receive, send, self._settings).serve()
-        finally:
-            self._open -= 1
 
-    async def _turn_away(self, send: Send) -> None:
+    async def _turn_away(self, error: Overloaded, send: Send) -> None:
         """There are too many already: this one is not accepted. Clients of the protocol come again by themselves."""
-        _LOG.warning("socket_refused", reason="too many sockets", most=self._settings.sockets_max)
-        failure = failure_of(Overloaded(f"too many sockets are open: at most {self._settings.sockets_max} a process"))
+        _LOG.warning("socket_refused", reason="too many sockets", most=self._places.most)
+        failure = failure_of(error)
         headers = [(b"content-type", PROBLEM), *failure.headers()]
         await send({"type": "websocket.http.response.start", "status": failure.status, "headers": headers})
         await send({"type": "websocket.http.response.body", "body": problem(failure, RequestId(None).text)})
