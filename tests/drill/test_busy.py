@@ -84,6 +84,8 @@ async def test_operators_are_answered_beside_busy_clients(
     url = urlsplit(await running.url())
     assert url.hostname is not None
     assert url.port is not None
+    assert running.process.stderr is not None
+    logging = asyncio.create_task(running.process.stderr.read())  # a log that is not read would stop the server
     heard = Heard()
     until = monotonic() + SECONDS
     asking = [
@@ -106,13 +108,14 @@ async def test_operators_are_answered_beside_busy_clients(
         await asyncio.gather(*asking)
     running.process.terminate()
     assert await running.process.wait() == 0
+    lines = (await logging).splitlines()
     seconds = sorted(map(float, printed.split()))
     p99 = _p99(seconds)
     told = heard.statuses
     print(
         f"{clients} clients {'on kept' if keeps else 'each time on new'} connections, {SECONDS:g} s: {dict(told)}, "
         f"p99 {_p99(sorted(heard.seconds)):.1f} s; /livez on new connections {len(seconds)} times, "
-        f"p50 {1000 * seconds[len(seconds) // 2]:.0f} ms, p99 {1000 * p99:.0f} ms"
+        f"p50 {1000 * seconds[len(seconds) // 2]:.0f} ms, p99 {1000 * p99:.0f} ms; {len(lines)} lines logged"
     )
     assert set(told) <= {"200", "503"}
     if keeps:

@@ -2,12 +2,21 @@
 
 import asyncio
 from collections import defaultdict
+from time import monotonic
+from typing import Final
 
 from nexus_graph.api.http.request import RequestId
 from nexus_graph.config import Settings
 from nexus_graph.telemetry import REQUEST_DURATION, log
 
 _LOG = log("api")
+
+_LINES_MAX: Final = 50
+_LINES_SECONDS: Final = 10.0
+"""The most lines of one kind (a route and a status, or a route and slow) in this time; the next line holds the number
+of lines left out. A server under overload or without its record refuses thousands of requests a second, and a log that
+is read slowly would stop it."""
+_SLOW: Final = -1
 
 
 class Observing:
@@ -17,6 +26,8 @@ class Observing:
         self._slow_seconds = settings.slow_request_seconds
         self._just_answered: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
         """In seconds, what took how long to answer in this turn of the loop, by route and class of status."""
+        self._lines: defaultdict[tuple[str, int], _Lines] = defaultdict(_Lines)
+        """By route and status."""
 
     def __call__(self, template: str, status: int, seconds: float, identified: RequestId) -> None:
         """`template` is the route's path; `status` 0 means that there was no answer."""
@@ -26,7 +37,12 @@ class Observing:
         failed = status >= 500 or status == 0
         if not failed and seconds <= self._slow_seconds:
             return
+        left_out = self._lines[template, status if failed else _SLOW].write()
+        if left_out is None:
+            return
         facts = {"route": template, "status": status, "seconds": round(seconds, 4), "correlation_id": identified.text}
+        if left_out:
+            facts["left_out"] = left_out
         if failed:
             _LOG.error("request_failed", **facts)
         else:
@@ -37,3 +53,24 @@ class Observing:
         just_answered, self._just_answered = self._just_answered, defaultdict(list)
         for (template, hundreds), seconds in just_answered.items():
             REQUEST_DURATION.labels(template, f"{hundreds}xx").observe_all(seconds)
+
+
+class _Lines:
+    """The lines of one kind."""
+
+    def __init__(self) -> None:
+        self._since = float("-inf")
+        self._written = 0
+        self._left_out = 0
+
+    def write(self) -> int | None:
+        """The number of lines left out before this line; None if this line is to be left out too."""
+        now = monotonic()
+        if now - self._since >= _LINES_SECONDS:
+            self._since, self._written = now, 0
+        if self._written >= _LINES_MAX:
+            self._left_out += 1
+            return None
+        self._written += 1
+        left_out, self._left_out = self._left_out, 0
+        return left_out
