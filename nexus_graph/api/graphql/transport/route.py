@@ -7,7 +7,7 @@ and a correlation id. GET serves queries only, and a cache may keep what it answ
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -30,7 +30,16 @@ from nexus_graph.api.graphql.transport.event_stream import stream
 from nexus_graph.api.graphql.transport.negotiation import GRAPHQL_RESPONSE, Accepted, accepted
 from nexus_graph.api.graphql.transport.page import PAGE
 from nexus_graph.api.graphql.transport.places import Places
-from nexus_graph.api.http.answer import JSON, Answer, AnsweredInTurn, encode, failure_of, graphql_extensions, respond
+from nexus_graph.api.http.answer import (
+    JSON,
+    Answer,
+    AnsweredInTurn,
+    Header,
+    encode,
+    failure_of,
+    graphql_extensions,
+    respond,
+)
 from nexus_graph.api.http.body import decode_object, read_json_body
 from nexus_graph.api.http.kept import kept, respond_kept
 from nexus_graph.api.http.request import OTHER_SITES, Post, RequestId, header, request_id
@@ -174,11 +183,14 @@ def _not_allowed(message: str) -> RequestError:
 
 def _refusal(error: RequestError | NexusError, identified: RequestId, accepted: bytes | None = None) -> Answer:
     """A 4xx has the standard's media type for any client: so it is known to come from here, not from a proxy."""
+    headers: Sequence[Header] = ()
     if isinstance(error, NexusError):
         failure = failure_of(error)
+        headers = failure.headers()
         extensions = graphql_extensions(failure, identified.text)
         error = RequestError(failure.status, [{"message": failure.message, "extensions": extensions}])
     legacy = error.of_document and accepted == JSON
     status, content_type = (HTTPStatus.OK, JSON) if legacy else (error.status, GRAPHQL_RESPONSE)
-    headers = _ALLOW if status == HTTPStatus.METHOD_NOT_ALLOWED else ()
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers = _ALLOW
     return Answer(status, encode({"errors": error.errors}), content_type + _CHARSET, headers)
