@@ -1,4 +1,4 @@
-"""Where the servers are, in words for messages: the address and the variable that names it, and never a password."""
+"""Addresses of the servers for messages: each with the variable that names it, and never a password."""
 
 import re
 import socket
@@ -36,19 +36,19 @@ def where(settings: Settings, server: Server) -> str:
     value = getattr(settings, server)
     url = value if isinstance(value, str) else value.get_secret_value() if value is not None else ""
     variable = _VARIABLES[server]
-    # Settings count among the fields set whatever came from the environment or from a data directory.
+    # The fields set are those given by the environment or by a data directory.
     if server not in settings.model_fields_set:
         variable += " is not set; this is the default"
     return f"{address(url)} ({variable})"
 
 
 def address(url: str) -> str:
-    """Host, port and database of a URL. Where a password may be mistaken for one of them, none of it."""
+    """Host, port and database of a URL; none of them if a part could be a piece of a password."""
     try:
         parts = urlsplit(url)
     except ValueError:
         return _UNREADABLE
-    # An unescaped mark in a password ends the host too soon, and the rest of the password stands after it.
+    # An unescaped character in a password ends the host early; the rest of the password follows, with an @.
     if "@" in parts.path + parts.query + parts.fragment:
         return _UNREADABLE
     hosts = parts.netloc.rpartition("@")[2] or ",".join(parse_qs(parts.query).get("host", []))

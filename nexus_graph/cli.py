@@ -1,6 +1,6 @@
-"""The nexus-graph command: each command a few lines that call the part of the system it is named for.
+"""The nexus-graph command: each command is a few lines that call the module of its name.
 
-Exit codes: 0 done; 1 something is wrong and the output says what; 2 the command or its settings cannot be used.
+Exit codes: 0 done; 1 failed, with the reason in the output; 2 the command or its settings are unusable.
 """
 
 import os
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from nexus_graph.bulk.options import Options
+    from nexus_graph.bulk.columns import Options
     from nexus_graph.config import Settings
 
 app = typer.Typer(
@@ -26,7 +26,7 @@ EXIT_USAGE = 2
 
 def _is_port(port: int | None) -> int | None:
     if port is not None and not 0 <= port <= 65_535:
-        raise typer.BadParameter(f"{port} is no port: they go from 0, which means any free one, to 65535")
+        raise typer.BadParameter(f"{port} is no port: give 0 for any free port, or a number up to 65535")
     return port
 
 
@@ -35,8 +35,8 @@ def _is_host(host: str) -> str:
 
     if not host or not is_of_this_machine(host):
         raise typer.BadParameter(
-            f"{host or 'an empty text'} is no address of this machine: 127.0.0.1 is for this machine alone, "
-            "0.0.0.0 for whoever can reach it"
+            f"{host or 'an empty text'} is no address of this machine: give 127.0.0.1 for this machine alone, "
+            "0.0.0.0 for other machines too"
         )
     return host
 
@@ -51,7 +51,7 @@ Map = Annotated[
     typer.Option(
         "--map",
         metavar="KIND=COLUMN",
-        help="A column holds emails or phones: email=COLUMN, phone=COLUMN. One of a known name needs none. Repeatable.",
+        help="A column of emails or phones: email=COLUMN, phone=COLUMN. Known names need no option. Repeatable.",
     ),
 ]
 Ignore = Annotated[
@@ -61,24 +61,24 @@ Ignore = Annotated[
 Strict = Annotated[
     bool,
     typer.Option(
-        "--strict", help="Refuse a row for any cell that is no email or phone. Without, the rest of the row is taken."
+        "--strict", help="Refuse a row for any cell that is no email or phone. Default: send the rest of the row."
     ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print what was understood and the first faults. Nothing is written.")
+    bool, typer.Option("--dry-run", help="Print how the file is read and the first faults. Write nothing.")
 ]
 RejectsFile = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Write each faulty row there, with its line, column and reason. Mended, it is input. It must not exist.",
+        help="Write each faulty row to this new file, with its line, column and reason. Mend it to load it again.",
     ),
 ]
 
 _DATA_DIR = Path(".nexus")
 _SERVERS = ("database_url", "redis_url", "neo4j_uri", "neo4j_user", "neo4j_password")
 _NOT_HERE: dict[str, Any] = {"database_replica_url": None, "database_direct_url": None, "pgbouncer": False}
-"""What no stack of `up` has, whatever the environment says."""
+"""Servers that no stack of `up` has; replaces the values of the environment."""
 
 
 @app.command()
@@ -87,7 +87,7 @@ def up(
     port: Annotated[
         int | None,
         typer.Option(
-            help="Port of the API; 0 means any free one. [default: 8000, or another where that is taken]",
+            help="Port of the API; 0 means any free one. [default: 8000, or a free one if 8000 is taken]",
             callback=_is_port,
         ),
     ] = None,
@@ -99,16 +99,16 @@ def up(
     from nexus_graph.failures import say
     from nexus_graph.variables import unknown
 
-    settings = _read(**_no_servers())
+    settings = _read(**_default_servers())
     for variable in unknown(os.environ):
-        say(f"{variable.name} is read by nothing: {variable.advice}")
+        say(f"nothing reads {variable.name}: {variable.advice}")
     options = StackOptions(host=host, port=port, data_dir=data_dir, start_max_seconds=settings.start_max_seconds)
     raise typer.Exit(run(options))
 
 
 @app.command()
 def status(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
-    """What runs in a data directory, and under which addresses."""
+    """Print what runs in a data directory, with the addresses."""
     from nexus_graph.commands.status import report
 
     raise typer.Exit(report(data_dir, as_json=json))
@@ -116,7 +116,7 @@ def status(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
 
 @app.command()
 def doctor(data_dir: DataDir = _DATA_DIR) -> None:
-    """What is wrong here, and what to do next."""
+    """Check installation, settings and servers; print each fault with the next step."""
     from nexus_graph.commands.doctor import run
 
     raise typer.Exit(run(data_dir))
@@ -182,7 +182,7 @@ def repair(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
 
 @app.command("rebuild-graph")
 def rebuild_graph(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
-    """Make the graph anew from the record."""
+    """Rebuild the graph from the record."""
     from nexus_graph.commands.rebuild_graph import run
 
     raise typer.Exit(run(_settings(data_dir), as_json=json))
@@ -204,17 +204,17 @@ def load(
     """Send the rows of a file through identify.
 
     The file is .csv or .tsv, with a header, or .jsonl, in UTF-8. Exports of HubSpot, Salesforce, Google, Outlook,
-    Mailchimp and Shopify are known, in many languages; what was understood is printed first. A row that names several
-    emails and phones is sent as one pair each, tied. Phones without a + belong to no country unless NEXUS_PHONE_REGION
-    is set: 919876543210 and +919876543210 are two.
+    Mailchimp and Shopify are known, in many languages; the columns in use are printed first. A row with several emails
+    and phones is sent as several pairs, tied together. Phones without a + belong to no country unless
+    NEXUS_PHONE_REGION is set: else 919876543210 and +919876543210 are two phones.
 
     \b
     nexus-graph load people.csv --dry-run
     nexus-graph load people.csv --map phone="Tel. 2" --ignore "Owner email" --rejects faulty.csv
-    nexus-graph load faulty.csv    # once it is mended
+    nexus-graph load faulty.csv    # once you have mended its rows
 
-    Exit code: 0 if every row is in, and every cell that holds a value; 1 if not: the summary says which; 2 if the file
-    or its columns cannot be read, or the file not to its end.
+    Exit code: 0 if every row is in, with every cell that holds a value; 1 if not, with the faults in the summary; 2 if
+    the columns are unclear, or the file cannot be read to its end.
     """  # noqa: D301 - \b keeps the examples' lines
     from nexus_graph.commands.ending import without_traceback
     from nexus_graph.commands.load import run
@@ -236,7 +236,7 @@ def import_file(
     data_dir: DataDir = _DATA_DIR,
     json: Json = False,
 ) -> None:
-    """Bring the rows of a large file in, as load would, many times as fast.
+    """Import the rows of a large file, with the result of load, many times as fast.
 
     Files, options and exit codes are those of load, except --rate. See nexus-graph load --help.
 
@@ -254,7 +254,7 @@ def import_file(
 @app.command()
 def renormalize(
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be changed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Report what would change. Write nothing.")] = False,
     list_to: Annotated[
         Path | None,
         typer.Option("--list", help="Write each finding to this CSV file, with the emails and phones themselves."),
@@ -262,7 +262,7 @@ def renormalize(
     data_dir: DataDir = _DATA_DIR,
     json: Json = False,
 ) -> None:
-    """Write the record's emails and phones as today's rules do, and join the families that are one by that."""
+    """Rewrite the record's emails and phones by today's rules, and unite families that then share one."""
     from nexus_graph.commands.renormalize import run
 
     raise typer.Exit(run(_settings(data_dir), dry_run=dry_run, list_to=list_to, as_json_=json))
@@ -280,7 +280,7 @@ def demo(data_dir: DataDir = _DATA_DIR) -> None:
 
 @cache_app.command("warm")
 def cache_warm(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
-    """Keep the families that changed last in Redis, so that readers find them there."""
+    """Put the families that changed last into Redis, before the first readers."""
     from nexus_graph.commands.cache_warm import run
 
     raise typer.Exit(run(_settings(data_dir), as_json=json))
@@ -288,7 +288,7 @@ def cache_warm(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
 
 @schema_app.command("export")
 def schema_export(
-    *, check: Annotated[bool, typer.Option("--check", help="Only say whether the file is up to date.")] = False
+    *, check: Annotated[bool, typer.Option("--check", help="Only check that the file is up to date.")] = False
 ) -> None:
     """Write schema/schema.graphql from the code."""
     from nexus_graph.api.graphql.schema import sdl
@@ -307,9 +307,8 @@ def schema_export(
 def _file_options(
     file: Path, mapped: list[str] | None, ignored: list[str] | None, *, strict: bool, dry: bool, rejects: Path | None
 ) -> "Options":
-    """What is said of a file of contacts. Exits with 2 if it cannot be."""
-    from nexus_graph.bulk.columns import Choice
-    from nexus_graph.bulk.options import Options
+    """The options for a file of contacts. Exits with 2 if they are unusable."""
+    from nexus_graph.bulk.columns import Choice, Options
     from nexus_graph.bulk.reading import UnclearColumns
 
     try:
@@ -323,8 +322,8 @@ def _file_options(
 
 
 def _settings(data_dir: Path | None = None) -> "Settings":
-    """The settings of the environment; with a data directory, those of the stack that runs there if the environment
-    names no servers. Exits with 2 where there is nothing to work on.
+    """The settings of the environment; with a data directory, and no DATABASE_URL, those of the stack that runs there.
+    Exits with 2 if no stack runs there, or settings are unusable.
     """
     if data_dir is None or os.environ.get("DATABASE_URL"):
         return _read()
@@ -344,7 +343,7 @@ def _read(**given: Any) -> "Settings":
 
 
 def _settings_of_server() -> "Settings":
-    """The same for a process that stays: its log names the variables that nothing reads."""
+    """The settings of a long-lived process, whose log names the variables that nothing reads."""
     from nexus_graph.telemetry import configure_logging, log
     from nexus_graph.variables import unknown
 
@@ -366,8 +365,8 @@ def _servers_of(data_dir: Path) -> dict[str, Any]:
     return {name: status[name] for name in _SERVERS} | _NOT_HERE
 
 
-def _no_servers() -> dict[str, Any]:
-    """Whatever the environment says of servers: `up` starts its own."""
+def _default_servers() -> dict[str, Any]:
+    """Defaults that replace the servers of the environment: `up` starts its own."""
     from nexus_graph.config import Settings
 
     return {name: Settings.model_fields[name].default for name in _SERVERS} | _NOT_HERE

@@ -14,7 +14,7 @@ from nexus_graph.errors import NexusError
 from nexus_graph.store import database
 
 _SECURITY: Final = ".Security."
-_MORE: Final = "`nexus-graph doctor` looks at all servers"
+_MORE: Final = "run `nexus-graph doctor` to check all servers"
 
 
 def say(reason: str) -> None:
@@ -23,16 +23,16 @@ def say(reason: str) -> None:
 
 
 def why(error: BaseException, settings: Settings | None = None) -> str:
-    """What keeps a command from going on, and what to do next. It quotes no text of a driver."""
+    """Why a command cannot go on, and what to do next, without any text of a driver."""
     if isinstance(error, BaseExceptionGroup):
         return why(error.exceptions[0], settings)
     if isinstance(error, NexusError):
         return error.message
     if isinstance(error, TimeoutError):
         return f"a server does not answer in time; {_MORE}"
-    trouble = _trouble(error)
-    if trouble is not None:
-        name, server, reason = trouble
+    fault = _server_fault(error)
+    if fault is not None:
+        name, server, reason = fault
         place = "" if settings is None else f" at {addresses.where(settings, server)}"
         return f"{name}{place} {reason}; {_MORE}"
     if isinstance(error, OSError):
@@ -42,8 +42,8 @@ def why(error: BaseException, settings: Settings | None = None) -> str:
     )
 
 
-def _trouble(error: BaseException) -> tuple[str, addresses.Server, str] | None:
-    """Whose trouble it is and what the matter is there; None if it is no server's."""
+def _server_fault(error: BaseException) -> tuple[str, addresses.Server, str] | None:
+    """The name, setting and fault of the server that caused the error; None if no server did."""
     if isinstance(error, Neo4jError | DriverError):
         return "Neo4j", "neo4j_uri", _graphs_reason(error)
     if isinstance(error, RedisError):
@@ -55,7 +55,7 @@ def _trouble(error: BaseException) -> tuple[str, addresses.Server, str] | None:
 
 
 def redis_reason(error: BaseException) -> str:
-    """What the matter with Redis is, as a predicate."""
+    """The fault of Redis, as a predicate."""
     return "refuses the login" if isinstance(error, AuthenticationError) else f"does not answer ({_name(error)})"
 
 

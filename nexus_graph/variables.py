@@ -1,7 +1,6 @@
-"""The variables of the environment that give settings their values: which there are, and what is wrong with a value.
+"""Settings from the variables of the environment: the known names, and messages about unusable values.
 
-Whatever is wrong is said in words that name the variable as it was written, its value unless that is a secret, and what
-is allowed.
+A message names the variable as the environment spells it, its value unless that is a secret, and what is allowed.
 """
 
 from collections.abc import Mapping
@@ -24,10 +23,10 @@ OTHERS: Final = frozenset(
         "NEXUS_MAVEN_URL",  # where they are downloaded from
         "NEXUS_GRAPH_URL",  # the examples' API
         "NEXUS_SCREENSHOT",  # the tests' picture of a page
-        "NEXUS_TEST_SEED",  # the tests' chance
+        "NEXUS_TEST_SEED",  # the tests' random choices
     }
 )
-"""Names that begin like a setting's and are read by something else."""
+"""Names with the prefix of settings that other code reads."""
 
 MISTAKEN: Final = {
     "NEO4J_URL": "NEO4J_URI",
@@ -36,13 +35,13 @@ MISTAKEN: Final = {
     "DATABASE_URI": "DATABASE_URL",
     "REDIS_URI": "REDIS_URL",
 }
-"""Names that other programs give to what is one of our settings."""
+"""Names that other programs have for our settings."""
 
 GONE: Final = {"NEXUS_RATE_LIMIT": "there is no rate limit yet"}
-"""Names that were settings once, and what is so without them."""
+"""Names of former settings, and the state without them."""
 
 _LIKENESS: Final = 0.75
-"""Names this much alike, of 1, are taken for a slip of the pen."""
+"""Similarity of two names, up to 1, from which one counts as a misspelling of the other."""
 
 _SHOWN_MAX: Final = 80
 """Characters of a wrong value that a message shows."""
@@ -62,7 +61,7 @@ class UnusableSettings(ValueError):
     """Some variables have values that cannot be used; `faults` has a line for each."""
 
     def __init__(self, faults: list[str]) -> None:
-        """`faults` are in words, and quote no secret."""
+        """`faults` are sentences without secrets."""
         super().__init__("; ".join(faults))
         self.faults = faults
 
@@ -76,8 +75,8 @@ class Unknown:
 
 
 def read_settings(environment: Mapping[str, str], **given: Any) -> Settings:
-    """The settings of this process, with what is `given` in place of the environment's. `environment` is what messages
-    look in for the names as they were written. Raises UnusableSettings.
+    """The settings of this process; `given` values replace those of the environment. Raises UnusableSettings, whose
+    messages take the spelling of names from `environment`.
     """
     try:
         return Settings(**given)
@@ -87,7 +86,7 @@ def read_settings(environment: Mapping[str, str], **given: Any) -> Settings:
 
 
 def unknown(environment: Mapping[str, str]) -> list[Unknown]:
-    """The variables that look like settings and are none, with what was probably meant."""
+    """The variables that look like settings and that nothing reads, each with advice."""
     known = [name for field in Settings.model_fields for name in names_of(field)]
     suffixes = [name.removeprefix(PREFIX) for name in (*known, *OTHERS) if name.startswith(PREFIX)]
     found = []
@@ -99,19 +98,19 @@ def unknown(environment: Mapping[str, str]) -> list[Unknown]:
             found.append(Unknown(name, f"the setting is {MISTAKEN[upper]}"))
         elif upper.startswith(PREFIX) and upper not in known and upper not in OTHERS:
             near = get_close_matches(upper.removeprefix(PREFIX), suffixes, n=1, cutoff=_LIKENESS)
-            found.append(Unknown(name, f"did you mean {PREFIX}{near[0]}?" if near else "nothing reads it"))
+            found.append(Unknown(name, f"did you mean {PREFIX}{near[0]}?" if near else "unset it"))
     return found
 
 
 def names_of(field: str) -> list[str]:
-    """The variables that a setting is read from; the one that we call it by stands first."""
+    """The variables of a setting, our name for it first."""
     alias = Settings.model_fields[field].validation_alias
     aliases = [str(choice) for choice in getattr(alias, "choices", [])]
     return [*aliases, PREFIX + field.upper()]
 
 
 def set_names(environment: Mapping[str, str]) -> list[str]:
-    """The variables that give a setting its value here, as they were written."""
+    """The variables that set a setting in this environment, as the environment spells them."""
     given = {name.upper(): name for name, value in environment.items() if value}
     return [given[name] for field in Settings.model_fields for name in names_of(field) if name in given]
 
@@ -133,7 +132,7 @@ def _words(detail: ErrorDetails) -> str:
     for bound, words in (("ge", "at least"), ("gt", "more than"), ("le", "at most"), ("lt", "less than")):
         if bound in context:
             return f"must be {words} {context[bound]:g}"
-    # Our own words are predicates already; the library's begin with their subject.
+    # Our own messages are predicates already; the library's begin with a subject.
     return detail["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
 
 

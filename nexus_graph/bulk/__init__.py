@@ -1,1 +1,1 @@
-"""Files of contacts into the record: `load` sends their rows through identify, `import` takes them in by the chunk."""
+"""Files of contacts into the record: `load` sends each row through identify, `import` writes chunk by chunk."""

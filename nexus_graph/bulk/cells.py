@@ -1,10 +1,10 @@
-"""What a cell of a file means before it is brought into canonical form.
+"""The values in a cell of a file, before `normalize` makes them canonical.
 
-A cell may hold several values, or say by a word, a mark or zeros that it has none: N/A. The forms in which spreadsheets
-write a value (`'+1…`, `="+1…"`, `447900901001.0`, `4.47901E+11`) are known to `normalize`: they are pasted everywhere.
+A cell may hold several values, or a word, a mark or zeros for "no value": N/A. `normalize` reads the forms in which
+spreadsheets write a value (`'+1…`, `="+1…"`, `447900901001.0`, `4.47901E+11`): people paste these forms everywhere.
 """
 
-# ruff: noqa: RUF001 - words in other scripts are meant
+# ruff: noqa: RUF001 - words in other scripts are intended
 
 import re
 from typing import Final
@@ -13,7 +13,7 @@ from nexus_graph.bulk.headers import Kind
 from nexus_graph.identifiers.normalize import Written
 
 _BETWEEN_VALUES: Final[dict[Kind, tuple[str, ...]]] = {"email": (":::", ";"), "phone": (":::",)}
-"""What programs put between several values in a cell, and no value has: Google Contacts colons, HubSpot semicolons."""
+"""Separators of several values in a cell, which no value contains: Google Contacts colons, HubSpot semicolons."""
 
 _is_zeros: Final = re.compile(r"[+\s().\-/]*0[0\s().\-/]*").fullmatch
 
@@ -45,7 +45,7 @@ _NO_VALUE: Final = frozenset(_NO_VALUE_WORDS.split()) | {
 
 
 def parts(cell: object, kind: Kind) -> list[object]:
-    """The values in a cell: none, one, or several with a mark between that no value has."""
+    """The values in a cell: none, one, or several between separators."""
     if isinstance(cell, str):
         texts = [cell]
         for mark in _BETWEEN_VALUES[kind]:
@@ -57,7 +57,7 @@ def parts(cell: object, kind: Kind) -> list[object]:
 
 
 def meaning(part: object, kind: Kind) -> object:
-    """The value as it stands; None if it says that there is none."""
+    """The part unchanged; None if the part means "no value"."""
     if isinstance(part, bool):
         return part
     text = part.text if isinstance(part, Written) else str(part) if isinstance(part, int) else part

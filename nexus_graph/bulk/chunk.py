@@ -1,4 +1,4 @@
-"""A chunk of a file that is imported: its pairs in canonical form, each identifier once, and what is wrong with it."""
+"""A chunk of a file under import: its pairs in canonical form, each identifier once, and its faults."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -13,21 +13,21 @@ from nexus_graph.model import IdentifyRequest
 
 
 class Chunk(msgspec.Struct):
-    """Consecutive rows. `pairs` and `lines` are parallel; a pair names its identifiers by their places."""
+    """Consecutive rows. `pairs` and `lines` are parallel; a pair names its identifiers by index."""
 
     identifiers: list[str] = []
-    """Distinct. Emails have an @ and phones have none, so that they need not be told apart."""
+    """Distinct. Only emails contain an @, so a value shows its own kind."""
     pairs: list[tuple[int | None, int | None]] = []
     lines: list[int] = []
     first_line: int = 0
     rows: int = 0
-    """Rows of the file, those that are not sent among them."""
+    """Rows of the file, including rows that are not sent."""
     notes: list[Note] = []
     rejected: list[tuple[Row | BadRow, list[Note]]] = []
-    """The rows that notes are about, where somebody wants them."""
+    """Rows with notes; only if the caller writes a file of rejects."""
 
     def requests(self, request_id: UUID) -> Iterator[tuple[int, IdentifyRequest]]:
-        """The pairs as identify takes them, each with its line."""
+        """The pairs as requests to identify, each with its line."""
         for line, (email, phone) in zip(self.lines, self.pairs, strict=True):
             yield line, IdentifyRequest(self._value(email), self._value(phone), request_id)
 
@@ -36,7 +36,7 @@ class Chunk(msgspec.Struct):
 
 
 def chunks(contacts: Iterable[Contact], *, rows: int, with_rejected: bool = False) -> Iterator[Chunk]:
-    """The contacts, so many at a time. Raises what they raise, UnreadableFile once those before it were given."""
+    """The contacts in chunks of `rows`. Raises the errors of `contacts`, UnreadableFile after the chunks before it."""
     source = iter(contacts)
     ending: UnreadableFile | None = None
     more = True
@@ -54,7 +54,7 @@ def chunks(contacts: Iterable[Contact], *, rows: int, with_rejected: bool = Fals
 
 
 def _fill(chunk: Chunk, contacts: Iterable[Contact], *, with_rejected: bool) -> None:
-    # Who is asked for the first time is given the next place.
+    # The first lookup of an identifier assigns the next index.
     places: defaultdict[str, int] = defaultdict(count().__next__)
     pairs, lines, rows = chunk.pairs, chunk.lines, 0
     try:

@@ -1,33 +1,36 @@
-"""Which columns of a file hold emails and which phones: by their names, by what they hold, or as the caller says.
+"""Which columns of a file hold emails and which phones: by name, by content, or by the caller's choice.
 
-A column that looks like an email or a phone and is not known to be one is never passed over in silence: the file is
-refused until the caller maps it or ignores it by name.
+A column with an unknown name that looks like emails or phones is never skipped silently: the file is refused until the
+caller maps or ignores that column by name.
 """
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
 from typing import Final, Self
 
 import msgspec
 
 from nexus_graph.bulk.headers import Kind, header, letters
-from nexus_graph.bulk.reading import UnclearColumns
+from nexus_graph.bulk.reading import BadRow, Row, UnclearColumns, UnreadableFile
 
 SAMPLED_ROWS: Final = 100
-"""Rows at the beginning of a file whose cells tell what an unknown column holds."""
+"""Rows at the beginning of a file whose cells decide the kind of a column with an unknown name."""
 
 REJECT_COLUMNS: Final = ("rejected_line", "rejected_column", "rejected_reason")
-"""What a file of rejects has before the row's own columns; a file that has them is such a one, mended."""
+"""Columns that a file of rejects has before the row's own; an input that has them is a mended file of rejects."""
 
 _NAME_MAX_CHARACTERS: Final = 60
 _NAME_MAX_DIGITS: Final = 6
 _SUGGESTED_MAX: Final = 8
-"""Columns that an error names: a command line holds no more."""
+"""Columns that one error names: options for more do not fit on a command line."""
 
 _KINDS: Final[dict[str, Kind]] = {"email": "email", "phone": "phone", "phonenumber": "phone"}
 _EXAMPLE: Final = "email, phone, phoneNumber or phone_number"
-_SAY_WHICH: Final = "Say which they are: --map email=COLUMN --map phone=COLUMN"
+_MAP_THEM: Final = "Name them: --map email=COLUMN --map phone=COLUMN"
 ARTICLES: Final[dict[Kind, str]] = {"email": "an email", "phone": "a phone"}
 
 _is_email: Final = re.compile(r"[^@\s<>]+@[^@\s<>]+\.[^@\s<>.]{2,}").fullmatch
@@ -36,19 +39,19 @@ _is_phone: Final = re.compile(
     r"|\d{3}[-. ]\d{3}[-. ]\d{4}"
 ).fullmatch
 _PHONE_DIGITS: Final = range(8, 16)
-# What a phone is written with that a date, a place or a sum is not: `_is_phone` lets those in that begin as one.
+# Dates, coordinates and amounts: `_is_phone` matches those that begin like a phone.
 _is_date_or_sum: Final = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}|\d+[.,]\d+").fullmatch
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """What the caller says of columns, each by its name or as `column 3`."""
+    """The caller's choice of columns, each by its name or as `column 3`."""
 
     mapped: tuple[tuple[Kind, str], ...] = ()
     ignored: tuple[str, ...] = ()
 
     @classmethod
     def of_options(cls, mapped: Iterable[str], ignored: Iterable[str]) -> Self:
-        """From `--map KIND=COLUMN` and `--ignore COLUMN`. Raises UnclearColumns for one that says neither kind."""
+        """From `--map KIND=COLUMN` and `--ignore COLUMN`. Raises UnclearColumns for a --map without kind or column."""
         pairs: list[tuple[Kind, str]] = []
         for option in mapped:
             kind, equals, name = option.partition("=")
@@ -59,8 +62,20 @@ class Choice(msgspec.Struct, frozen=True):
         return cls(tuple(pairs), tuple(ignored))
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How `load` and `import` read a file, and what they do with its faults."""
+
+    choice: Choice = field(default_factory=Choice)
+    strict: bool = False
+    """Refuse a row for any cell without a value of its kind."""
+    dry: bool = False
+    """Read and report; send nothing."""
+    rejects: Path | None = None
+
+
 class Columns:
-    """The columns of a file by their places. A JSON file gets more as its rows name more."""
+    """The columns of a file by position. The rows of a JSON file may add columns."""
 
     def __init__(self, choice: Choice, names: Sequence[str] = ()) -> None:
         self.names: list[str] = []
@@ -76,7 +91,7 @@ class Columns:
             self.add(name, others)
 
     def add(self, name: str, others: frozenset[str] = frozenset()) -> int:
-        """One more column; its place."""
+        """Add a column and return its position."""
         place = len(self.names)
         self.names.append(name)
         chosen = self._chosen.of(name, self._number(place))
@@ -97,7 +112,7 @@ class Columns:
         return place
 
     def _number(self, place: int) -> int:
-        """By which people count it. What a file of rejects has before the row's own columns does not count."""
+        """The column's number for people, from 1; the columns that a file of rejects adds do not count."""
         return place + 1 - len(self.rejects)
 
     def _put(self, place: int, holds: str) -> None:
@@ -109,7 +124,7 @@ class Columns:
         return len(self.emails) + len(self.phones)
 
     def look(self, rows: Iterable[Sequence[object]]) -> None:
-        """Judge the columns whose names say nothing by what the first rows hold."""
+        """Decide the kind of columns with unknown names by the cells of the first rows."""
         cells: dict[int, list[str]] = {place: [] for place in self._unknown}
         for row in rows:
             for place in self._unknown:
@@ -122,44 +137,44 @@ class Columns:
                 self.unclear.append((place, kind))
 
     def check_header(self) -> None:
-        """Raises UnclearColumns unless a CSV file's columns are all understood, and one holds an email or a phone."""
+        """Raises UnclearColumns unless all columns of a CSV file are clear and one holds an email or a phone."""
         self._chosen.check()
         if len(self.names) == 1 and self.unclear:
             raise UnclearColumns(
-                f"its first line names one column, {self.shown(0)}: commas, semicolons, tabs or bars must stand "
-                f'between fields, outside quotes. If there is one indeed: --map {self.unclear[0][1]}="{self.shown(0)}"'
+                f"its first line names one column, {self.shown(0)}: separate fields by commas, semicolons, tabs or "
+                f'bars, outside quotes. If the file has one column: --map {self.unclear[0][1]}="{self.shown(0)}"'
             )
         self.check_clear()
         if not self.known:
             raise UnclearColumns(
-                f"its first line must name the columns, among them {_EXAMPLE}; it names {self._named()}. {_SAY_WHICH}"
+                f"its first line must name the columns, among them {_EXAMPLE}; it names {self._named()}. {_MAP_THEM}"
             )
         for places in (self.emails, self.phones):
             twice = [place for place in places if self._is_twice(place, places)]
             if twice:
                 raise UnclearColumns(
-                    f"its header names {self.shown(twice[0])} {len(twice)} times: give them names of their own, or say "
-                    f'which they are by their places, as in --ignore "column {self._number(twice[0])}"'
+                    f"its header names {self.shown(twice[0])} {len(twice)} times: give each column its own name, or "
+                    f'choose columns by number, as in --ignore "column {self._number(twice[0])}"'
                 )
 
     def check_members(self) -> None:
-        """Raises UnclearColumns unless the members of a JSON file's first objects are understood."""
+        """Raises UnclearColumns unless the members of a JSON file's first objects are clear."""
         self.check_clear()
         if self.names and not self.known and not self._chosen.awaits_more:
             raise UnclearColumns(
-                f"its objects must have members among {_EXAMPLE}; the first ones have {self._named()}. {_SAY_WHICH}"
+                f"its objects must have members among {_EXAMPLE}; the first ones have {self._named()}. {_MAP_THEM}"
             )
 
     def check_clear(self) -> None:
-        """Raises UnclearColumns if one looks like an email or a phone and is not known to be."""
+        """Raises UnclearColumns if a column with an unknown name looks like an email or a phone."""
         if not self.unclear:
             return
-        said = [f"{self.shown(place)} looks like {ARTICLES[kind]}" for place, kind in self.unclear[:_SUGGESTED_MAX]]
-        more = len(self.unclear) - len(said)
+        named = [f"{self.shown(place)} looks like {ARTICLES[kind]}" for place, kind in self.unclear[:_SUGGESTED_MAX]]
+        more = len(self.unclear) - len(named)
         place, kind = self.unclear[0]
         raise UnclearColumns(
-            f"{', '.join(said)}{f', and {more} more' if more > 0 else ''}: say of each whether it is to be used "
-            f'or left out, as in --map {kind}="{self.shown(place)}" or --ignore "{self.shown(place)}"'
+            f"{', '.join(named)}{f', and {more} more' if more > 0 else ''}: use or leave out each by name, "
+            f'as in --map {kind}="{self.shown(place)}" or --ignore "{self.shown(place)}"'
         )
 
     def _named(self) -> str:
@@ -173,15 +188,35 @@ class Columns:
         )
 
     def shown(self, place: int) -> str:
-        """The name as it may be printed: a header that holds somebody's data is no name."""
+        """The name for messages; the number of a column whose name may be a contact's data."""
         name = visible(self.names[place])
         if not name or "@" in name or sum(map(str.isdigit, name)) > _NAME_MAX_DIGITS:
             return f"column {self._number(place)}"
         return name if len(name) <= _NAME_MAX_CHARACTERS else name[: _NAME_MAX_CHARACTERS - 1] + "…"
 
 
+class Sample:
+    """The first rows of a file, which decide the kinds of its columns. An error among them keeps its position."""
+
+    def __init__(self, rows: Iterator[Row | BadRow], columns: Columns) -> None:
+        self._rows: list[Row | BadRow] = []
+        self._error: UnreadableFile | None = None
+        try:
+            self._rows.extend(islice(rows, SAMPLED_ROWS))
+        except UnreadableFile as error:
+            self._error = error
+        columns.look([row.values for row in self._rows if isinstance(row, Row)])
+
+    def rows(self) -> Iterator[Row | BadRow]:
+        """The sampled rows, once."""
+        yield from self._rows
+        self._rows.clear()
+        if self._error is not None:
+            raise self._error
+
+
 class _Chosen:
-    """The caller's choice, and which of it met a column."""
+    """The caller's choice, and the parts of it that matched a column."""
 
     def __init__(self, choice: Choice) -> None:
         self._choices: dict[str, str] = {}
@@ -189,15 +224,15 @@ class _Chosen:
         for holds, name in (*choice.mapped, *(("neither", name) for name in choice.ignored)):
             key = _spelling(name)
             if self._choices.setdefault(key, holds) != holds:
-                raise UnclearColumns(f'"{name}" is named twice, for different things')
+                raise UnclearColumns(f'"{name}" has two meanings in --map and --ignore: name each column once')
 
     @property
     def awaits_more(self) -> bool:
-        """True if a column that was mapped has not come yet."""
+        """True if a mapped column has not appeared yet."""
         return any(holds != "neither" and name not in self._met for name, holds in self._choices.items())
 
     def of(self, name: str, number: int) -> str | None:
-        """What the caller says of a column."""
+        """The caller's choice for a column."""
         for key in (_spelling(name), f"column {number}"):
             if key in self._choices:
                 self._met.add(key)
@@ -205,21 +240,21 @@ class _Chosen:
         return None
 
     def check(self) -> None:
-        """Raises UnclearColumns if a name is no column's."""
+        """Raises UnclearColumns if a chosen name matches no column."""
         missed = [f'"{name}"' for name in self._choices if name not in self._met]
         if missed:
             raise UnclearColumns(
-                f"it has no column {' and none '.join(missed)}: --map and --ignore name columns that it has"
+                f"it has no column {' or '.join(missed)}: --map and --ignore must name columns of the file"
             )
 
 
 def _spelling(name: str) -> str:
-    """As people type a name: without case, and without what cannot be seen."""
+    """A name for comparison: without case, invisible characters and repeated blanks."""
     return " ".join(visible(name).casefold().split())
 
 
 def visible(name: str) -> str:
-    """A header's name without the characters that cannot be seen, which spreadsheets and web pages leave in it."""
+    """A column's name without invisible characters, which spreadsheets and web pages leave in headers."""
     kept = (
         character if unicodedata.category(character)[0] != "C" else " " if character in "\t\r\n" else ""
         for character in name
@@ -228,7 +263,7 @@ def visible(name: str) -> str:
 
 
 def _texts(value: object) -> list[str]:
-    """The texts in a cell; a JSON value may hold others."""
+    """The texts in a cell, also inside lists and objects of JSON."""
     if isinstance(value, str):
         text = value.strip().strip("'\"=")
         return [text] if text else []
@@ -240,7 +275,7 @@ def _texts(value: object) -> list[str]:
 
 
 def _kind_of(texts: list[str]) -> Kind | None:
-    """What most of the texts look like."""
+    """The kind that at least half of the texts look like."""
     if texts and 2 * sum(_is_email(text) is not None for text in texts) >= len(texts):
         return "email"
     if texts and 2 * sum(map(_looks_like_phone, texts)) >= len(texts):

@@ -1,11 +1,10 @@
-"""What the rows of a file say of people: the pairs of an email and a phone that identify is to take, and what is wrong.
+"""The contacts of a file: the pairs of an email and a phone that a row gives to identify, and the row's faults.
 
-A row that names several emails or phones becomes several pairs, tied by the first of each: all end in one family. With
-no phone at all several emails cannot be tied, as identify ties an email to a phone: each is sent alone, and a note says
-so.
+A row with several emails or phones becomes several pairs that share the first of each, so all end in one family. A row
+with several emails and no phone cannot tie them, as identify ties an email to a phone: each is sent alone, with a note.
 
-A cell that holds no email or phone leaves the rest of its row in: half of a contact is better than none, and once the
-cell is mended the same row ties what was missing. `strict` refuses such a row instead.
+A cell without a valid email or phone is dropped and the rest of its row is sent: half of a contact is better than none,
+and the mended row ties the missing value later. `strict` refuses such a row instead.
 """
 
 import re
@@ -27,15 +26,15 @@ from nexus_graph.identifiers.phone_number import phone as canonical_phone
 Pair = tuple[str | None, str | None]
 """An email and a phone in canonical form; one of them may be absent."""
 
-NOBODY: Final = "email or phoneNumber is required: at least one of them, and not blank"
+NO_IDENTIFIER: Final = "email or phoneNumber is required: at least one of them, and not blank"
 
-# What most cells are. They mean what they say, and a row of two such cells is read in half the time.
+# Most cells match one of these. Such values need no cleaning, and a row of two is read in half the time.
 _is_plain_email: Final = re.compile(r"[^'=:;\s@][^:;\s@]*@[^:;\s@]+").fullmatch
 _is_plain_phone: Final = re.compile(r"\+?[1-9][0-9]+").fullmatch
 
 
 class Fate(StrEnum):
-    """What became of what a note is about."""
+    """What happened to the row, cell or value that a note describes."""
 
     INVALID = "invalid"
     """The row was not sent."""
@@ -44,13 +43,13 @@ class Fate(StrEnum):
     EMPTY = "empty"
     """A cell says that it has no value: N/A, zeros."""
     SHORTENED = "shortened"
-    """A part of a value was left away, as an extension is; the value is in."""
+    """A part of a value was removed, such as an extension; the value is in."""
     UNTIED = "untied"
-    """The row's values are in, each in a family of its own unless something else ties them."""
+    """The row's values are in, each in its own family unless something else ties them."""
 
 
 class Note(msgspec.Struct, gc=False):
-    """Something that has to be said of a row."""
+    """A remark about a row, for the summary and the file of rejects."""
 
     fate: Fate
     line: int
@@ -59,11 +58,11 @@ class Note(msgspec.Struct, gc=False):
 
 
 class Contact(msgspec.Struct, gc=False):
-    """A row: what identify is to take, and what has to be said."""
+    """A row: its pairs for identify, and the notes about it."""
 
     line: int
     pairs: list[Pair]
-    """None for a row that is not sent."""
+    """Empty for a row that is not sent."""
     notes: list[Note]
     row: Row | BadRow | None = None
 
@@ -72,7 +71,7 @@ _NO_NOTES: Final[list[Note]] = []
 
 
 class Contacts:
-    """The contacts of the rows, in their order. Raises what `rows` raises."""
+    """The contacts of the rows, in order. Raises the errors of `rows`."""
 
     def __init__(self, rows: Iterable[Row | BadRow], columns: Columns, *, region: str | None, strict: bool) -> None:
         self._rows = rows
@@ -85,7 +84,7 @@ class Contacts:
         plain = len(columns.emails) == len(columns.phones) == 1
         email, phone = (columns.emails[0], columns.phones[0]) if plain else (0, 0)
         for row in self._rows:
-            if plain and type(row) is Row and row.text is None:  # JSON's columns may become more
+            if plain and type(row) is Row and row.text is None:  # rows of JSON may add columns
                 values = row.values
                 try:
                     if _is_plain_email(values[email]) and _is_plain_phone(values[phone]):
@@ -125,7 +124,7 @@ class _Reading:
     def _values(self, kind: Kind, places: list[int]) -> list[str]:
         found: dict[str, None] = {}
         for place in places:
-            if place < len(self._row.values):  # a member that came later has no place in this row
+            if place < len(self._row.values):  # a column that a later row added is not in this row
                 for part in parts(self._row.values[place], kind):
                     value = self._value(part, kind, place)
                     if value is not None:
@@ -141,12 +140,12 @@ class _Reading:
                 return None
             if kind == "email":
                 return canonical_email(meant)
-            phone, left_away = canonical_phone(meant, self._region)
+            phone, removed = canonical_phone(meant, self._region)
         except InvalidIdentifier as error:
             self._note(Fate.DROPPED, place, error.message)
             return None
-        for _, part_of_it in left_away:
-            self._note(Fate.SHORTENED, place, f"the {part_of_it} is no part of the phone")
+        for _, removed_part in removed:
+            self._note(Fate.SHORTENED, place, f"the {removed_part} is no part of the phone")
         return phone
 
     def _note(self, fate: Fate, place: int, reason: str) -> None:
@@ -154,7 +153,7 @@ class _Reading:
 
 
 def _pairs(emails: list[str], phones: list[str]) -> list[Pair]:
-    """As few pairs as tie all values: each with the first of the other kind."""
+    """The fewest pairs that tie all values: each value with the first of the other kind."""
     if not emails:
         return [(None, phone) for phone in phones]
     first_phone = phones[0] if phones else None
@@ -168,10 +167,10 @@ def _refused(row: BadRow) -> Contact:
 
 
 def _refusal(line: int, notes: list[Note], *, strict: bool) -> list[Note]:
-    """One note of why the row is not sent. A cell that says that it has no value is a reason only to the strict."""
+    """The notes, with one note for all reasons to refuse the row. An empty cell is a reason only with `strict`."""
     counting = (Fate.DROPPED, Fate.EMPTY) if strict else (Fate.DROPPED,)
     reasons = [note for note in notes if note.fate in counting]
     others = [note for note in notes if note not in reasons]
     columns = ", ".join(dict.fromkeys(note.column for note in reasons if note.column is not None))
     reason = "; ".join(dict.fromkeys(note.reason for note in reasons))
-    return [*others, Note(Fate.INVALID, line, columns or None, reason or NOBODY)]
+    return [*others, Note(Fate.INVALID, line, columns or None, reason or NO_IDENTIFIER)]

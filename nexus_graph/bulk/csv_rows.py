@@ -1,4 +1,4 @@
-"""The rows of a CSV file, as spreadsheets and programs write it. No row is swallowed by a quote that is not closed."""
+"""The rows of a CSV file, as spreadsheets and programs write it. An unclosed quote never hides the rows below it."""
 
 import csv
 import re
@@ -7,18 +7,17 @@ from typing import Final
 
 import msgspec
 
-from nexus_graph.bulk.columns import Choice, Columns, visible
+from nexus_graph.bulk.columns import Choice, Columns, Sample, visible
 from nexus_graph.bulk.headers import letters
 from nexus_graph.bulk.lines import Lines
 from nexus_graph.bulk.reading import BadRow, Row, UnclearColumns, UnreadableFile
-from nexus_graph.bulk.sample import Sample
 
 DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 _HEADER_MAX_LINES: Final = 20
-"""Names of columns may hold line ends; a header that goes on for longer has a quote that is not closed."""
+"""Column names may contain line ends; a longer header has an unclosed quote."""
 
-_says_delimiter: Final = re.compile(r'"?sep=([,;\t|:^~])"?', re.IGNORECASE).fullmatch
+_declares_delimiter: Final = re.compile(r'"?sep=([,;\t|:^~])"?', re.IGNORECASE).fullmatch
 _quoted_with_spaces_after: Final = re.compile(r'("(?:[^"]|"")*") +')
 _digits: Final = re.compile(r"\d")
 _PHONE_DIGITS_MIN: Final = 7
@@ -28,7 +27,7 @@ _CR_IN_LINE: Final = "a carriage return stands in the middle of the line"
 
 
 class CsvRows:
-    """The rows below a header. Raises UnreadableFile where reading must end, and UnclearColumns when it is made."""
+    """The rows below a header. Raises UnreadableFile where reading must end; the constructor also UnclearColumns."""
 
     def __init__(self, lines: Lines, choice: Choice) -> None:
         self._lines = lines
@@ -47,14 +46,14 @@ class CsvRows:
         yield from self._rows()
 
     def _header(self, choice: Choice) -> tuple[list[str], str]:
-        texts, told = self._lines_of_header()
+        texts, declared = self._lines_of_header()
         if not texts:
             raise UnreadableFile("it is empty")
         if "\0" in texts[0]:
             raise UnreadableFile(f"line {self._line} holds NUL characters, as UTF-16 does: save the file as UTF-8")
         headers = [
             header
-            for delimiter in ([told] if told else DELIMITERS)
+            for delimiter in ([declared] if declared else DELIMITERS)
             if (header := _Header.read(texts, delimiter, choice))
         ]
         if not headers:
@@ -72,14 +71,14 @@ class CsvRows:
         return best.names, best.delimiter
 
     def _lines_of_header(self) -> tuple[list[str], str | None]:
-        """The lines at the beginning, among them all of the header, and the delimiter if a line before names it."""
+        """The first lines, with the whole header, and the delimiter if a line above the header declares one."""
         texts: list[str] = []
-        told: str | None = None
+        declared: str | None = None
         try:
             for text in self._lines:
-                said = _says_delimiter(text.strip("\r\n"))
-                if not texts and told is None and said is not None:
-                    told = said[1]
+                declaration = _declares_delimiter(text.strip("\r\n"))
+                if not texts and declared is None and declaration is not None:
+                    declared = declaration[1]
                 elif texts or text.strip():
                     texts.append(text)
                 self._line += not texts
@@ -87,17 +86,17 @@ class CsvRows:
                     break
         except UnreadableFile:
             if not texts:
-                raise  # else it comes again in its place
-        return texts, told
+                raise  # else `Lines` raises the error again, after the lines before it
+        return texts, declared
 
     def _rows(self) -> Iterator[Row | BadRow]:
         taken, width = self._taken, len(self.header)
-        while True:  # once for each row that is not CSV
+        while True:  # a new csv.reader after each row that is not CSV
             reader = csv.reader(self._fed(), delimiter=self.delimiter, strict=True, skipinitialspace=True)
             try:
                 for values in reader:
                     span, line = len(taken), self._line
-                    if span > 1 and self._swallows(taken, values):
+                    if span > 1 and self._hides_rows(taken, values):
                         yield self._bad(f"{_NOT_CLOSED}: the lines below look like rows")
                         break
                     taken.clear()
@@ -112,7 +111,7 @@ class CsvRows:
                 yield from self._not_csv(error)
 
     def _fed(self) -> Iterator[str]:
-        """The lines, kept until the row they make is known."""
+        """The lines, kept in `_taken` until their row is complete."""
         taken = self._taken
         for text in self._lines:
             taken.append(text)
@@ -121,18 +120,18 @@ class CsvRows:
     def _ragged(self, line: int, values: list[str]) -> Iterator[BadRow | Row]:
         width = len(self.header)
         if not any(values):
-            return  # blanks
+            return  # only empty fields
         if not any(values[width:]) and len(values) > width:
-            yield Row(line, list(values[:width]))  # delimiters at the end, with nothing between
+            yield Row(line, list(values[:width]))  # trailing delimiters
             return
         amount = "too few" if len(values) < width else "too many"
         yield BadRow(line, f"has {amount} fields: {len(values)}, and the header {width}", list(values))
 
-    def _swallows(self, taken: list[str], values: list[str]) -> bool:
-        """True if a quoted text holds what stands between delimiters in a row, an email or a phone; or lines that are
-        rows by themselves. Two quotes too many would else make one contact of two people.
+    def _hides_rows(self, taken: list[str], values: list[str]) -> bool:
+        """True if a quoted text contains an email or a phone between delimiters, or lines that are rows by themselves:
+        two stray quotes would else make one contact of two people.
 
-        A line at whose end the text is closed has an odd number of quotes.
+        A line that closes the text has an odd number of quotes, so only other lines can be rows.
         """
         return any("\n" in value and self._find_field(value) for value in values) or any(
             text.count('"') % 2 == 0 and self._is_contact(self._fields(text)) for text in taken[1:]
@@ -146,7 +145,7 @@ class CsvRows:
         )
 
     def _not_csv(self, error: csv.Error) -> Iterator[Row | BadRow]:
-        """The row that is not CSV, or what can be read of it all the same."""
+        """The rows of a line that is not CSV, if a lenient reading finds them; else a bad row."""
         text = self._taken[0]
         if len(self._taken) == 1 and "\r" in text.rstrip("\r\n"):
             pieces = [piece for piece in re.split(r"\r(?!\n)", text) if piece.strip()]
@@ -166,7 +165,7 @@ class CsvRows:
         yield self._bad(reason or _NOT_CLOSED)
 
     def _bad(self, reason: str) -> BadRow:
-        """The first line that was taken is a bad row; those after it are read again."""
+        """Make the first taken line a bad row, and read the lines below it again."""
         text = self._taken[0]
         self._put_back_below()
         try:
@@ -181,7 +180,7 @@ class CsvRows:
         self._line += 1
 
     def _fields(self, text: str) -> list[str] | None:
-        """The fields of a line by itself; None if it is not CSV."""
+        """The fields of a single line; None if the line is not CSV."""
         try:
             return next(csv.reader([text], delimiter=self.delimiter, strict=True, skipinitialspace=True), [])
         except csv.Error:
@@ -189,13 +188,13 @@ class CsvRows:
 
 
 class _Header(msgspec.Struct):
-    """A way to read the header."""
+    """The header, read with one delimiter."""
 
     names: list[str]
     delimiter: str
     lines: int
     score: tuple[int, int, int]
-    """The more of the columns are known, look like an email or a phone, and are there at all, the better."""
+    """Highest wins: the number of known columns, then of columns like an email or a phone, then of columns."""
 
     @classmethod
     def read(cls, texts: list[str], delimiter: str, choice: Choice) -> "_Header | None":
@@ -205,15 +204,14 @@ class _Header(msgspec.Struct):
         except csv.Error:
             return None
         if len(names) == 1 and any(other in names[0] for other in DELIMITERS if other != delimiter):
-            return cls(
-                names, delimiter, reader.line_num, (0, 0, 1)
-            )  # several names, not one that reads like a known one
+            # Several names under another delimiter: never one known name.
+            return cls(names, delimiter, reader.line_num, (0, 0, 1))
         columns = Columns(choice, [visible(name) for name in names])
         return cls(names, delimiter, reader.line_num, (columns.known, len(columns.unclear), len(names)))
 
 
 def _fields_of_contacts(delimiter: str) -> "re.Pattern[str]":
-    """An email or a phone next to a delimiter, with another or a line's end on its other side."""
+    """Matches an email or a phone with a delimiter on one side, and a delimiter or a line end on the other."""
     between = re.escape(delimiter)
     field = rf"(?:[^\s\"@{between}]+@[^\s\"@{between}]+|\+?\d[\d ().\-/]{{5,}}\d)"
     return re.compile(rf"(?:^|[\n{between}])\"?{field}\"?{between}|{between}\"?{field}\"?(?:\r?\n|$|{between})")

@@ -18,24 +18,24 @@ _PAST_ALL_IDS: Final = 2**63
 
 
 class Seniority(NamedTuple):
-    """The least is the most senior."""
+    """The smallest is the most senior."""
 
     created_at: int
-    """Microseconds after the chunk's beginning; below zero for contacts that were there before."""
+    """Microseconds after the chunk's beginning; negative for contacts from before the chunk."""
     incomplete: bool
     id: int
 
 
 @dataclass(slots=True)
 class Standing:
-    """What decides a union: how senior a family is, and how large, counted to the limit at least."""
+    """A family's seniority and size, which decide a union. The size is exact at least up to the limit."""
 
     seniority: Seniority
     contacts: int
 
 
 class NewContact(NamedTuple):
-    """A contact to be made; `home` is the family it joined, itself for one that founded a family."""
+    """A contact to insert; `home` is the family that it joined, the contact itself if it founded a family."""
 
     email: int | None
     phone: int | None
@@ -44,7 +44,7 @@ class NewContact(NamedTuple):
 
 
 class Change(NamedTuple):
-    """Something that happened to a family. `kind` None: the family is no more, and only the graph has to hear of it."""
+    """A change of a family. `kind` None: the family has ended, and only the outbox gets a row."""
 
     kind: EventKind | None
     family: int
@@ -54,7 +54,7 @@ class Change(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """A pairing to be kept."""
+    """A pairing to insert."""
 
     email: int
     phone: int
@@ -72,20 +72,20 @@ class Loss(NamedTuple):
 
 @dataclass(slots=True)
 class Known:
-    """What the record said before the first row; the lists go by identifier."""
+    """The record before the first row; the lists are indexed by identifier."""
 
     families: list[int]
     live: list[bool]
-    """Whether a live contact carries it. One that only evidence ties has a family and is not live."""
+    """Whether a live contact carries the identifier. An identifier of evidence alone has a family and is not live."""
     pairings: set[tuple[int, int]]
-    """Those among the rows that a live contact or evidence holds."""
+    """The pairings of the rows that a live contact or evidence holds already."""
     standings: dict[int, Standing]
-    """By id, of each family that a row with something new for it names."""
+    """By id, for each family that a row may change."""
 
 
 @dataclass(slots=True)
 class Decisions:
-    """What the record has to take over: in the order in which it was decided."""
+    """What to write to the record, in the order of the decisions."""
 
     contacts: list[NewContact] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
@@ -93,7 +93,7 @@ class Decisions:
     losses: list[Loss] = field(default_factory=list)
 
     def last_homes(self) -> dict[int, tuple[int, int]]:
-        """Of each family that lost a union: where its contacts are in the end, and when they came there."""
+        """Of each family that lost a union: the last family of its contacts, and the moment at which they joined it."""
         last: dict[int, tuple[int, int]] = {}
         for loser, survivor, moment in reversed(self.losses):
             last[loser] = last.get(survivor, (survivor, moment))
@@ -105,7 +105,7 @@ class Decisions:
 
 
 class Decider:
-    """Takes row after row, each seeing the last."""
+    """Decides row after row, each upon the state that the row before left."""
 
     def __init__(self, known: Known, *, family_limit: int) -> None:
         self.decisions = Decisions()
@@ -119,7 +119,7 @@ class Decider:
         self._moment = -1
 
     def take(self, email: int | None, phone: int | None) -> Outcome:
-        """One row, at least one identifier given."""
+        """Decide one row with at least one identifier."""
         by_email, by_phone = self._family_of(email), self._family_of(phone)
         all_live = (email is None or self._live[email]) and (phone is None or self._live[phone])
         home, outcome = by_email or by_phone, Outcome.MATCHED
@@ -150,7 +150,7 @@ class Decider:
         if family in self._survivors:
             while family in self._survivors:
                 family = self._survivors[family]
-            self._families[identifier] = family  # the next who asks has a shorter way
+            self._families[identifier] = family  # the next lookup takes one step
         return family
 
     def _senior_first(self, one: int, other: int) -> tuple[int, int]:
@@ -192,7 +192,7 @@ class Decider:
         return contact
 
     def _stand_apart(self, email: int | None, phone: int | None, full_family: int) -> None:
-        """What a full family cannot take and nobody knows is a family of its own."""
+        """A contact of the identifiers that a full family refuses, and that no family has, founds a family."""
         if email is not None or phone is not None:
             self._refuse(self._add_contact(email, phone, home=0), full_family)
 

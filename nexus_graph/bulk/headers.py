@@ -1,9 +1,9 @@
-"""Names that columns have in exports of contacts, and what such a column holds.
+"""Names of columns in exports of contacts, and what such a column holds.
 
 A name is compared by its letters alone, without case, accents, digits and marks: "E-mail 2 - Value", "Email value" and
-"EMAIL_VALUE" are one. So the numbers by which exports tell several columns of one kind apart need no line here.
+"EMAIL_VALUE" are one. So columns that an export numbers need no entry for each number.
 
-The names are those of the programs' own files, of late 2026:
+The names come from the programs' own files, of late 2026:
 
 - HubSpot: the default properties of contacts (knowledge.hubspot.com, "default contact properties").
 - Salesforce: the fields of Contact and Lead, by API name and by label (developer.salesforce.com, "field reference").
@@ -13,7 +13,7 @@ The names are those of the programs' own files, of late 2026:
 - Mailchimp, Shopify, WooCommerce, Pipedrive, Zoho, LinkedIn, Thunderbird: the headers of their exports of contacts.
 """
 
-# ruff: noqa: RUF001 - names in other scripts are meant
+# ruff: noqa: RUF001 - the names in other scripts are intended
 
 import re
 import unicodedata
@@ -21,12 +21,12 @@ from typing import Final, Literal
 
 Kind = Literal["email", "phone"]
 Header = Literal["email", "phone", "neither", "unclear", "unknown"]
-"""What a column's name says. `neither`: it speaks of emails or phones and holds none of this contact's own.
-`unclear`: it looks like an email or a phone. `unknown`: it says nothing of the two."""
+"""What a column's name says. `neither`: about emails or phones, but none of this contact's own.
+`unclear`: looks like an email or a phone. `unknown`: about neither of the two."""
 
 
 def letters(name: str) -> str:
-    """What names are compared by."""
+    """The letters by which names are compared."""
     decomposed = unicodedata.normalize("NFKD", name.casefold())
     return "".join(character for character in decomposed if unicodedata.category(character)[0] == "L")
 
@@ -170,7 +170,7 @@ _PHONE: Final = _all(
 )
 
 _NEITHER: Final = _all(
-    # About an email or a phone, or somebody else's
+    # A property of an email or a phone, or another person's email or phone
     *("email display name", "e-mail display name", "e-mail type", "email type", "e-mail - type", "e-mail - label"),
     *("phone - type", "phone - label", "phone type", "email domain", "callback", "isdn", "telex"),
     *("assistant's phone", "assistant phone", "asst. phone", "assistant telephone", "company main phone"),
@@ -208,7 +208,7 @@ _WITH: Final = {
     letters("Ufficio"): letters("Indirizzo posta elettronica"),
     letters("Particular"): letters("Teléfono del trabajo"),
 }
-"""Names of phones in Outlook's exports that mean something else wherever the second name is not in the header."""
+"""Names of phones in Outlook's exports. Without the second name in the same header they mean something else."""
 
 
 def _any(*stems: str) -> "re.Pattern[str]":
@@ -278,7 +278,7 @@ _PHONE_WORDS: Final = frozenset(
     }
     | {"mobile", "mobil", "mobiles", "mobiel", "movil", "movel", "тел", "моб", "cep", "hp"}
 )
-# A name with one of these speaks about an email or a phone: when it was seen, whether it may be used.
+# A name with one of these words describes an email or a phone: its last use, its consent.
 _ABOUT_WORDS: Final = (
     "type typ tipo tip label labels status state optin optout opt out consent marketing accepts accept subscribed "
     "unsubscribed bounced bounce bounces verified valid validated date time at count total sent sends opened opens "
@@ -292,7 +292,7 @@ _CAMEL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 def header(name: str, others: frozenset[str]) -> tuple[Header, Kind | None]:
-    """What a column's name says, and of which kind it speaks; `others` are the letters of all names of the file."""
+    """What a column's name says, and the kind that the name mentions; `others` are the letters of all names."""
     key = letters(name)
     if key in _EMAIL:
         return "email", "email"

@@ -1,9 +1,9 @@
-"""import: the rows of a file into the record, as `load` would bring them in, many times as fast.
+"""import: write the rows of a file to the record, with the result of `load`, many times as fast.
 
-Each chunk is one transaction under the write lock (`write`), so that the record is at every moment what identify
-would have made of the rows up to some line; calls of others may come between chunks. A killed import leaves such a
-record, and the same file imported again ends as if it had never been stopped: what is in already changes nothing. While
-one chunk is written another process reads the next two (`reader`): no more than these three are in memory.
+Each chunk is one transaction under the write lock (`write`): at every commit the record equals what identify would have
+made of the rows up to some line. Other callers may identify between chunks. After a killed import the same file,
+imported again, gives the result of an unbroken run, as rows that are in change nothing. While one chunk is written
+another process reads the next two (`reader`): at most these three are in memory.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ from nexus_graph.identity.identify import Identify
 from nexus_graph.model import Outcome
 from nexus_graph.store.database import Pool, is_datas_fault, is_read_only, is_servers_trouble, reason
 
-AGAIN: Final = "Import the file again: what is in already changes nothing."
+AGAIN: Final = "Import the file again: rows that are in already change nothing."
 
 Failed: TypeAlias = "dict[str, array[int]]"
-"""The lines of the rows that the record did not take, by the reason: eight bytes for each."""
+"""Lines of the rows that the record refused, by reason: eight bytes a line."""
 
 _LOG = telemetry.log("import")
 
@@ -38,10 +38,10 @@ _LOG = telemetry.log("import")
 async def import_rows(
     pool: Pool, reader: Reader, settings: Settings, summary: Summary, rejects: Rejects | None = None
 ) -> Failed:
-    """Bring the rows of a file in, in order, and count into `summary` what is in. Returns what the record did not take.
+    """Import the rows in order and count them into `summary`. Returns the rows that the record refused.
 
     `pool` must act as nexus_import. Raises UnreadableFile, once the rows before it are in, and Unavailable if the
-    record stays away; then, or if the caller cancels, `summary.stopped` says from which line on rows may not be in.
+    record stays away; then, or on cancellation, `summary.stopped` names the first line that may not be in.
     """
     importing = _Importing(pool, settings, summary)
     try:
@@ -64,20 +64,20 @@ class _Importing:
         self._settings = settings
         self._summary = summary
         self._request_id = uuid4()
-        """One for all: the events of an import are those that carry it."""
+        """All events of one import carry this id."""
         self.failed: Failed = {}
 
     async def take(self, chunk: Chunk) -> None:
-        """Bring a chunk in, trying again for a while if the record is away."""
+        """Write a chunk, with retries for a while if the record is away."""
         try:
             outcomes = await self._outcomes(chunk)
         except Unavailable as error:
             why = error.message if error.__cause__ is None else reason(error.__cause__)
             away = took_no_writes(self._settings, "direct", why)
-            self._summary.stopped = f"{away}: {_go_on_at(chunk.first_line)}"
+            self._summary.stopped = f"{away}: {_stopped_at(chunk.first_line)}"
             raise
         except asyncio.CancelledError:
-            self._summary.stopped = f"interrupted: {_go_on_at(chunk.first_line)}"
+            self._summary.stopped = f"interrupted: {_stopped_at(chunk.first_line)}"
             raise
         self._summary.rows += chunk.rows
         self._summary.pairs += len(chunk.pairs)
@@ -102,7 +102,7 @@ class _Importing:
             except Exception as error:
                 _LOG.warning("chunk_failed", line=chunk.first_line, error=telemetry.error_name(error))
                 if is_read_only(error):
-                    # The server was the primary once, perhaps: the next connection may lead to its successor.
+                    # After a failover this server may be a replica; a new connection may reach the new primary.
                     await self._pool.expire_connections()
                 if is_datas_fault(error):
                     return await self._one_by_one(chunk)
@@ -112,7 +112,7 @@ class _Importing:
         raise Unavailable(trouble)
 
     async def _one_by_one(self, chunk: Chunk) -> "Counter[Outcome]":
-        """The slow way, where the record refused somebody's data: identify finds out whose, and takes all others."""
+        """Identify each row alone, after the record refused some row's data: only rows with such data fail."""
         identify = Identify(resolve_pool=self._pool, write_pool=self._pool, settings=self._settings)
         outcomes: Counter[Outcome] = Counter()
         try:
@@ -127,5 +127,5 @@ class _Importing:
         return outcomes
 
 
-def _go_on_at(line: int) -> str:
+def _stopped_at(line: int) -> str:
     return f"stopped at line {line}. The rows before it are in. {AGAIN}"

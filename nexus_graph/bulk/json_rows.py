@@ -5,24 +5,23 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from nexus_graph.bulk.columns import ARTICLES, REJECT_COLUMNS, Choice, Columns
+from nexus_graph.bulk.columns import ARTICLES, REJECT_COLUMNS, Choice, Columns, Sample
 from nexus_graph.bulk.lines import Lines
 from nexus_graph.bulk.reading import BadRow, Row
-from nexus_graph.bulk.sample import Sample
 from nexus_graph.identifiers.normalize import Written
 from nexus_graph.members import RepeatedMember, members
 
 NOT_JSON: Final = "is not JSON"
 
 MEMBERS_MAX: Final = 1_000
-"""Names of members that one file may have: a file that has more uses data for names."""
+"""Distinct member names of one file: a file with more uses data as names."""
 
 TEXT_MEMBER: Final = "rejected_text"
-"""In a file of rejects: a line that was no JSON object, to be mended."""
+"""In a file of rejects: the text of a line that was no JSON object, to be mended."""
 
 
 class JsonRows:
-    """The objects. Raises UnclearColumns when it is made if the first rows name members that are not understood."""
+    """The objects. The constructor raises UnclearColumns if the first rows have unclear members."""
 
     def __init__(self, lines: Lines, choice: Choice) -> None:
         self._lines = lines
@@ -35,7 +34,7 @@ class JsonRows:
     def __iter__(self) -> Iterator[Row | BadRow]:
         yield from self._sample.rows()
         for row in self._rows():
-            # What is unclear now has come after the sample: it is the row's fault.
+            # The sample had no unclear member: a later row that has one is bad.
             unclear = self.columns.unclear and isinstance(row, Row) and self._unclear(row)
             yield unclear or row
 
@@ -58,7 +57,7 @@ class JsonRows:
             return BadRow(line, f"is a reject that was not mended: {TEXT_MEMBER} holds the line", [], text)
         for name in value.keys() - self._places.keys():
             if len(self._places) == MEMBERS_MAX:
-                return BadRow(line, f"is one with which the file names more than {MEMBERS_MAX} members", [], text)
+                return BadRow(line, f"has a new member, and one file may name {MEMBERS_MAX}", [], text)
             self._places[name] = self.columns.add(name)
         return Row(line, list(map(value.get, self._places)), text)
 
@@ -71,20 +70,20 @@ class JsonRows:
 
 
 def reject_of(line: int, column: str | None, reason: str, text: str) -> str:
-    """The line of a file of rejects: the object with members that say what is wrong, or the text that is no object."""
-    text = "{" + text[len(told[0]) :] if (told := _told_before(text)) else text
-    said = json.dumps(dict(zip(REJECT_COLUMNS, (line, column, reason), strict=True)), ensure_ascii=False)
+    """A line for a file of rejects: the object with its fault in more members, or the text that is no object."""
+    text = "{" + text[len(earlier[0]) :] if (earlier := _earlier_fault(text)) else text
+    fault = json.dumps(dict(zip(REJECT_COLUMNS, (line, column, reason), strict=True)), ensure_ascii=False)
     body = text.removeprefix("{").lstrip()
     if not text.startswith("{") or not text.endswith("}") or not body or reason == NOT_JSON:
-        return f"{said[:-1]}, {json.dumps({TEXT_MEMBER: text}, ensure_ascii=False)[1:]}"
-    return f"{said[:-1]}{'' if body == '}' else ', '}{body}"
+        return f"{fault[:-1]}, {json.dumps({TEXT_MEMBER: text}, ensure_ascii=False)[1:]}"
+    return f"{fault[:-1]}{'' if body == '}' else ', '}{body}"
 
 
-_told_before: Final = re.compile(
+_earlier_fault: Final = re.compile(
     r'\{\s*"rejected_line"\s*:\s*\d+\s*,\s*"rejected_column"\s*:\s*(?:null|"(?:[^"\\]|\\.)*")\s*,'
     r'\s*"rejected_reason"\s*:\s*"(?:[^"\\]|\\.)*"\s*,?\s*'
 ).match
-"""What a reject was told when it was rejected before, as it stands at the beginning of its line."""
+"""The fault of an earlier run, at the beginning of a line that is rejected again."""
 
 
 def _no_constant(name: str) -> None:

@@ -1,4 +1,4 @@
-"""The lines of a UTF-8 file, one at a time, whatever ends them: LF, CR LF, or CR alone as old spreadsheets write it."""
+"""The lines of a UTF-8 file, one at a time, ended by LF, CR LF, or CR alone as old spreadsheets write it."""
 
 import codecs
 from collections import deque
@@ -8,7 +8,7 @@ from typing import BinaryIO, Final
 from nexus_graph.bulk.reading import UnreadableFile
 
 _READ_BYTES: Final = 64 * 1024
-"""What is looked at to tell how lines end, and what is read at once where CR ends them."""
+"""Bytes at the beginning that decide how lines end, and bytes of one read where CR ends them."""
 
 _BOM: Final = "\ufeff"
 
@@ -28,7 +28,7 @@ class Lines:
         self._source = self._decoded(by_cr)
 
     def __iter__(self) -> Iterator[str]:
-        """The lines that are left. A returned line comes again, also from an iterator that was there before."""
+        """The remaining lines. A line given back comes again, also from an older iterator."""
         returned, source = self._returned, self._source
         while True:
             if returned:
@@ -39,14 +39,14 @@ class Lines:
                 try:
                     text = next(source, None)
                 except UnreadableFile as error:
-                    self._ending = error  # whoever looked ahead may come to it again
+                    self._ending = error  # a caller that gives lines back reaches it again
                     raise
                 if text is None:
                     return
                 yield text
 
     def give_back(self, lines: Iterable[str]) -> None:
-        """These, which were taken last, come next again."""
+        """Yield these lines, the last ones taken, again."""
         self._returned.extendleft(reversed(list(lines)))
 
     def _decoded(self, others: Iterator[bytes] | None) -> Iterator[str]:
@@ -70,7 +70,7 @@ class Lines:
 
 
 def beginning_of(stream: BinaryIO) -> bytes:
-    """The first bytes, which are read again. Raises UnreadableFile for an encoding that is known by them."""
+    """The first bytes; the stream is back at its start. Raises UnreadableFile if they show UTF-16."""
     try:
         beginning = stream.read(_READ_BYTES)
         stream.seek(0)
@@ -87,7 +87,7 @@ def _cr_ends_lines(beginning: bytes) -> bool:
 
 
 def _lines_ended_by_cr(stream: BinaryIO, line_max_bytes: int) -> Iterator[bytes]:
-    """Each line with one LF at its end, if anything ends it. Of one that is too long, only the beginning."""
+    """Each line, its end replaced by LF; of a line that is too long, only the beginning."""
     rest = b""
     while block := stream.read(_READ_BYTES):
         rest += block

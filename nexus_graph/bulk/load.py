@@ -1,15 +1,15 @@
-"""load: the rows of a file through identify, in the order of the file.
+"""load: send the rows of a file through identify, in the order of the file.
 
-What is guaranteed: the record ends as if each row had been sent alone, one after another, and the counts say what each
-row would have been told. Rows are under way together, so this rests on two facts:
+Guarantee: the record ends as if each row had been sent alone, one after another, and the counts are those of such a
+run. Rows are in flight together, so the guarantee rests on two facts:
 
-- What is not wholly known is decided in the order of dispatch. Opened with `settings_of_load`, the fast path has one
-  lane: its batches answer in order, and the rows it does not know join the one write lane in that order.
-- A row that the fast path answers ahead of rows before it was wholly known already, and known it stays: in either order
-  it changes nothing and is MATCHED.
+- Rows with something new are decided in the order of dispatch. With `load_settings` the fast path has one lane: its
+  batches answer in order, and rows with something new join the one write lane in that order.
+- A row that the fast path answers ahead of earlier rows was wholly known already, and stays known: in either order the
+  row changes nothing and is MATCHED.
 
-A row that had to be sent again, because the record was away or overloaded, is junior to those decided meanwhile. Calls
-of others may come between the rows.
+A row that is sent again, because the record was away or overloaded, is junior to the rows decided meanwhile. Other
+callers may identify between the rows.
 """
 
 import asyncio
@@ -28,13 +28,13 @@ from nexus_graph.identity.opening import Identity
 from nexus_graph.model import IdentifyRequest
 from nexus_graph.store import database
 
-AGAIN: Final = "Load the file again, or from that line on: what is in already changes nothing."
+AGAIN: Final = "Load the file again, or from that line on: rows that are in already change nothing."
 
 _LOG = telemetry.log("load")
 
 
-def settings_of_load(settings: Settings) -> Settings:
-    """The settings to open identity with for `load`: a fast path of one lane keeps the order of dispatch."""
+def load_settings(settings: Settings) -> Settings:
+    """The settings for the identity that `load` uses: a fast path of one lane keeps the order of dispatch."""
     return settings.model_copy(update={"resolve_connections": 1})
 
 
@@ -47,10 +47,10 @@ async def load(
     rate: float | None = None,
     rejects: Rejects | None = None,
 ) -> None:
-    """Send the contacts through `identity.identify` in order, and count into `summary` what becomes of them.
+    """Send the contacts through `identity.identify` in order, and count their outcomes into `summary`.
 
-    `identity` must have been opened with `settings_of_load`. If the record stays away or the caller cancels,
-    `summary.stopped` says at which line to go on. Raises what `contacts` raises, once those before it are in.
+    `identity` must have been opened with `load_settings`. If the record stays away or the caller cancels,
+    `summary.stopped` names the line to resume at. Raises the errors of `contacts`, once the contacts before are in.
     """
     dispatch = _Dispatch(identity, settings, summary, rejects)
     pace = _Pace(rate, settings.load_rate_slack_seconds)
@@ -65,9 +65,9 @@ async def load(
         finally:
             await dispatch.finish()
     except _Away as away:
-        summary.stopped = f"{took_no_writes(settings, 'primary', away.reason)}: {_go_on_at(away.line)}"
+        summary.stopped = f"{took_no_writes(settings, 'primary', away.reason)}: {_stopped_at(away.line)}"
     except asyncio.CancelledError:
-        summary.stopped = f"interrupted: {_go_on_at(line)}"
+        summary.stopped = f"interrupted: {_stopped_at(line)}"
         raise
     finally:
         summary.ended = monotonic()
@@ -83,21 +83,21 @@ class _Away(Exception):
 
 
 def took_no_writes(settings: Settings, server: database.Server, reason: str) -> str:
-    """Which server keeps a run from going on, and what the matter is there."""
+    """Why a run stopped: the server that took no writes, and its fault."""
     return f"PostgreSQL at {database.where(settings, server)} took no writes for too long, as it {reason}"
 
 
 class _Sent(NamedTuple):
-    """A pair on its way."""
+    """A pair in flight."""
 
     place: int
-    """Pairs are sent in the order of their places."""
+    """Its position in the order of dispatch."""
     contact: Contact
     request: IdentifyRequest
 
 
 class _Dispatch:
-    """Sends pairs in order, a bounded number under way, and again those that found the record away or overloaded."""
+    """Sends pairs in order, a bounded number in flight, and again if the record was away or overloaded."""
 
     def __init__(self, identity: Identity, settings: Settings, summary: Summary, rejects: Rejects | None) -> None:
         self._identity = identity
@@ -106,34 +106,34 @@ class _Dispatch:
         self._rejects = rejects
         self._slots = asyncio.Semaphore(settings.load_in_flight_max)
         self._under_way: set[asyncio.Task[None]] = set()
-        self._again: list[_Sent] = []
+        self._retries: list[_Sent] = []
         self._reason = ""
-        """Why the last of those has to be sent again."""
+        """Why the last of `_retries` failed."""
 
     async def send(self, contact: Contact, request: IdentifyRequest) -> None:
-        """Send a pair once there is room. Raises _Away when pairs before it cannot be brought in."""
-        if self._again:
+        """Send a pair once a slot is free. Raises _Away if the record does not take earlier pairs."""
+        if self._retries:
             await self.finish()
         self._summary.pairs += 1
         await self._start(_Sent(self._summary.pairs, contact, request))
 
     async def finish(self) -> None:
-        """Wait until all pairs that were sent are in, sending them again where that helps. Raises _Away."""
+        """Wait until all pairs are in, with retries. Raises _Away."""
         await self._settle()
         for attempt in range(self._settings.load_tries_max - 1):
-            if not self._again:
+            if not self._retries:
                 return
-            again, self._again = sorted(self._again, key=lambda sent: sent.place), []
+            retries, self._retries = sorted(self._retries, key=lambda sent: sent.place), []
             delay = self._settings.load_retry_base_seconds * 2.0**attempt
             await asyncio.sleep(min(delay, self._settings.load_retry_max_seconds))
-            for sent in again:
-                if self._again:
-                    self._again.append(sent)
+            for sent in retries:
+                if self._retries:
+                    self._retries.append(sent)
                 else:
                     await self._start(sent)
             await self._settle()
-        if self._again:
-            raise _Away(min(sent.contact.line for sent in self._again), self._reason)
+        if self._retries:
+            raise _Away(min(sent.contact.line for sent in self._retries), self._reason)
 
     async def _start(self, sent: _Sent) -> None:
         await self._slots.acquire()
@@ -149,11 +149,11 @@ class _Dispatch:
         try:
             answer = await self._identity.identify(sent.request)
         except Unavailable as error:
-            self._again.append(sent)
+            self._retries.append(sent)
             self._reason = "does not answer in time" if error.__cause__ is None else database.reason(error.__cause__)
         except NexusError as error:
             self._fail(sent.contact, error.message)
-        except Exception as error:  # noqa: BLE001 - a fault of ours; the rows after it should not pay for it
+        except Exception as error:  # noqa: BLE001 - a bug of ours must not stop the rows after it
             _LOG.error("row_failed", line=sent.contact.line, error=telemetry.error_name(error))
             self._fail(sent.contact, f"an unexpected error ({telemetry.error_name(error)})")
         else:
@@ -167,11 +167,11 @@ class _Dispatch:
         self._summary.failed.add(reason, contact.line, lines_shown=self._settings.load_lines_shown)
         if self._rejects is not None and contact.row is not None:
             self._rejects.add(contact.row, [Note(Fate.INVALID, contact.line, None, reason)])
-            contact.row = None  # once is enough, if another pair of it fails as well
+            contact.row = None  # the row is rejected once, though another of its pairs may fail
 
 
 class _Pace:
-    """At most so many rows a second, evenly. Lost time is made up for only within `slack_seconds`."""
+    """At most `rate` rows a second, evenly. At most `slack_seconds` of lost time are made up for."""
 
     def __init__(self, rate: float | None, slack_seconds: float) -> None:
         self._interval_seconds = 0.0 if rate is None else 1.0 / rate
@@ -188,5 +188,5 @@ class _Pace:
         self._next = max(self._next, now - self._slack_seconds) + self._interval_seconds
 
 
-def _go_on_at(line: int) -> str:
+def _stopped_at(line: int) -> str:
     return f"stopped at line {line}. The rows before it are in. {AGAIN}"

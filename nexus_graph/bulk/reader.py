@@ -1,7 +1,7 @@
-"""The reader of an import: a process of its own that brings a file into canonical form, chunk by chunk.
+"""The reader of an import: a separate process that brings a file into canonical form, chunk by chunk.
 
-Reading takes Python a third as long as writing does, and one process can do only one of them at a time. The two speak
-through a pipe: the reader waits until its chunk is taken, and ends when nobody is left to take it.
+Reading takes a third of the time of writing, and one Python process does one of them at a time. Chunks go through a
+pipe: the reader waits until the import takes its chunk, and ends when the import is gone.
 """
 
 import asyncio
@@ -15,58 +15,58 @@ from typing import Final, Self
 import msgspec
 
 from nexus_graph.bulk.chunk import Chunk, chunks
+from nexus_graph.bulk.columns import Options
 from nexus_graph.bulk.contacts import Contacts
-from nexus_graph.bulk.options import Options
 from nexus_graph.bulk.reading import UnclearColumns, UnreadableFile
 from nexus_graph.bulk.rows import Understood, open_rows
 from nexus_graph.config import Settings
 from nexus_graph.gc_freeze import freeze_gc
 
-# A child that is a copy of this process would share its connections.
+# A forked child would share this process's connections.
 _PROCESSES: Final = multiprocessing.get_context("spawn")
 
 
 class Opened(msgspec.Struct, tag=True):
-    """The first word, of a file that can be read."""
+    """The first message: the file can be read."""
 
     size_bytes: int
     understood: Understood
     names: list[str]
     added: list[int]
-    """The places of what a file of rejects has before the row's own columns."""
+    """The positions of the columns that a file of rejects has before the row's own."""
     delimiter: str
 
 
 class _Part(msgspec.Struct, tag=True):
     chunk: Chunk
     position_bytes: int
-    """How far into the file it reaches."""
+    """How far into the file the chunk reaches."""
 
 
 class _Ended(msgspec.Struct, tag=True):
-    """The last word. `reason`: why the file could not be read, or not beyond this point."""
+    """The last message. `reason`: why the file could not be read, or not to its end."""
 
     reason: str | None = None
     unclear: bool = False
-    """True if it is the columns that are not understood."""
+    """True if the columns are unclear."""
     later: list[str] = []
-    """Members that are not used and came after the first rows."""
+    """Unused members that first appear after the first rows."""
 
 
-_Word = Opened | _Part | _Ended
+_Message = Opened | _Part | _Ended
 _encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(_Word).decode
+_decode: Final = msgspec.msgpack.Decoder(_Message).decode
 
 
 class Reader:
-    """A file that is being read. Opening it raises UnreadableFile, and UnclearColumns."""
+    """Reads a file in its own process. Entering raises UnreadableFile and UnclearColumns."""
 
     opened: Opened
 
     def __init__(self, file: Path, settings: Settings, options: Options | None = None) -> None:
         self.size_bytes = 0
         self.later: list[str] = []
-        """Members that are not used and came after the first rows: known after the last chunk."""
+        """Unused members that first appear after the first rows: known after the last chunk."""
         self.position_bytes = 0
         """How far into the file the chunks so far reach."""
         self._receiving, self._sending = _PROCESSES.Pipe(duplex=False)
@@ -76,63 +76,63 @@ class Reader:
             name="nexus-graph import reader",
             daemon=True,
         )
-        self._coming: asyncio.Task[_Word] | None = None
+        self._next: asyncio.Task[_Message] | None = None
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(self._process.start)
-        self._sending.close()  # the reader alone holds that end now: when it is gone there is nothing to wait for
+        self._sending.close()  # only the reader holds the sending end now, so its death ends the pipe
         try:
-            opened = await self._hear()
+            opened = await self._receive()
             assert isinstance(opened, Opened)
             self.opened = opened
             self.size_bytes = opened.size_bytes
         except BaseException:
             await self._stop()
             raise
-        self._listen()
+        self._receive_ahead()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._stop()
 
     async def next(self) -> Chunk | None:
-        """The next chunk; None after the last. Raises UnreadableFile, once the rows before it were given."""
-        assert self._coming is not None
-        word = await self._coming
-        if isinstance(word, _Ended):
-            self.later = word.later
+        """The next chunk; None after the last. Raises UnreadableFile, after the chunks before it."""
+        assert self._next is not None
+        message = await self._next
+        if isinstance(message, _Ended):
+            self.later = message.later
             return None
-        assert isinstance(word, _Part)
-        self._listen()
-        self.position_bytes = word.position_bytes
-        return word.chunk
+        assert isinstance(message, _Part)
+        self._receive_ahead()
+        self.position_bytes = message.position_bytes
+        return message.chunk
 
-    def _listen(self) -> None:
-        self._coming = asyncio.create_task(self._hear())
+    def _receive_ahead(self) -> None:
+        self._next = asyncio.create_task(self._receive())
 
-    async def _hear(self) -> _Word:
+    async def _receive(self) -> _Message:
         try:
-            word: _Word = await asyncio.to_thread(lambda: _decode(self._receiving.recv_bytes()))
+            message: _Message = await asyncio.to_thread(lambda: _decode(self._receiving.recv_bytes()))
         except EOFError:
-            raise UnreadableFile("what was reading it was ended") from None
-        if isinstance(word, _Ended) and word.reason is not None:
-            raise (UnclearColumns if word.unclear else UnreadableFile)(word.reason)
-        return word
+            raise UnreadableFile("the process that read it was killed") from None
+        if isinstance(message, _Ended) and message.reason is not None:
+            raise (UnclearColumns if message.unclear else UnreadableFile)(message.reason)
+        return message
 
     async def _stop(self) -> None:
-        self._process.kill()  # it has nothing to put in order
+        self._process.kill()  # the reader has nothing to clean up
         await asyncio.to_thread(self._process.join)
-        if self._coming is not None:
-            await asyncio.gather(self._coming, return_exceptions=True)
+        if self._next is not None:
+            await asyncio.gather(self._next, return_exceptions=True)
         self._receiving.close()
         self._process.close()
 
 
 def _read(sending: Connection, file: Path, settings: Settings, options: Options) -> None:
-    """What the process does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal interrupts both; the import says what that means
+    """The reader's process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both processes; the import handles it
     freeze_gc()
-    with suppress(BrokenPipeError):  # nobody listens any more
+    with suppress(BrokenPipeError):  # the import is gone
         ended = _Ended()
         try:
             with open_rows(file, line_max_bytes=settings.load_line_max_bytes, choice=options.choice) as rows:

@@ -1,4 +1,4 @@
-"""What reading a file gives, and what ends it."""
+"""The rows of a file, and the errors that end reading."""
 
 from typing import Any
 
@@ -6,25 +6,25 @@ import msgspec
 
 
 class UnreadableFile(Exception):
-    """The file cannot be read, or not beyond this point. `str()` says where and why."""
+    """The file cannot be read, or not to its end. `str()` says where and why."""
 
 
 class UnclearColumns(UnreadableFile):
-    """It cannot be told which columns hold emails and phones. Nothing of the file was taken in."""
+    """The columns of emails and phones are unclear. No row of the file was sent."""
 
 
 class Row(msgspec.Struct, tag=True, gc=False):
-    """What a row holds, by the places of the columns, as it stands in the file."""
+    """A row's values by the positions of their columns, unchanged."""
 
     line: int
-    """The line on which it begins."""
+    """The line on which the row begins."""
     values: list[Any]
     text: str | None = None
-    """All of it, where it is a line of JSON."""
+    """The whole line, if the file is JSON lines."""
 
 
 class BadRow(msgspec.Struct, tag=True, gc=False):
-    """A row that says nothing of a contact. The rows after it can be read."""
+    """A row without a contact. The rows after it can be read."""
 
     line: int
     reason: str

@@ -1,6 +1,6 @@
-"""The file of rejects: each faulty row with its line, the column and the reason before its own columns.
+"""The file of rejects: each faulty row, with its line, the column and the reason before its own columns.
 
-It is input once it is mended: load and import know the columns that were added and leave them out.
+The mended file is input again: load and import leave out the added columns.
 """
 
 import csv
@@ -15,18 +15,18 @@ from nexus_graph.bulk.json_rows import reject_of
 from nexus_graph.bulk.reading import BadRow, Row, UnclearColumns
 from nexus_graph.bulk.rows import JSON_LINES
 
-_OWNER_ONLY = 0o600  # it holds the contacts' data
+_OWNER_ONLY = 0o600  # the file holds contacts' data
 
 
 class Rejects:
-    """A file that is written while rows go. One that stays empty is removed.
+    """A file that receives faulty rows during a run. An empty file is removed.
 
-    Raises UnclearColumns when it is opened if it is there already, or its name does not go with that of the input.
+    The constructor raises UnclearColumns if the file exists already, or has not the input's format.
     """
 
     def __init__(self, file: Path, source: Path) -> None:
         if (file.suffix.lower() in JSON_LINES) is not (source.suffix.lower() in JSON_LINES):
-            raise UnclearColumns(f"{file} must be of the input's kind: name it like {source.name}")
+            raise UnclearColumns(f"{file} must have the input's format: name it like {source.name}")
         self.rows = 0
         self._file = file
         self._delimiter = ","
@@ -35,7 +35,7 @@ class Rejects:
         try:
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
         except FileExistsError:
-            raise UnclearColumns(f"{file} is there already: name another file for the rejects, or move it") from None
+            raise UnclearColumns(f"{file} exists already: name another file for the rejects, or move it") from None
         except OSError as error:
             raise UnclearColumns(f"{file} cannot be written: {error.strerror}") from None
         self._stream: TextIO = os.fdopen(descriptor, "w", encoding="utf-8", newline="")
@@ -51,13 +51,13 @@ class Rejects:
             self._file.unlink(missing_ok=True)
 
     def begin(self, names: list[str], added: list[int], delimiter: str) -> None:
-        """What the input's columns are; `added` are the places of those that an earlier run added."""
+        """Set the input's columns; `added` are the positions of the columns that an earlier run added."""
         self._delimiter = delimiter
         self._added = frozenset(added)
         self._header = self._without_added(names)
 
     def add(self, row: Row | BadRow, notes: list[Note]) -> None:
-        """One faulty row, for whatever is wrong with it. A row with nothing to mend is left out."""
+        """Write one faulty row with its faults. A row with nothing to mend is left out."""
         faults = [note for note in notes if note.fate in (Fate.INVALID, Fate.DROPPED)]
         if not faults:
             return
@@ -73,5 +73,5 @@ class Rejects:
         writer.writerow((row.line, columns, reasons, *self._without_added(row.values)))
 
     def _without_added(self, fields: list[str]) -> list[str]:
-        """The row's own: the input may be a file of rejects itself."""
+        """The row's own fields: the input may be a file of rejects itself."""
         return [field for place, field in enumerate(fields) if place not in self._added]

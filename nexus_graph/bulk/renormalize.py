@@ -1,12 +1,12 @@
-"""renormalize: the identifiers of a record that older rules wrote, as today's rules write them.
+"""renormalize: rewrite the identifiers of a record from older rules to today's canonical forms.
 
-Each identifier is judged by `normalize`. One that is written differently today is changed wherever it stands, under the
-write lock; a family that carries it already is united with, as identify would, and of two contacts that then have the
-same email and phone the junior is soft-deleted. One that has no canonical form any more is left as it is, and listed.
-Contacts that were soft-deleted before are not touched.
+`normalize` judges each identifier. An identifier with another form today is changed wherever it stands, under the write
+lock. If another family carries the new form already, both families unite as in identify; of two contacts with the same
+email and phone afterwards the junior is soft-deleted. An identifier without a canonical form stays, and is listed.
+Contacts that were soft-deleted before stay unchanged.
 
-The work is done in transactions of few identifiers, so that identify goes on between them. A run that was ended leaves
-a record that is right, and the next run goes on; one over a record that is all canonical changes nothing.
+A transaction changes few identifiers, so that identify goes on between transactions. An interrupted run leaves a
+correct record, and the next run continues; a run over a canonical record changes nothing.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -21,15 +21,15 @@ from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool
 
 PAGE_IDENTIFIERS: Final = 2_000
-"""Identifiers that are read and judged at once: some ten milliseconds of both."""
+"""Identifiers read and judged at once: some ten milliseconds of both."""
 CHANGES_AT_ONCE: Final = 200
-"""Changes of one transaction: identify waits for it, about a fifth of a second where families are united."""
+"""Changes of one transaction. identify waits for the transaction, about a fifth of a second where families unite."""
 _CONTACTS_LISTED: Final = 1_000
-"""Contacts that are named for one identifier."""
+"""Contacts that a finding names."""
 
 
 class Change(NamedTuple):
-    """An identifier, and how it is written today."""
+    """An identifier and its canonical form of today."""
 
     old: str
     new: str
@@ -42,27 +42,27 @@ class _Field(NamedTuple):
     is_email: bool
     canonical: Callable[[str], str | None]
     scans: tuple[str, str]
-    """The statements that read them: those of live contacts, then those of evidence alone."""
+    """The statements that read the values: of live contacts, then of evidence alone."""
 
 
 async def renormalize(
-    pool: Pool, settings: Settings, *, dry_run: bool, told: Callable[[Finding], None] = lambda _: None
+    pool: Pool, settings: Settings, *, dry_run: bool, on_finding: Callable[[Finding], None] = lambda _: None
 ) -> Report:
-    """Change each identifier that is not canonical; with `dry_run`, only say so. `told` is called for each of them.
+    """Change each identifier that is not canonical; with `dry_run`, only report. Calls `on_finding` for each.
 
     `pool` must act as nexus_import. Raises the errors of asyncpg; starting again is safe.
     """
     report = Report(dry_run=dry_run)
-    work = _Foreseeing(pool, settings, report) if dry_run else _Changing(pool, settings, report)
+    work = _Prediction(pool, settings, report) if dry_run else _Rewrite(pool, settings, report)
     for field in _fields(settings.phone_region):
         tally = report.tallies[field.name]
         for scan in field.scans:
             async for values in _pages(pool, scan):
                 tally.judged += len(values)
                 changes, invalid = _judged(values, field)
-                await _list_invalid(pool, field, invalid, report, told)
-                for few in _few(changes):
-                    await work.take(field, few, told)
+                await _list_invalid(pool, field, invalid, report, on_finding)
+                for batch in _batches(changes):
+                    await work.take(field, batch, on_finding)
     return report
 
 
@@ -84,7 +84,7 @@ async def _pages(pool: Pool, scan: str) -> AsyncIterator[list[str]]:
 
 
 def _judged(values: Iterable[str], field: _Field) -> tuple[list[Change], dict[str, str]]:
-    """The changes, and the values that have no canonical form any more, with the rule that each breaks."""
+    """The changes, and the values without a canonical form, each with the rule that it breaks."""
     changes, invalid = [], {}
     for value in values:
         try:
@@ -100,7 +100,7 @@ def _judged(values: Iterable[str], field: _Field) -> tuple[list[Change], dict[st
 
 
 async def _list_invalid(
-    pool: Pool, field: _Field, invalid: dict[str, str], report: Report, told: Callable[[Finding], None]
+    pool: Pool, field: _Field, invalid: dict[str, str], report: Report, on_finding: Callable[[Finding], None]
 ) -> None:
     if not invalid:
         return
@@ -108,25 +108,25 @@ async def _list_invalid(
         value = list(invalid)[place - 1]
         finding = Finding(field.name, "INVALID", family, contacts, value, reason=invalid[value])
         report.note(finding)
-        told(finding)
+        on_finding(finding)
 
 
-def _few(changes: list[Change]) -> Iterator[list[Change]]:
+def _batches(changes: list[Change]) -> Iterator[list[Change]]:
     for start in range(0, len(changes), CHANGES_AT_ONCE):
         yield changes[start : start + CHANGES_AT_ONCE]
 
 
-class _Changing:
-    """Does it."""
+class _Rewrite:
+    """Writes changes to the record."""
 
     def __init__(self, pool: Pool, settings: Settings, report: Report) -> None:
         self._pool = pool
         self._family_limit = settings.family_limit_contacts
         self._report = report
         self._request_id: UUID = uuid4()
-        """One for all: the events of a run are those that carry it."""
+        """All events of one run carry this id."""
 
-    async def take(self, field: _Field, changes: list[Change], told: Callable[[Finding], None]) -> None:
+    async def take(self, field: _Field, changes: list[Change], on_finding: Callable[[Finding], None]) -> None:
         """Make these changes, all or none."""
         olds, news = zip(*changes, strict=True)
         carriers = await self._pool.fetch(sql("renormalize_carriers"), olds, _CONTACTS_LISTED)
@@ -142,11 +142,11 @@ class _Changing:
             self._report.contacts_retired += retired
             finding = Finding(field.name, outcome, home, carrier[2], change.old, canonical=change.new, other=other)
             self._report.note(finding)
-            told(finding)
+            on_finding(finding)
 
 
-class _Foreseeing:
-    """Foresees the outcomes: the changes before are kept in mind, and nothing is written."""
+class _Prediction:
+    """Predicts outcomes, upon the changes predicted before; writes nothing."""
 
     def __init__(self, pool: Pool, settings: Settings, report: Report) -> None:
         self._pool = pool
@@ -155,14 +155,14 @@ class _Foreseeing:
         self._survivors: dict[int, int] = {}
         self._sizes: dict[int, int] = {}
         self._homes: dict[str, int] = {}
-        """Of each canonical value that changes bring: its family."""
+        """The family of each canonical value that changes bring."""
         self._canonical = {field.is_email: field.canonical for field in _fields(settings.phone_region)}
         self._seen: set[int] = set()
         self._pairings: set[tuple[str, str]] = set()
-        """Contacts that change, and the emails and phones that they will have."""
+        """The emails and phones that changed contacts will have."""
 
-    async def take(self, field: _Field, changes: list[Change], told: Callable[[Finding], None]) -> None:
-        """Judge these changes."""
+    async def take(self, field: _Field, changes: list[Change], on_finding: Callable[[Finding], None]) -> None:
+        """Predict the outcomes of these changes."""
         olds, news = zip(*changes, strict=True)
         here = await self._pool.fetch(sql("renormalize_carriers"), olds, _CONTACTS_LISTED)
         there = await self._pool.fetch(sql("renormalize_carriers"), news, 1)
@@ -173,10 +173,10 @@ class _Foreseeing:
             outcome, home, other = self._outcome(change, family, carrying)
             finding = Finding(field.name, outcome, home, contacts, change.old, canonical=change.new, other=other)
             self._report.note(finding)
-            told(finding)
-        await self._foresee_twins(olds)
+            on_finding(finding)
+        await self._count_twins(olds)
 
-    async def _foresee_twins(self, olds: Iterable[str]) -> None:
+    async def _count_twins(self, olds: Iterable[str]) -> None:
         """Count the contacts that will have the email and phone of another: all but one of each pairing."""
         pairings = []
         for contact, email, phone in await self._pool.fetch(sql("renormalize_contacts"), list(olds)):
@@ -209,7 +209,7 @@ class _Foreseeing:
             return "CHANGED", home, None
         if self._sizes[home] + self._sizes[other] > self._family_limit:
             return "REFUSED", home, other
-        # Which of the two leads makes no difference to how many there are.
+        # The counts do not depend on which of the two survives.
         self._survivors[other] = home
         self._sizes[home] += self._sizes[other]
         self._homes[change.new] = home

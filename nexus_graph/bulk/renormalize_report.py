@@ -5,7 +5,7 @@ from time import monotonic
 from typing import Final, NamedTuple
 
 _IDS_SHOWN: Final = 20
-"""Contacts, and unions, that the report names for each kind of finding; the list names all."""
+"""Contacts, and unions, that the report names for each kind of finding; the CSV list names all."""
 
 
 class Finding(NamedTuple):
@@ -24,7 +24,7 @@ class Finding(NamedTuple):
 
 @dataclass
 class Tally:
-    """Distinct emails, or phones. One that a run has changed may be judged again, in its new place of the order."""
+    """Counts of distinct emails, or phones. A scan may judge a changed value again, at its new position."""
 
     judged: int = 0
     changed: int = 0
@@ -47,16 +47,16 @@ class Report:
     tallies: dict[str, Tally] = field(default_factory=lambda: {"email": Tally(), "phoneNumber": Tally()})
     families_joined: int = 0
     first_joined: list[tuple[int | None, int | None]] = field(default_factory=list)
-    """The families of the first unions: that which lives on, and that which it took in."""
+    """The families of the first unions: the survivor, and the loser."""
     unions_refused: int = 0
     contacts_retired: int = 0
-    """Contacts that have the email and phone of another, its senior, and are soft-deleted."""
+    """Contacts soft-deleted because a senior contact has the same email and phone."""
     left: dict[str, Left] = field(default_factory=dict)
-    """By the rule that they break."""
+    """By the broken rule."""
     started: float = field(default_factory=monotonic)
 
     def note(self, finding: Finding) -> None:
-        """Count it."""
+        """Count a finding."""
         tally = self.tallies[finding.field]
         tally.changed += finding.outcome in ("CHANGED", "MERGED")
         tally.invalid += finding.outcome == "INVALID"

@@ -1,7 +1,7 @@
 """The rows of a file of contacts, read as a stream: one at a time, each with the line it begins on.
 
-CSV has a header; JSON lines have the same names as keys. Nothing is held but the row at hand and, to see what columns
-hold, the first hundred. No error text quotes a row.
+CSV has a header; JSON lines have the same names as keys. Memory holds the current row and, to decide the kinds of
+columns, the first hundred rows. No error text quotes a row.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ _HINTS: Final = {
 
 
 class Understood(msgspec.Struct, frozen=True):
-    """How a file is read: its form, and the names of its columns by what becomes of them."""
+    """How a file is read: its format, and the names of its columns by their use."""
 
     form: str
     emails: list[str]
@@ -51,7 +51,7 @@ class Rows:
 
     @property
     def columns(self) -> Columns:
-        """What they hold."""
+        """The columns, known once the first rows were read."""
         return self._rows.columns
 
     @property
@@ -61,12 +61,12 @@ class Rows:
 
     @property
     def delimiter(self) -> str:
-        """What stands between fields; a comma where nothing does."""
+        """The separator of fields; a comma for JSON lines."""
         return self._rows.delimiter if isinstance(self._rows, CsvRows) else ","
 
     @property
     def understood(self) -> Understood:
-        """How it is read."""
+        """How the file is read."""
         columns = self.columns
         form = "JSON lines"
         if isinstance(self._rows, CsvRows):
@@ -82,8 +82,8 @@ class Rows:
 
 @contextmanager
 def open_rows(file: Path, *, line_max_bytes: int, choice: Choice | None = None) -> Iterator[Rows]:
-    """The rows of a .csv, .tsv, .jsonl or .ndjson file. Raises UnreadableFile for any other, one that does not open,
-    and one whose columns are not understood.
+    """The rows of a .csv, .tsv, .jsonl or .ndjson file. Raises UnreadableFile for another name, a file that does not
+    open, and unclear columns.
     """
     suffix = file.suffix.lower()
     if suffix not in _CSV | JSON_LINES:

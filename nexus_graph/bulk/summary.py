@@ -1,6 +1,4 @@
-"""What became of the rows of a file: counted while they go. Counts, rules, names of columns, line numbers; never an
-identifier.
-"""
+"""The result of a run over a file: counts, rules, names of columns, line numbers; never an identifier."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -12,41 +10,41 @@ from nexus_graph.bulk.rows import Understood
 from nexus_graph.model import Outcome
 
 KINDS_MAX: Final = 200
-"""Kinds of faults that are told apart: more come only of a file whose reasons are its data."""
+"""Kinds of faults counted separately: a file exceeds this bound only if its reasons contain data."""
 OTHER_KINDS: Final = "other reasons"
 
 
 @dataclass
 class Fault:
-    """Rows or cells that were not sent, or not taken, for one reason."""
+    """Rows or cells that were not sent, or that the record refused, for one reason."""
 
     rows: int = 0
     first_lines: list[int] = field(default_factory=list)
 
     def add(self, line: int, *, lines_shown: int) -> None:
-        """One more such row."""
+        """Count a row."""
         self.rows += 1
         if len(self.first_lines) < lines_shown:
             self.first_lines.append(line)
 
 
 class Faults(dict[tuple[str, str | None], Fault]):
-    """By the reason and the column, in the order in which they came."""
+    """Faults by reason and column, in the order of their first rows."""
 
     @property
     def rows(self) -> int:
-        """All of them."""
+        """The rows of all faults."""
         return sum(fault.rows for fault in self.values())
 
     def add(self, reason: str, line: int, column: str | None = None, *, lines_shown: int) -> None:
-        """One more."""
+        """Count a row under its reason and column."""
         key = (reason, column)
         if key not in self and len(self) >= KINDS_MAX:
             key = (OTHER_KINDS, None)
         self.setdefault(key, Fault()).add(line, lines_shown=lines_shown)
 
     def listed(self) -> list[dict[str, Any]]:
-        """For programs."""
+        """The faults for JSON."""
         return [
             {"reason": reason, "column": column, "rows": fault.rows, "firstLines": fault.first_lines}
             for (reason, column), fault in self.items()
@@ -59,29 +57,29 @@ class Summary:
 
     rows: int = 0
     pairs: int = 0
-    """What identify was asked: one pair of an email and a phone, or more where a row names several."""
+    """Pairs of an email and a phone sent to identify: one for a row, or more if the row names several values."""
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     refusals: Counter[str] = field(default_factory=Counter)
     invalid: Faults = field(default_factory=Faults)
-    """Rows that were not sent, by the rule that they break."""
+    """Rows that were not sent, by broken rule."""
     dropped: Faults = field(default_factory=Faults)
     """Cells that were left out of rows that are in."""
     empty: Faults = field(default_factory=Faults)
     """Cells that say that there is no value."""
     shortened: Faults = field(default_factory=Faults)
-    """Values of which a part was left away."""
+    """Values without the part that was removed."""
     untied: Faults = field(default_factory=Faults)
     """Rows whose several values nothing ties."""
     failed: Faults = field(default_factory=Faults)
-    """Rows that were sent and not taken."""
+    """Rows that the record refused."""
     understood: Understood | None = None
     """How the file is read."""
     later: list[str] = field(default_factory=list)
-    """Members of JSON objects that are not used and came after the first rows."""
+    """Unused members of JSON objects that first appear after the first rows."""
     rejects: str | None = None
-    """The file that has the faulty rows."""
+    """The file with the faulty rows."""
     rejected: int = 0
-    """How many it has."""
+    """How many rows that file has."""
     dry: bool = False
     """True if the rows were read and not sent."""
     stopped: str | None = None
@@ -91,12 +89,12 @@ class Summary:
 
     @property
     def seconds(self) -> float:
-        """How long it has taken."""
+        """How long the run has taken."""
         return (monotonic() if self.ended is None else self.ended) - self.started
 
     @property
     def rows_per_second(self) -> float:
-        """How fast it was."""
+        """How fast the run is."""
         return self.rows / max(self.seconds, 1e-9)
 
     @property
@@ -105,13 +103,13 @@ class Summary:
         return not (self.invalid or self.dropped or self.failed or self.stopped)
 
     def note(self, note: Note, *, lines_shown: int) -> None:
-        """Count what has to be said of a row."""
+        """Count a note."""
         faults = {Fate.INVALID: self.invalid, Fate.DROPPED: self.dropped, Fate.EMPTY: self.empty}
         faults[Fate.SHORTENED] = self.shortened
         faults.get(note.fate, self.untied).add(note.reason, note.line, note.column, lines_shown=lines_shown)
 
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
+        """The summary for JSON."""
         return {
             "columns": self.understood,
             "rows": self.rows,

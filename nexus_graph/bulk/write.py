@@ -1,9 +1,9 @@
 """One chunk into the record, in one transaction under the write lock: the record ends as if identify had been called
 for each row, one after another, with nothing else between.
 
-What the rows name is looked up at once, decided in memory (`decide`) and written by COPY. Only this differs from
-what identify leaves: the changes of a chunk count up from one moment, a microsecond each; all carry the request id of
-the import; and a family that changed several times asks the relay for one look, by its newest version.
+The chunk's identifiers are looked up at once, its rows decided in memory (`decide`) and written by COPY. The result
+differs from identify's only in this: the changes of a chunk count up from one moment, a microsecond each; all carry the
+request id of the import; and a family that changed several times has one outbox row, with its newest version.
 """
 
 from collections import Counter
@@ -33,19 +33,19 @@ _OUTBOX: Final = ("seq", "family_id", "queued_at")
 
 
 async def import_chunk(pool: Pool, chunk: Chunk, request_id: UUID, *, family_limit: int) -> "Counter[Outcome]":
-    """Take the rows in, all or none; what each would have been told, counted. Raises what asyncpg raises.
+    """Write the rows, all or none, and count their outcomes. Raises the errors of asyncpg.
 
-    Taking them in again changes nothing: what a connection that broke during the commit left open may be sent again.
+    A repeated write changes nothing, so a chunk may be sent again after its connection broke during the commit.
     """
     async with pool.acquire() as held, held.transaction():
-        connection = cast("Connection", held)  # a proxy that does all a connection does
+        connection = cast("Connection", held)  # a proxy with all methods of a connection
         await connection.execute(sql("write_lock"))
         began = await connection.fetchval(sql("import_begin"))
         known = await _look_up(connection, chunk, began, family_limit)
         decider = Decider(known, family_limit=family_limit)
         outcomes = Counter([decider.take(email, phone) for email, phone in chunk.pairs])
         decisions = decider.decisions
-        await _forget_told_refusals(connection, decisions)
+        await _drop_recorded_refusals(connection, decisions)
         if decisions.changes or decisions.evidence:
             await _write(connection, chunk, decisions, began, request_id)
     return outcomes
@@ -70,7 +70,7 @@ async def _look_up(connection: Connection, chunk: Chunk, began: datetime, family
 
 
 async def _known_pairings(connection: Connection, chunk: Chunk, known: Known) -> set[tuple[int, int]]:
-    """Of the pairings among the rows, those the record has. A pairing it has is one of two identifiers that it has."""
+    """The pairings of the rows that the record has: only two known identifiers can have one."""
     families, values = known.families, chunk.identifiers
     pairings = [
         (email, phone)
@@ -84,7 +84,7 @@ async def _known_pairings(connection: Connection, chunk: Chunk, known: Known) ->
 
 
 def _touched(chunk: Chunk, known: Known) -> set[int]:
-    """The families that a row with something new names: they may grow, unite or be full."""
+    """The families named by a row with something new: these may grow, unite or be full."""
     families, live = known.families, known.live
     touched: set[int] = set()
     for email, phone in chunk.pairs:
@@ -97,14 +97,14 @@ def _touched(chunk: Chunk, known: Known) -> set[int]:
     return touched - {0}
 
 
-async def _forget_told_refusals(connection: Connection, decisions: Decisions) -> None:
-    """A union that was not made is told once, whoever asks again."""
-    # Only families that were there before can have been told.
-    asked = [change for change in decisions.refusals() if change.family > 0 and (change.other_family or 0) > 0]
-    if asked:
-        ones, others = [change.family for change in asked], [change.other_family for change in asked]
-        told = {asked[place - 1] for place in await connection.fetchval(sql("import_refused"), ones, others)}
-        decisions.changes = [change for change in decisions.changes if change not in told]
+async def _drop_recorded_refusals(connection: Connection, decisions: Decisions) -> None:
+    """Drop the refusals that the record has: a refused union has one event, however often it is requested."""
+    # Only two families from before the chunk can have such an event.
+    candidates = [change for change in decisions.refusals() if change.family > 0 and (change.other_family or 0) > 0]
+    if candidates:
+        ones, others = [change.family for change in candidates], [change.other_family for change in candidates]
+        recorded = {candidates[place - 1] for place in await connection.fetchval(sql("import_refused"), ones, others)}
+        decisions.changes = [change for change in decisions.changes if change not in recorded]
 
 
 async def _write(connection: Connection, chunk: Chunk, decisions: Decisions, began: datetime, request_id: UUID) -> None:
@@ -133,7 +133,7 @@ class _Lost(NamedTuple):
 
 
 class _Records:
-    """The rows of the tables: numbers become ids and moments times."""
+    """The rows of the tables: numbers become ids, and moments become times."""
 
     def __init__(
         self,
@@ -207,7 +207,7 @@ class _Records:
 
 
 class _Times(dict[int, datetime]):
-    """The time of each moment of a chunk, made once: several rows bear one, and making it takes as long as the row."""
+    """The time of each moment of a chunk, memoised: several rows share a time, and it costs as much as a row."""
 
     def __init__(self, began: datetime) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ from nexus_graph.store.database import close_pool, connect_pool
 def run(settings: Settings, *, as_json: bool = False) -> int:
     """The command: exit code 0, or 1 with a reason if there is no such cache or a server is away."""
     if settings.cache != "both":
-        say("nothing to warm: NEXUS_CACHE is not `both`")
+        say("nothing to warm: NEXUS_CACHE is not `both`, so no family is kept in Redis")
         return 1
     return without_traceback(settings, lambda: asyncio.run(_run(settings, as_json=as_json)))
 

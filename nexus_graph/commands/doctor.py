@@ -1,6 +1,6 @@
-"""`nexus-graph doctor`: looks at everything the stack needs, and says what is wrong and what to do next.
+"""`nexus-graph doctor`: checks everything that the stack needs, and prints each fault with the next step.
 
-With DATABASE_URL, REDIS_URL or NEO4J_URI in the environment it looks at those servers; else at the embedded ones.
+With DATABASE_URL, REDIS_URL or NEO4J_URI in the environment it checks those servers, else the embedded ones.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ INSTALL = "pip install 'nexus-graph[embedded]'"
 SPACE_WARN_BYTES = 4 * 10**9
 SPACE_FAIL_BYTES = 10**9
 JAVA_TIMEOUT_SECONDS = 20
-LOOK_SECONDS = 20  # at record and graph together: each statement of it is a cheap one
+LOOK_SECONDS = 20  # for a few cheap statements on the record and the graph
 NOT_ABOVE = (
     ("cache_process_seconds", "cache_seconds"),
     ("load_retry_base_seconds", "load_retry_max_seconds"),
@@ -53,7 +53,7 @@ NOT_ABOVE = (
     ("relay_retry_base_seconds", "relay_retry_max_seconds"),
     ("worker_restart_base_seconds", "worker_restart_max_seconds"),
 )
-"""Settings of which the first makes no sense above the second."""
+"""Pairs of settings: the first makes no sense above the second."""
 SERVER_VARIABLES = ("DATABASE_URL", "REDIS_URL", "NEO4J_URI")
 
 
@@ -67,7 +67,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What was looked at, what was seen, and what to do next."""
+    """What was checked, its state, and what to do next."""
 
     level: Level
     subject: str
@@ -127,27 +127,25 @@ def _python() -> Finding:
 
 
 def judged_settings(environment: Mapping[str, str]) -> Iterator[Finding]:
-    """What `serve` would read of this environment: whether it can, whether its parts fit each other, and what is set
-    that nothing reads.
-    """
+    """The settings that `serve` would read: unknown variables, unusable values, values that do not fit together."""
     for variable in unknown(environment):
-        yield Finding(Level.WARN, "settings", f"{variable.name} is read by nothing", variable.advice)
+        yield Finding(Level.WARN, "settings", f"nothing reads {variable.name}", variable.advice)
     try:
         settings = read_settings(environment)
     except UnusableSettings as error:
         for fault in error.faults:
             name = fault.split("=")[0].split(" ")[0]
-            yield Finding(Level.FAIL, "settings", fault, f"export {name}=… as it says, or unset {name}")
+            yield Finding(Level.FAIL, "settings", fault, f"export {name} with an allowed value, or unset {name}")
         return
     unfit = list(_unfit(settings))
     yield from unfit
     if not unfit:
         names = set_names(environment)
-        yield Finding(Level.OK, "settings", f"in order: {', '.join(names) if names else 'all as they are by default'}")
+        yield Finding(Level.OK, "settings", f"in order: {', '.join(names) if names else 'all have their defaults'}")
 
 
 def _unfit(settings: Settings) -> Iterator[Finding]:
-    """Settings that are well each by itself, and do not fit each other."""
+    """Settings that are valid alone and do not fit together."""
     for smaller, larger in NOT_ABOVE:
         if getattr(settings, smaller) > getattr(settings, larger):
             low, high = names_of(smaller)[0], names_of(larger)[0]
@@ -168,14 +166,14 @@ def _unfit(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             Level.FAIL,
             "settings",
-            f"NEXUS_TRUSTED_DOCUMENTS_MODE={settings.trusted_documents_mode} and no file says which they are",
+            f"NEXUS_TRUSTED_DOCUMENTS_MODE={settings.trusted_documents_mode} needs NEXUS_TRUSTED_DOCUMENTS, a file",
             "export NEXUS_TRUSTED_DOCUMENTS=…, or NEXUS_TRUSTED_DOCUMENTS_MODE=off",
         )
     if settings.auth == "off":
         yield Finding(
             Level.WARN,
             "settings",
-            "NEXUS_AUTH=off: whoever can reach the address of `serve` can read and change everything",
+            "NEXUS_AUTH=off: anyone who can reach the address of `serve` can read and change everything",
             "unset NEXUS_AUTH, unless the network itself keeps strangers out",
         )
 
@@ -196,7 +194,7 @@ def _programs() -> Iterator[Finding]:
         argv = [str(jars.java()), "-version"]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=JAVA_TIMEOUT_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired, StackError) as error:
-        yield Finding(Level.FAIL, "Java", f"it cannot be run: {error}", f"{INSTALL} --force-reinstall")
+        yield Finding(Level.FAIL, "Java", f"cannot be run: {error}", f"{INSTALL} --force-reinstall")
     else:
         version = (done.stderr.splitlines() or ["no version"])[0]
         yield Finding(Level.OK if done.returncode == 0 else Level.FAIL, "Java", version)
@@ -286,7 +284,7 @@ def _ports() -> Iterator[Finding]:
             Level.WARN,
             "ports",
             f"{port} ({name}) is taken; the stack will use another and say which",
-            f"to see who has it: ss -ltnp 'sport = :{port}'",
+            f"to see its process: ss -ltnp 'sport = :{port}'",
         )
 
 
@@ -300,7 +298,7 @@ def _strays(directory: DataDirectory, *, running: bool) -> Iterator[Finding]:
             Level.WARN,
             "left over",
             f"from a stack that was killed: {named}",
-            f"nexus-graph up --data-dir {directory.path} ends them and starts anew",
+            f"nexus-graph up --data-dir {directory.path} ends these processes and starts the stack",
         )
 
 
@@ -326,7 +324,7 @@ async def _given_servers(environment: Mapping[str, str]) -> AsyncIterator[Findin
     try:
         settings = read_settings(environment)
     except UnusableSettings:
-        yield Finding(Level.WARN, "servers", "not asked, as settings cannot be used", "mend these first; see above")
+        yield Finding(Level.WARN, "servers", "not checked: settings are unusable", "mend the settings first; see above")
         return
     if environment.get("DATABASE_URL"):
         url = settings.database_url.get_secret_value()
@@ -342,7 +340,7 @@ async def _given_servers(environment: Mapping[str, str]) -> AsyncIterator[Findin
 
 
 async def _graph(settings: Settings) -> AsyncIterator[Finding]:
-    """Whether the graph shows what the record holds, and how far it is behind. Nothing where either does not answer."""
+    """Whether the graph shows what the record holds, and how far it is behind; a warning if either does not answer."""
     from nexus_graph.graph.driver import open_driver
     from nexus_graph.graph.extent import gap
     from nexus_graph.store.database import close_pool, connect_pool
@@ -355,10 +353,8 @@ async def _graph(settings: Settings) -> AsyncIterator[Finding]:
             driver = await closing.enter_async_context(open_driver(settings))
             behind = await lag(pool)
             found = await gap(driver, pool, settings)
-    except Exception as error:  # noqa: BLE001 - which of the two it is, and why, the findings before say
-        yield Finding(
-            Level.WARN, "graph", f"not looked at: {type(error).__name__}", "mend the servers first; see above"
-        )
+    except Exception as error:  # noqa: BLE001 - earlier findings name the server and the reason
+        yield Finding(Level.WARN, "graph", f"not checked: {type(error).__name__}", "mend the servers first; see above")
         return
     if found is None:
         yield Finding(Level.OK, "graph", "has its constraints, and no family of the record is missing at a cheap look")
@@ -388,7 +384,7 @@ async def _migrations(url: str) -> Finding:
         finally:
             await connection.close(timeout=probes.PROBE_TIMEOUT_SECONDS)
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        return Finding(Level.FAIL, "migrations", f"they cannot be read: {type(error).__name__}")
+        return Finding(Level.FAIL, "migrations", f"cannot be read: {type(error).__name__}", "mend PostgreSQL first")
     if missing:
         return Finding(Level.FAIL, "migrations", f"missing: {', '.join(missing)}", "nexus-graph migrate")
     return Finding(Level.OK, "migrations", "all applied")
@@ -410,7 +406,7 @@ def _answered(subject: str, answer: probes.Answer, where: str) -> Finding:
     if answer.ok:
         return Finding(Level.OK, subject, f"answers at {where}")
     if answer.refused_credentials:
-        return Finding(Level.FAIL, subject, f"{where} refuses user or password", "check the password in its URL")
+        return Finding(Level.FAIL, subject, f"{where} refuses user or password", "check both in its settings")
     return Finding(
         Level.FAIL, subject, f"no answer at {where}: {answer.reason}", "see its log, or start it; then run doctor again"
     )

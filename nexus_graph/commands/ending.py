@@ -16,7 +16,7 @@ def without_traceback(settings: Settings, command: Callable[[], int]) -> int:
     try:
         return command()
     except BrokenPipeError:
-        raise  # whoever read the output has seen enough
-    except Exception as error:  # noqa: BLE001 - whatever it is, a user gets a sentence
+        raise  # the reader of the output has closed the pipe
+    except Exception as error:  # noqa: BLE001 - every error becomes one sentence for the user
         say(why(error, settings))
         return CANNOT_GO_ON

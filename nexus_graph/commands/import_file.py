@@ -1,12 +1,12 @@
-"""`nexus-graph import`: what was understood of a file, how far it is, what became of its rows."""
+"""`nexus-graph import`: how the file is read, the progress, and the result."""
 
 import asyncio
 from pathlib import Path
 
 from nexus_graph import telemetry
+from nexus_graph.bulk.columns import Options
 from nexus_graph.bulk.contacts import Fate, Note
 from nexus_graph.bulk.import_file import AGAIN, Failed, import_rows
-from nexus_graph.bulk.options import Options
 from nexus_graph.bulk.reader import Reader
 from nexus_graph.bulk.reading import UnreadableFile
 from nexus_graph.bulk.rejects import Rejects
@@ -29,23 +29,23 @@ def run(settings: Settings, file: Path, options: Options, *, as_json: bool) -> i
     code = load.EXIT_INCOMPLETE
     freeze_gc()
     try:
-        with load.rejects_of(options, file, summary) as rejects:
+        with load.open_rejects(options, file, summary) as rejects:
             asyncio.run(_Run(settings, file, options, summary, report).go(rejects))
     except UnreadableFile as error:
-        summary.stopped = load.ends_reading(file, error, summary, AGAIN)
+        summary.stopped = load.reading_error(file, error, summary, AGAIN)
         code = load.EXIT_UNREADABLE
     except Unavailable as error:
         summary.stopped = summary.stopped or error.message
     except KeyboardInterrupt:
         summary.stopped = summary.stopped or "interrupted"
     if summary.stopped:
-        report.wrong(summary.stopped)
+        report.error(summary.stopped)
     report.ended(summary)
     return 0 if summary.complete else code
 
 
 class _Run:
-    """The command at work: a reader, a connection, and a report of both."""
+    """One run of the command: a reader, a connection, and a report of both."""
 
     def __init__(self, settings: Settings, file: Path, options: Options, summary: Summary, report: Report) -> None:
         self._settings = settings
@@ -74,7 +74,7 @@ class _Run:
             self._reject(failed, rejects)
 
     def _reject(self, failed: Failed, rejects: Rejects) -> None:
-        """Read the rows at these lines again: what was sent of them has not the file's words."""
+        """Read the rows at these lines again, as the chunks had only their canonical values."""
         reasons = {line: why for why, lines in failed.items() for line in lines}
         most, choice = self._settings.load_line_max_bytes, self._options.choice
         with open_rows(self._file, line_max_bytes=most, choice=choice) as rows:

@@ -1,4 +1,4 @@
-"""`nexus-graph load`: what was understood of a file, how far it is, what became of its rows."""
+"""`nexus-graph load`: how the file is read, the progress, and the result."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Iterator
@@ -8,9 +8,9 @@ from time import monotonic
 from typing import Final
 
 from nexus_graph import telemetry
+from nexus_graph.bulk.columns import Options
 from nexus_graph.bulk.contacts import Contact, Contacts
-from nexus_graph.bulk.load import AGAIN, load, settings_of_load
-from nexus_graph.bulk.options import Options
+from nexus_graph.bulk.load import AGAIN, load, load_settings
 from nexus_graph.bulk.reading import UnclearColumns, UnreadableFile
 from nexus_graph.bulk.rejects import Rejects
 from nexus_graph.bulk.rows import open_rows
@@ -49,39 +49,38 @@ def load_file(
     try:
         with (
             open_rows(file, line_max_bytes=settings.load_line_max_bytes, choice=options.choice) as rows,
-            rejects_of(options, file, summary) as rejects,
+            open_rejects(options, file, summary) as rejects,
         ):
             summary.understood = rows.understood
             report.understood(rows.understood, settings.phone_region)
             if rejects is not None:
                 rejects.begin(rows.columns.names, rows.columns.rejects, rows.delimiter)
             contacts = Contacts(rows, rows.columns, region=settings.phone_region, strict=options.strict)
-            noted = _noted(contacts, settings, summary, rejects)
+            counted = _counted(contacts, settings, summary, rejects)
             if options.dry:
-                summary.pairs += sum(len(contact.pairs) for contact in noted)
+                summary.pairs += sum(len(contact.pairs) for contact in counted)
                 summary.ended = monotonic()
             else:
-                loading = _load(settings, noted, summary, rate=rate, rejects=rejects)
-                asyncio.run(
-                    _showing(report.progress(rows, summary, every_seconds=settings.load_report_seconds), loading)
-                )
+                loading = _load(settings, counted, summary, rate=rate, rejects=rejects)
+                progress = report.progress(rows, summary, every_seconds=settings.load_report_seconds)
+                asyncio.run(_with_progress(progress, loading))
             summary.later = rows.understood.unused[len(summary.understood.unused) :]
     except UnreadableFile as error:
-        summary.stopped = ends_reading(file, error, summary, AGAIN)
+        summary.stopped = reading_error(file, error, summary, AGAIN)
         code = EXIT_UNREADABLE
     except Unavailable as error:
         summary.stopped = summary.stopped or error.message
     except KeyboardInterrupt:
         summary.stopped = summary.stopped or "interrupted"
     if summary.stopped:
-        report.wrong(summary.stopped)
+        report.error(summary.stopped)
     report.ended(summary)
     return 0 if summary.complete else code
 
 
 @contextmanager
-def rejects_of(options: Options, source: Path, summary: Summary) -> Iterator[Rejects | None]:
-    """The file of rejects, if one is wanted; the summary says in the end what it has. Raises UnclearColumns."""
+def open_rejects(options: Options, source: Path, summary: Summary) -> Iterator[Rejects | None]:
+    """The file of rejects, if requested; the summary gets its number of rows. Raises UnclearColumns."""
     if options.rejects is None:
         yield None
         return
@@ -93,30 +92,30 @@ def rejects_of(options: Options, source: Path, summary: Summary) -> Iterator[Rej
             summary.rejects = str(options.rejects) if rejects.rows else None
 
 
-def ends_reading(file: Path, error: UnreadableFile, summary: Summary, again: str) -> str:
-    """What to say where the file could not be read, or not to its end."""
-    said = f"{file}: {error}"
+def reading_error(file: Path, error: UnreadableFile, summary: Summary, again: str) -> str:
+    """The message for a file that could not be read, or not to its end."""
+    message = f"{file}: {error}"
     if isinstance(error, UnclearColumns) or not summary.rows:
-        return said
-    return f"{said}. {'Nothing was sent.' if summary.dry else f'The rows before it are in. {again}'}"
+        return message
+    return f"{message}. {'Nothing was sent.' if summary.dry else f'The rows before it are in. {again}'}"
 
 
 async def _load(
     settings: Settings, contacts: Iterable[Contact], summary: Summary, *, rate: float | None, rejects: Rejects | None
 ) -> None:
-    async with open_identity(settings_of_load(settings)) as identity:
+    async with open_identity(load_settings(settings)) as identity:
         await load(identity, settings, contacts, summary, rate=rate, rejects=rejects)
 
 
-async def _showing(progress: AbstractAsyncContextManager[None], loading: Coroutine[None, None, None]) -> None:
+async def _with_progress(progress: AbstractAsyncContextManager[None], loading: Coroutine[None, None, None]) -> None:
     async with progress:
         await loading
 
 
-def _noted(
+def _counted(
     contacts: Iterable[Contact], settings: Settings, summary: Summary, rejects: Rejects | None
 ) -> Iterator[Contact]:
-    """The contacts; what has to be said of them is counted, and those at fault are kept."""
+    """The contacts, with their notes counted and faulty rows written to the file of rejects."""
     for contact in contacts:
         summary.rows += 1
         for note in contact.notes:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 @contextmanager
 def contacts_bar(title: str, total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, while it is a terminal and nobody asked for quiet; yields what moves it forward."""
+    """A bar on stderr, if that is a terminal and `quiet` is false; yields the function that advances the bar."""
     columns = (
         TextColumn(title),
         BarColumn(),

@@ -21,7 +21,7 @@ def run(settings: Settings, *, as_json: bool = False) -> int:
 
 async def _run(settings: Settings, *, as_json: bool) -> int:
     async with opened(settings, connections=settings.rebuild_lanes + 1) as (pool, driver):
-        await driver.verify_connectivity()  # a graph that does not answer keeps what it has
+        await driver.verify_connectivity()  # raises before anything is deleted
         total = await pool.fetchval(sql("contacts_live"))
         try:
             with contacts_bar("rebuild", total, quiet=as_json) as progress:

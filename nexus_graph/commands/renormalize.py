@@ -1,4 +1,4 @@
-"""`nexus-graph renormalize`: its report; identifiers only in a file that the operator asked for."""
+"""`nexus-graph renormalize`: its report; identifiers only in the CSV list that the operator requests."""
 
 import asyncio
 import csv
@@ -27,23 +27,23 @@ def run(settings: Settings, *, dry_run: bool, list_to: Path | None, as_json_: bo
     """The command: exit code 0, or 1 with a reason if the record went away or the list cannot be written."""
 
     def work() -> int:
-        with listing(list_to) as told:
-            report = asyncio.run(_run(settings, dry_run=dry_run, told=told))
+        with listing(list_to) as on_finding:
+            report = asyncio.run(_run(settings, dry_run=dry_run, on_finding=on_finding))
         sys.stdout.write((as_json(report) if as_json_ else as_text(report)) + "\n")
         return 0
 
     try:
         return without_traceback(settings, work)
     except KeyboardInterrupt:
-        say("interrupted; run it again: what is done is kept, and the rest is done then")
+        say("interrupted; run the command again to finish: changes so far are kept")
         return CANNOT_GO_ON
 
 
-async def _run(settings: Settings, *, dry_run: bool, told: Callable[[Finding], None]) -> Report:
+async def _run(settings: Settings, *, dry_run: bool, on_finding: Callable[[Finding], None]) -> Report:
     patient = settings.model_copy(update={"statement_timeout_seconds": settings.import_statement_timeout_seconds})
     pool = await connect_pool(patient, role="nexus_import", size=1, server="direct")
     try:
-        return await renormalize(pool, settings, dry_run=dry_run, told=told)
+        return await renormalize(pool, settings, dry_run=dry_run, on_finding=on_finding)
     finally:
         await close_pool(pool, settings)
 
@@ -58,7 +58,7 @@ def listing(file: Path | None) -> Iterator[Callable[[Finding], None]]:
     if file is None:
         yield lambda _: None
         return
-    with _said_plainly():
+    with _unwritable():
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     stream = os.fdopen(descriptor, "w", buffering=1, newline="", encoding="utf-8")
     writer = csv.writer(stream)
@@ -66,20 +66,20 @@ def listing(file: Path | None) -> Iterator[Callable[[Finding], None]]:
     def write(found: Finding) -> None:
         contacts = " ".join(map(str, found.contacts))
         ids = (found.family, found.other, contacts)
-        with _said_plainly():
+        with _unwritable():
             writer.writerow((found.field, found.outcome, *ids, found.reason, found.value, found.canonical))
 
     try:
-        with _said_plainly():
+        with _unwritable():
             writer.writerow(_COLUMNS)
         yield write
     finally:
-        with _said_plainly():
+        with _unwritable():
             stream.close()
 
 
 @contextmanager
-def _said_plainly() -> Iterator[None]:
+def _unwritable() -> Iterator[None]:
     try:
         yield
     except OSError as error:

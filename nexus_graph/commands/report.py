@@ -1,4 +1,4 @@
-"""What `load` and `import` say on a terminal: what was understood, how far it is, and what became of the rows."""
+"""The output of `load` and `import` on a terminal: how the file is read, the progress, and the result."""
 
 import asyncio
 import io
@@ -22,35 +22,35 @@ _MEANING: Final = {
     Outcome.CREATED: "a new family",
     Outcome.LINKED: "something new about a known family",
     Outcome.MERGED: "two families found to be one",
-    Outcome.MATCHED: "no contact new: all of it was known",
+    Outcome.MATCHED: "nothing new: all of it was known",
     Outcome.REFUSED: "would have made a family too large",
 }
 
 
 class Reading(Protocol):
-    """A file that is being read."""
+    """The progress of reading a file."""
 
     size_bytes: int
 
     @property
     def position_bytes(self) -> int:
-        """How far into the file it has come."""
+        """How far into the file the rows so far reach."""
 
 
 class Report:
-    """Where a run speaks: progress and what goes wrong to stderr, the rest to stdout; as JSON all at the end."""
+    """Prints a run: progress and errors to stderr, results to stdout; as JSON once, at the end."""
 
     def __init__(self, file: Path, *, as_json: bool = False, quiet: bool = False) -> None:
         self.errors = Console(stderr=True, highlight=False, soft_wrap=True)
         self._answers = Console(highlight=False)
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # headers may be in any script, terminals are not
+            sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may not encode a header's script
         self._file = file
         self._as_json = as_json
         self._quiet = quiet
 
     def understood(self, understood: Understood, region: str | None) -> None:
-        """How the file is read, before anything of it is sent."""
+        """Print how the file is read, before any row is sent."""
         if self._as_json or self._quiet:
             return
         table = Table(box=None, show_header=False, pad_edge=False)
@@ -66,19 +66,19 @@ class Report:
         self._answers.print(self._file.name, markup=False)
         self._answers.print(table, markup=False)
 
-    def wrong(self, message: str) -> None:
-        """Why the run ended early."""
+    def error(self, message: str) -> None:
+        """Print why the run ended early."""
         self.errors.print(f"nexus-graph: {message}", style="red", markup=False)
 
     def ended(self, summary: Summary) -> None:
-        """What became of the rows."""
+        """Print the result."""
         if self._as_json:
             print(msgspec.json.format(msgspec.json.encode(summary.as_json())).decode())
         elif summary.rows and not self._quiet:
             self.summary(summary)
 
     def summary(self, summary: Summary) -> None:
-        """The summary for people."""
+        """Print the summary for people."""
         table = Table(box=None, show_header=False, pad_edge=False)
         table.add_column(justify="right", style="bold")
         table.add_column()
@@ -92,9 +92,9 @@ class Report:
             ("invalid", "rows left out", summary.invalid),
             ("dropped", "cells left out, the rest of their rows is in", summary.dropped),
             ("empty", "cells that say there is no value", summary.empty),
-            ("shortened", "values of which a part was left away", summary.shortened),
-            ("untied", "rows of several values, each in by itself", summary.untied),
-            ("failed", "rows the record did not take", summary.failed),
+            ("shortened", "values that are in without a part of them", summary.shortened),
+            ("untied", "rows of several values, each in alone", summary.untied),
+            ("failed", "rows that the record refused", summary.failed),
         ):
             if faults or kind in ("invalid", "failed"):
                 table.add_row(f"{faults.rows:,}", kind, meaning)
@@ -109,7 +109,7 @@ class Report:
 
     @asynccontextmanager
     async def progress(self, reading: Reading, summary: Summary, *, every_seconds: float) -> AsyncIterator[None]:
-        """While inside, show how far it is: a bar on a terminal, elsewhere a line every so often."""
+        """Show the progress: a bar on a terminal, elsewhere a line every `every_seconds`."""
         console = self.errors
         if not console.is_terminal:
             async with _repeating(lambda: console.print(_so_far(summary)), every_seconds=every_seconds):
@@ -128,7 +128,7 @@ class Report:
 
 def _add_outcomes(table: Table, summary: Summary) -> None:
     if summary.pairs > summary.rows - summary.invalid.rows:
-        table.add_row(f"{summary.pairs:,}", "pairs", "of an email and a phone: rows that name several are several")
+        table.add_row(f"{summary.pairs:,}", "pairs", "of an email and a phone: a row of several values has several")
     for outcome, meaning in _MEANING.items():
         table.add_row(f"{summary.outcomes[outcome]:,}", outcome.value, meaning)
         if outcome is Outcome.REFUSED:

@@ -19,26 +19,26 @@ from nexus_graph.store.database import Pool
 
 
 def run(settings: Settings, *, repair: bool = False, as_json: bool = False) -> int:
-    """The command: 0 if nothing differs (after repair, where that was asked for), else 1 and the output says what."""
+    """The command: exit code 0 if nothing differs (after `repair`, if set), else 1 and a report of the differences."""
     return without_traceback(settings, lambda: asyncio.run(_run(settings, mend=repair, as_json=as_json)))
 
 
 async def _run(settings: Settings, *, mend: bool, as_json: bool) -> int:
     async with opened(settings, connections=settings.verify_lanes + 1) as (pool, driver):
         await ensure_constraints(driver)
-        report = await _verify_in_sight(pool, driver, settings, quiet=as_json)
+        report = await _verify_with_bar(pool, driver, settings, quiet=as_json)
         passes_left = settings.repair_passes_max if mend else 0
         while report.drift and passes_left:
             if not as_json:
                 sys.stdout.write("\n".join(report.lines()) + f"\nmending {report.drift}\n")
             before = report.findings
             await mended(pool, driver, settings, before)
-            report = await _verify_in_sight(pool, driver, settings, quiet=as_json)
+            report = await _verify_with_bar(pool, driver, settings, quiet=as_json)
             passes_left = 0 if report.findings == before else passes_left - 1
     sys.stdout.write(json.dumps(report.as_json()) + "\n" if as_json else "\n".join(report.lines()) + "\n")
     return 1 if report.drift else 0
 
 
-async def _verify_in_sight(pool: Pool, driver: AsyncDriver, settings: Settings, *, quiet: bool) -> Report:
+async def _verify_with_bar(pool: Pool, driver: AsyncDriver, settings: Settings, *, quiet: bool) -> Report:
     with contacts_bar("verify", await pool.fetchval(sql("contacts_live")), quiet=quiet) as progress:
         return await verify(pool, driver, settings, progress=progress)

@@ -174,7 +174,7 @@ async def test_columns_that_are_not_understood_send_nothing(
     code, answer, errors = await command(settings, verb, str(file))
 
     assert (code, answer) == (2, "")
-    assert "a.csv: Shipping Phone looks like a phone: say of each" in errors
+    assert "a.csv: Shipping Phone looks like a phone: use or leave out each" in errors
     assert await _contacts(pool) == set()
     code, summary, _ = await _run(settings, verb, file, "--map", "phone=Shipping Phone")
     assert (code, summary["created"]) == (0, 1)
@@ -227,10 +227,10 @@ async def test_where_rejects_cannot_go(settings: Settings, pool: Pool, tmp_path:
     file = put(tmp_path, "a.csv", "email\na@example.com\n")
     taken = put(tmp_path, "taken.csv", "precious")
     for rejects, reason in (
-        (file, "is there already"),
-        (taken, "is there already"),
+        (file, "exists already"),
+        (taken, "exists already"),
         (tmp_path / "missing" / "r.csv", "cannot be written"),
-        (tmp_path / "r.jsonl", "must be of the input's kind"),
+        (tmp_path / "r.jsonl", "must have the input's format"),
     ):
         code, answer, errors = await command(settings, "load", str(file), "--rejects", str(rejects))
         assert (code, answer) == (2, "")

@@ -211,7 +211,7 @@ async def test_a_reader_that_is_killed_is_no_end_of_the_file(
         assert len(readers) == 1
         readers[0].kill()
         summary = Summary()
-        with pytest.raises(UnreadableFile, match="what was reading it was ended"):
+        with pytest.raises(UnreadableFile, match="the process that read it was killed"):
             await _import_read(small, reader, summary)
 
     oracle = Oracle()
@@ -297,7 +297,7 @@ async def test_a_record_that_is_read_only_is_waited_for_and_else_left_with_a_way
     assert told.startswith("nexus-graph: PostgreSQL at ")
     assert told.endswith(
         f"/{database} (DATABASE_URL) took no writes for too long, as it is read-only (25006): stopped at line 2. "
-        "The rows before it are in. Import the file again: what is in already changes nothing."
+        "The rows before it are in. Import the file again: rows that are in already change nothing."
     )
     assert b"CREATED" not in answer
 

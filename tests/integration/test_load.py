@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 
 from nexus_graph.bulk.contacts import Contact, Contacts
-from nexus_graph.bulk.load import load, settings_of_load
+from nexus_graph.bulk.load import load, load_settings
 from nexus_graph.bulk.rows import open_rows
 from nexus_graph.bulk.summary import Summary
 from nexus_graph.config import Settings
@@ -32,7 +32,7 @@ from tests.property.oracle import Oracle
 async def _load(settings: Settings, file: Path, *, rate: float | None = None) -> Summary:
     summary = Summary()
     with open_rows(file, line_max_bytes=settings.load_line_max_bytes) as rows:
-        async with open_identity(settings_of_load(settings)) as identity:
+        async with open_identity(load_settings(settings)) as identity:
             contacts = Contacts(rows, rows.columns, region=None, strict=False)
             await load(identity, settings, contacts, summary, rate=rate)
     return summary
@@ -117,7 +117,7 @@ async def test_a_record_that_stays_away_stops_the_load_at_a_line_to_go_on_from(
         )
 
     shutting_down = asyncio.create_task(shut_down())
-    async with open_identity(settings_of_load(impatient)) as identity:
+    async with open_identity(load_settings(impatient)) as identity:
         await load(identity, impatient, contacts(), summary)
     await shutting_down
 
@@ -133,7 +133,7 @@ async def test_a_record_that_stays_away_stops_the_load_at_a_line_to_go_on_from(
     emails = {row[0] for row in await pool.fetch("SELECT email FROM contacts")}
     assert emails >= {f"e{number}@example.com" for number in range(2, line)}
     again = Summary()
-    async with open_identity(settings_of_load(settings)) as identity:
+    async with open_identity(load_settings(settings)) as identity:
         await load(identity, settings, contacts(), again)
     assert again.complete
     assert await pool.fetchval("SELECT count(*) FROM contacts") == 20_000
@@ -162,7 +162,7 @@ async def test_a_record_that_is_read_only_for_a_while_costs_no_row(
         await servers_admin.execute(f'ALTER DATABASE "{database}" SET default_transaction_read_only = off')
 
     turning = asyncio.create_task(turn_read_only())
-    async with open_identity(settings_of_load(settings)) as identity:
+    async with open_identity(load_settings(settings)) as identity:
 
         async def identify(request: IdentifyRequest) -> Identification:
             try:

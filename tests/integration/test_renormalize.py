@@ -172,7 +172,7 @@ async def test_a_run_that_was_ended_goes_on(settings: Settings, pool: Pool, monk
 
     importing = await connect_pool(settings, role="nexus_import", size=1)
     with pytest.raises(Unavailable):
-        await renormalize(importing, settings, dry_run=False, told=stop)
+        await renormalize(importing, settings, dry_run=False, on_finding=stop)
     await importing.close()
     assert sum("ü" in str(row[2]) for row in await _values(pool)) == 2
     assert (await _renormalized(settings)).tallies["email"].changed == 2

@@ -225,8 +225,8 @@ def test_a_column_that_looks_like_one_is_mapped_or_ignored_by_name(tmp_path: Pat
     said = _refused(file)
 
     assert said == (
-        "Shipping Phone looks like a phone, Owner Mail looks like an email: say of each whether it is to be used or left "
-        'out, as in --map phone="Shipping Phone" or --ignore "Shipping Phone"'
+        "Shipping Phone looks like a phone, Owner Mail looks like an email: use or leave out each by name, "
+        'as in --map phone="Shipping Phone" or --ignore "Shipping Phone"'
     )
     assert "Shipping" not in _refused(file, ignored=("shipping phone",))
     read = contacts(file, mapped=("phone=Shipping Phone",), ignored=("OWNER MAIL",))
@@ -290,9 +290,11 @@ def test_a_choice_that_fits_no_column(tmp_path: Path) -> None:
     file = put(tmp_path, "a.csv", "email,name\na@example.com,Ada\n")
     assert (
         _refused(file, mapped=("phone=Handy",))
-        == 'it has no column "handy": --map and --ignore name columns that it has'
+        == 'it has no column "handy": --map and --ignore must name columns of the file'
     )
-    assert _refused(file, mapped=("email=name",), ignored=("Name",)) == '"Name" is named twice, for different things'
+    assert _refused(file, mapped=("email=name",), ignored=("Name",)) == (
+        '"Name" has two meanings in --map and --ignore: name each column once'
+    )
     for wrong in ("name", "fax=name", "email=", "=name"):
         assert _refused(file, mapped=(wrong,)).startswith("--map takes email=COLUMN or phone=COLUMN")
 

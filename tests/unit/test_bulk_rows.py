@@ -18,8 +18,8 @@ DI = ("d@example.com", "+14155551104")
 NOT_CLOSED = "a quote is opened and not closed"
 NAMES = "its first line must name the columns, among them email, phone, phoneNumber or phone_number"
 ONE = "its first line names one column"
-BETWEEN = "commas, semicolons, tabs or bars must stand between fields, outside quotes. If there is one indeed:"
-TWICE = "its header names phone 2 times: give them names of their own, or say which they are by their places"
+BETWEEN = "separate fields by commas, semicolons, tabs or bars, outside quotes. If the file has one column:"
+TWICE = "its header names phone 2 times: give each column its own name, or choose columns by number"
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_members_that_come_later(tmp_path: Path) -> None:
         (
             "a.csv",
             "# people\nemail,phone\n",
-            f"{NAMES}; it names # people. Say which they are: --map email=COLUMN --map phone=COLUMN",
+            f"{NAMES}; it names # people. Name them: --map email=COLUMN --map phone=COLUMN",
         ),
         ("a.csv", '"email,phone"\n"a@example.com,1"\n', f'{ONE}, email,phone: {BETWEEN} --map email="email,phone"'),
         ("a.csv", "email:phone\n", f'{ONE}, email:phone: {BETWEEN} --map email="email:phone"'),
