@@ -406,7 +406,7 @@ def _answered(subject: str, answer: probes.Answer, where: str) -> Finding:
     if answer.ok:
         return Finding(Level.OK, subject, f"answers at {where}")
     if answer.refused_credentials:
-        return Finding(Level.FAIL, subject, f"{where} refuses user or password", "check both in its settings")
+        return Finding(Level.FAIL, subject, f"{where} refuses user or password", "correct them in its settings")
     return Finding(
         Level.FAIL, subject, f"no answer at {where}: {answer.reason}", "see its log, or start it; then run doctor again"
     )
