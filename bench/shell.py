@@ -163,7 +163,7 @@ def _unplanned() -> Iterator[None]:
 @contextmanager
 def _encoded_by_json() -> Iterator[None]:
     with (
-        patch.object(completion, "_written", lambda answer: answer),
+        patch.object(completion, "_encoded", lambda answer: answer),
         patch.object(route, "encode", lambda answer: json.dumps(answer, default=datetime.isoformat).encode()),
     ):
         yield

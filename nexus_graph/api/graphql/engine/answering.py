@@ -1,4 +1,4 @@
-"""From a request to its answers, whatever transport it came by: found, judged, priced, executed, masked."""
+"""From a request to its answers, on any transport: find the document, judge it, price it, execute it, mask errors."""
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -27,13 +27,13 @@ OBJECTS: Final = ("variables", "extensions")
 
 
 class Request(msgspec.Struct, gc=False):
-    """What a client sends, as `requested` makes it of the members of an object."""
+    """What a client sends. `requested` makes it of the members of a JSON object."""
 
     query: str | None = None
     variables: dict[str, Any] | None = None
     operation_name: str | None = None
     document_id: str | None = None
-    """The name that the standard's appendix proposes: `documentId`."""
+    """`documentId`, the name that an appendix of GraphQL over HTTP proposes."""
     extensions: dict[str, Any] | None = None
 
 
@@ -51,7 +51,7 @@ class Asked(NamedTuple):
 
 
 class Answering:
-    """Answers requests on a schema. `state` is what the application's lifespan opened."""
+    """Answers requests on a schema. `state` holds what the application's lifespan opened."""
 
     def __init__(self, schema: GraphQLSchema, settings: Settings) -> None:
         """Raises UnusableManifest."""
@@ -61,7 +61,7 @@ class Answering:
         self._persisted = Persisted(settings)
 
     async def asked(self, request: Request, state: Mapping[str, Any]) -> Asked:
-        """What the request asks for. Raises RequestError, InvalidRequest."""
+        """The operation that the request asks for. Raises RequestError, InvalidRequest."""
         redis = state["redis"]
         text = await self._persisted.text(request.query, request.document_id, request.extensions, redis)
         document = self._documents.prepare(text)
@@ -74,12 +74,12 @@ class Answering:
         """The one answer to a query or mutation. Raises RequestError if the variables do not fit."""
         context = self._context(state, identified)
         result = await self._executing.execute(asked.document, asked.operation, asked.variables, context)
-        return self._told(result, asked, identified)
+        return self._answered(result, asked, identified)
 
     async def answers(
         self, asked: Asked, state: Mapping[str, Any], identified: RequestId
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """One answer after another to a subscription, the only one to anything else. Raises RequestError."""
+        """Every answer to a subscription, or the one answer to a query or mutation. Raises RequestError."""
         if asked.kind is not OperationType.SUBSCRIPTION:
             yield await self.answer(asked, state, identified)
             return
@@ -88,10 +88,10 @@ class Answering:
             results = self._executing.follow(asked.document, asked.operation, asked.variables, context)
             async with aclosing(results):
                 async for result in results:
-                    yield self._told(result, asked, identified)
+                    yield self._answered(result, asked, identified)
         except RequestError:
             raise
-        except Exception as error:  # whatever ends the events, the client hears an error and nothing of its cause
+        except Exception as error:  # the client gets an error without its cause
             raise unexecutable([error_of(error, identified.text)]) from error
 
     def _context(self, state: Mapping[str, Any], identified: RequestId) -> Context:
@@ -100,18 +100,18 @@ class Answering:
             identity.identify, identity.families, identity.listing, identity.feed, self._settings, identified.uuid
         )
 
-    def _told(self, result: ExecutionResult, asked: Asked, identified: RequestId) -> dict[str, Any]:
-        told: dict[str, Any] = {"data": result.data}
+    def _answered(self, result: ExecutionResult, asked: Asked, identified: RequestId) -> dict[str, Any]:
+        answer: dict[str, Any] = {"data": result.data}
         if result.errors:
-            told["errors"] = [field_error(error, identified.text) for error in result.errors]
-        told["extensions"] = {"cost": {"requested": asked.cost, "max": self._settings.graphql_cost_max}}
-        return told
+            answer["errors"] = [field_error(error, identified.text) for error in result.errors]
+        answer["extensions"] = {"cost": {"requested": asked.cost, "max": self._settings.graphql_cost_max}}
+        return answer
 
 
 def requested(members: Mapping[str, Any]) -> Request:
-    """The request that an object is, whatever else it holds. Raises RequestError unless it is well-formed.
+    """The request in a JSON object; other members are ignored. Raises RequestError if a member has a wrong type.
 
-    PHP writes an empty map as `[]`, and many a client an operation without a name as `""`.
+    PHP writes an empty map as `[]`, and many clients write an operation without a name as `""`.
     """
     for name in TEXTS:
         value = members.get(name)
@@ -136,7 +136,7 @@ def requested(members: Mapping[str, Any]) -> Request:
 
 
 def error_of(error: Exception, correlation_id: str) -> dict[str, Any]:
-    """Whatever an operation ended with, as a GraphQL error. What we did not raise on purpose is masked."""
+    """The error that ended an operation, as a GraphQL error. Unexpected errors are masked."""
     if isinstance(error, GraphQLError):
         return field_error(error, correlation_id)
     failure = failure_of(error)
@@ -144,15 +144,15 @@ def error_of(error: Exception, correlation_id: str) -> dict[str, Any]:
 
 
 def field_error(error: GraphQLError, correlation_id: str) -> dict[str, Any]:
-    """An error that a field met. What we did not raise on purpose is masked."""
+    """The error of a field. Unexpected errors are masked."""
     cause: BaseException = error
     while isinstance(cause, GraphQLError) and cause.original_error is not None:
         cause = cause.original_error
-    told = located(error, Code.BAD_USER_INPUT)
+    formatted = located(error, Code.BAD_USER_INPUT)
     if error.path:
-        told["path"] = error.path
+        formatted["path"] = error.path
     if not isinstance(cause, GraphQLError):
         failure = failure_of(cause)
-        told["message"] = failure.message
-        told["extensions"] = graphql_extensions(failure, correlation_id)
-    return told
+        formatted["message"] = failure.message
+        formatted["extensions"] = graphql_extensions(failure, correlation_id)
+    return formatted

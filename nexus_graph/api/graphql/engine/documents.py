@@ -1,4 +1,4 @@
-"""From the text of a document to what can be executed: tokens, gate, validation, plans; remembered by its text."""
+"""From the text of a document to operations that can be executed: parsed, measured, validated, and kept by the text."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,23 +32,23 @@ _RULES: Final = [
 
 @dataclass(eq=False)
 class Operation:
-    """An operation of a document, and its cost; None: variables say how long its lists are."""
+    """An operation of a document. `cost` is None if variables give the length of a list."""
 
     name: str | None
     node: OperationDefinitionNode
     cost: int | None
     compiled: Callable[[], Plan | None]
     came_before: bool = False
-    """It was executed. What comes once seldom comes again, and a plan pays from the tenth time on."""
+    """It was executed before. Only then is a plan compiled: many documents are sent once."""
 
     @cached_property
     def plan(self) -> Plan | None:
-        """How to execute it; None: as graphql-core does."""
+        """The plan; None if graphql-core must execute the operation."""
         return self.compiled()
 
 
 class Document(NamedTuple):
-    """A document that may be executed."""
+    """A document that passed the gate and validation."""
 
     ast: DocumentNode
     operations: tuple[Operation, ...]
@@ -66,7 +66,7 @@ class Document(NamedTuple):
 
 
 class Documents:
-    """Prepares documents. Those that may be executed are remembered, the least recently used forgotten first."""
+    """Prepares documents, and keeps the most recently used of those that passed the gate and validation."""
 
     def __init__(self, schema: GraphQLSchema, settings: Settings) -> None:
         self._schema = schema
@@ -94,7 +94,7 @@ class Documents:
         return Document(ast, tuple(self._operations(ast, measures)))
 
     def cost(self, document: Document, operation: Operation, variables: dict[str, Any] | None) -> int:
-        """What the operation costs: what a limit on rates would charge. Raises RequestError if it is too much."""
+        """The cost of the operation. Raises RequestError if it is above the limit."""
         if operation.cost is not None:
             return operation.cost
         try:
@@ -106,17 +106,17 @@ class Documents:
         fragments = {node.name.value: node for node in ast.definitions if isinstance(node, FragmentDefinitionNode)}
         operations = [node for node in ast.definitions if isinstance(node, OperationDefinitionNode)]
         for node, measure in zip(operations, measures, strict=True):
-            compiled = _nothing if measure.directives else partial(compile_operation, self._schema, node, fragments)
+            compiled = _no_plan if measure.directives else partial(compile_operation, self._schema, node, fragments)
             cost = None if measure.cost_varies else measure.cost
             yield Operation(node.name.value if node.name else None, node, cost, compiled)
 
 
-def _nothing() -> None:
+def _no_plan() -> None:
     return None
 
 
 def _fields_that_page(schema: GraphQLSchema) -> frozenset[str]:
-    """The names of the fields that answer a page."""
+    """The names of the fields that return a page."""
     return frozenset(
         name
         for type_ in schema.type_map.values()

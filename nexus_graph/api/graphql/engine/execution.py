@@ -1,4 +1,4 @@
-"""Executing an operation: by its plan, or by graphql-core the first time, without one, or if something goes wrong."""
+"""Executing an operation: by its plan; by graphql-core the first time, without a plan, and whenever a plan fails."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -22,7 +22,7 @@ from nexus_graph.api.graphql.engine.refusal import located, unexecutable
 from nexus_graph.api.graphql.schema import Context
 from nexus_graph.errors import Code
 
-# Resolvers of ours return coroutines or values, never futures: one check in C, made several times a field.
+# Our resolvers return coroutines or values, never futures. graphql-core asks several times a field: one check in C.
 _is_awaitable = cast("Callable[[Any], TypeGuard[Awaitable[Any]]]", CoroutineType.__instancecheck__)
 
 
@@ -36,7 +36,7 @@ class Executing:
     async def execute(
         self, document: Document, operation: Operation, variables: dict[str, Any] | None, context: Context
     ) -> ExecutionResult:
-        """Data, and the errors that fields met. Raises RequestError if the variables do not fit the operation."""
+        """The data and the errors of fields. Raises RequestError if the variables do not fit the operation."""
         plan = operation.plan if operation.came_before else None
         operation.came_before = True
         if plan is None:
@@ -45,16 +45,16 @@ class Executing:
         answers: dict[str, Any] = {}
         try:
             return ExecutionResult(await _planned(plan, Run(context, coerced), answers), None)
-        except Exception:  # noqa: BLE001 - graphql-core finds it again, and the words for it
+        except Exception:  # noqa: BLE001 - graphql-core meets the error again and formats it
             return await self._by_graphql_core(document, operation, variables, context, answers)
 
     async def follow(
         self, document: Document, operation: Operation, variables: dict[str, Any] | None, context: Context
     ) -> AsyncGenerator[ExecutionResult, None]:
-        """A result for each event of a subscription, which holds nothing of the events before.
+        """A result for each event of a subscription. Nothing is kept from one event to the next.
 
-        Raises RequestError if the variables do not fit the operation, GraphQLError if its field cannot be followed, and
-        whatever ends the events.
+        Raises RequestError if the variables do not fit the operation, GraphQLError if nothing can be subscribed to, and
+        any error that ends the events.
         """
         source = create_source_event_stream(self._executor(document, operation, variables, context))
         if isinstance(source, Awaitable):
@@ -93,8 +93,8 @@ class Executing:
         context: Context,
         root: Any = None,
     ) -> ExecutionResult:
-        """`root`: the event of a subscription; else the answers that root fields have, which are not resolved again:
-        nothing is written twice.
+        """`root` is the event of a subscription, or the answers that root fields gave already: those are not resolved
+        again, so nothing is written twice.
         """
         executor = self._executor(document, operation, variables, context, root)
         result = executor.execute_operation()
@@ -110,7 +110,7 @@ class Executing:
         context: Context,
         root: Any = None,
     ) -> Executor[Context]:
-        """One for each execution: it keeps what it collected for as long as it lives. Raises RequestError."""
+        """An executor for one execution: it keeps all sub-fields that it collects. Raises RequestError."""
         executor = Executor.build(
             self._schema,
             document.ast,
@@ -128,7 +128,7 @@ class Executing:
 
 
 async def _planned(plan: Plan, run: Run, answers: dict[str, Any]) -> dict[str, Any]:
-    """The data. Raises whatever goes wrong, and leaves in `answers` what root fields answered or raised until then."""
+    """The data. Raises any error of a field, and leaves in `answers` what root fields returned or raised until then."""
     if plan.serial or len(plan.fields) == 1:
         data: dict[str, Any] = {}
         for field in plan.fields:
@@ -143,13 +143,13 @@ async def _planned(plan: Plan, run: Run, answers: dict[str, Any]) -> dict[str, A
 
 
 def _event_data(plan: Plan | None, event: Any, run: Run) -> dict[str, Any] | None:
-    """What a subscription is told of the event; None if graphql-core must find the words."""
+    """The data that a subscription gets of the event; None if graphql-core must execute the operation."""
     if plan is None:
         return None
     (field,) = plan.fields
     try:
         return {field.name: field.complete(event, run)}
-    except Exception:  # noqa: BLE001 - graphql-core finds it again
+    except Exception:  # noqa: BLE001 - graphql-core meets the error again
         return None
 
 
@@ -157,7 +157,7 @@ async def _root_answer(field: RootField, run: Run) -> Any:
     try:
         answer = field.resolve(None, run, **field.arguments(run.variables))
         return await answer if _is_awaitable(answer) else answer
-    except Exception as error:  # noqa: BLE001 - told by graphql-core
+    except Exception as error:  # noqa: BLE001 - graphql-core raises it as the error of the field
         return error
 
 

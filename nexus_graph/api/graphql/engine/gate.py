@@ -1,8 +1,8 @@
-"""What a document may ask for, and what it costs, decided in one linear pass before it is validated.
+"""What a document may ask for and what it costs, decided in one linear pass before validation.
 
 Every fragment is measured once, in values relative to itself, and each spread adds them up: a document of fragments
 that double each other is refused by arithmetic, not by walking it. Absolute depths must not be remembered: a fragment
-that was first met near the root would hide how deep its next spread lies.
+that is first spread near the root would hide how deep its next spread lies.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -27,18 +27,18 @@ from graphql import (
 from nexus_graph.config import PAGE_DEFAULT, Settings
 
 _MANY: Final = 1_000_000_000
-"""Sums stop here: doubling fragments reach numbers that would themselves be slow."""
+"""Sums stop here: fragments that double each other reach numbers of so many digits that adding them is slow."""
 _INTROSPECTION: Final = frozenset({"__schema", "__type"})
 _FREE: Final = frozenset({"pageInfo"})
 _DIGITS_MAX: Final = 9
 _PAGE_ARGUMENT: Final = "first"
 _LIST_ARGUMENTS: Final = ("ids", "representations")
 WRITE_COST: Final = 10
-"""What a root field of a mutation costs on top."""
+"""What a root field of a mutation costs in addition."""
 
 
 class LimitPassed(Exception):
-    """The document asks for more than a limit allows. `limit` names the limit, `most` is its value."""
+    """The document asks for more than a limit allows: `limit` is its name, `most` its value."""
 
     def __init__(self, message: str, *, limit: str, most: int) -> None:
         super().__init__(message)
@@ -48,7 +48,7 @@ class LimitPassed(Exception):
 
 
 class Measure(NamedTuple):
-    """What a selection set holds with its fragments spread out; `own_fields` counts its first level only."""
+    """The measure of a selection set with its fragments spread out; `own_fields` counts its first level only."""
 
     depth: int = 0
     introspection_depth: int = 0
@@ -57,9 +57,9 @@ class Measure(NamedTuple):
     aliases: int = 0
     directives: int = 0
     cost: int = 0
-    """Objects that the answer may hold: each 1, those of a page times its size."""
+    """Objects that the answer may hold: each costs 1, and a page its size times the objects of one item."""
     cost_varies: bool = False
-    """A variable says how long a list is; unknown, it counts as one item."""
+    """A variable gives the length of a list; until the variable is known, the list counts as one item."""
 
 
 def check(document: DocumentNode, settings: Settings, pages: Collection[str]) -> list[Measure]:
@@ -94,7 +94,7 @@ def cost(
     settings: Settings,
     pages: Collection[str],
 ) -> int:
-    """What an operation costs whose lists are as long as these variables say. Raises LimitPassed if it is too much."""
+    """The cost of an operation with these variables. Raises LimitPassed if it is above the limit."""
     fragments = {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
     defaults = {
         defined.variable.name.value: value_from_ast_untyped(defined.default_value)
@@ -127,16 +127,16 @@ def _passed(limit: str, most: int) -> LimitPassed:
 
 
 class _Lengths(NamedTuple):
-    """How long the lists of a document are."""
+    """The lengths of a document's lists."""
 
     pages: Collection[str]
     page_max: int
     variables: Mapping[str, Any] | None
 
     def cost(self, node: FieldNode, below: int) -> tuple[int, bool]:
-        """What the field costs with what it selects, which costs so much, and whether only a variable could say.
+        """The cost of the field, given the cost of its selections, and whether the cost depends on a variable.
 
-        A page is an object that holds the objects below it so many times; a list is so many objects itself.
+        A page is one object that repeats the objects below it; each item of a list is an object with those below it.
         """
         arguments = {argument.name.value: argument.value for argument in node.arguments or ()}
         if node.name.value in self.pages:
@@ -159,7 +159,7 @@ class _Lengths(NamedTuple):
         elif isinstance(value, IntValueNode):
             found = min(int(value.value[:_DIGITS_MAX]), self.page_max)
         if isinstance(found, float) and found.is_integer():
-            found = int(found)  # Int takes it so
+            found = int(found)  # as Int coerces it
         length = len(found) if isinstance(found, list | tuple) else found if isinstance(found, int) else default
         return max(0, min(length, self.page_max)), False
 

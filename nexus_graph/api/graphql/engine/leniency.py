@@ -1,7 +1,7 @@
 """Variables of built-in types where an identifier is expected.
 
-`EmailAddress` and `PhoneNumber` are strings on the wire. A document that declares `$email: String` means what it says,
-so it is let through; the value is judged by `normalize` like any other.
+`EmailAddress` and `PhoneNumber` are strings on the wire. A document that declares `$email: String` is clear enough, and
+is accepted; `normalize` judges the value like any other.
 """
 
 from typing import Any, Final
@@ -23,18 +23,18 @@ _ALSO_ALLOWED: Final = {"EmailAddress": {"String"}, "PhoneNumber": {"String", "I
 class StringsAreIdentifiersRule(VariablesInAllowedPositionRule):
     """The specification's rule, but for the pairs of types above."""
 
-    _let_through: frozenset[int] = frozenset()
+    _accepted: frozenset[int] = frozenset()
 
     def leave_operation_definition(self, operation: OperationDefinitionNode, *args: Any) -> None:
-        """Note the usages to let through, then check all."""
-        self._let_through = frozenset(
+        """Find the usages to accept, then check all."""
+        self._accepted = frozenset(
             id(usage.node) for usage in self.context.get_recursive_variable_usages(operation) if self._is_allowed(usage)
         )
         super().leave_operation_definition(operation, *args)
 
     def report_error(self, error: GraphQLError) -> None:
-        """Report what is not let through."""
-        if not (error.nodes and id(error.nodes[-1]) in self._let_through):
+        """Report usages that are not accepted."""
+        if not (error.nodes and id(error.nodes[-1]) in self._accepted):
             super().report_error(error)
 
     def _is_allowed(self, usage: Any) -> bool:

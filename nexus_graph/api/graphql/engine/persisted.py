@@ -1,9 +1,10 @@
 """Which document a request means: its text, the hash of one sent before, or the id of a trusted one.
 
-Automatic persisted queries: a client sends a document once with its SHA-256, and then the hash alone. Texts are kept in
-Redis for all processes, and by each for a while; without Redis the client is told that the document is not known, and
-sends it again. Trusted documents: a file of all that an application asks, made as it is built; with `enforce` nothing
-else is executed. A request names one by `documentId`, or as an automatic persisted query is named.
+Automatic persisted queries: a client sends a document once with its SHA-256, then the hash alone. Redis keeps the texts
+for all processes, and each process keeps the most recent; if the text is in neither, the answer says so, and the client
+sends the document again. Trusted documents: a file of all documents of an application, written by its build;
+with `enforce` no other document is executed. A request names a trusted document by `documentId`, or by the hash that
+names an automatic persisted query.
 """
 
 import json
@@ -27,7 +28,7 @@ _is_hash = re.compile(r"[0-9a-f]{64}").fullmatch
 
 
 class UnusableManifest(ValueError):
-    """The file of trusted documents is not one; the message says why."""
+    """The file of trusted documents cannot be used; the message says why."""
 
 
 class Persisted:
@@ -103,7 +104,7 @@ class Persisted:
 
     async def _fetched(self, digest: str, redis: Redis) -> str | None:
         found = await self._shared.find(digest, redis)
-        # Whoever can write to Redis must not be able to put words into a client's mouth.
+        # A writer to Redis must not be able to change what a client asks.
         return found.decode() if found is not None and sha256(found).hexdigest() == digest else None
 
     def _remember(self, digest: str, text: str) -> None:
@@ -133,7 +134,7 @@ def _documents_of_apollo(operations: object) -> dict[str, Any] | None:
 
 
 def _persisted_id(extensions: dict[str, Any] | None) -> str:
-    """The id that a client's link for persisted queries gives; "" if it gives none. It may be any hash of its build."""
+    """The id in `extensions.persistedQuery`; "" if there is none. A build may choose any hash for its documents."""
     asked = (extensions or {}).get("persistedQuery")
     given = asked.get("sha256Hash") if isinstance(asked, dict) else None
     return given.removeprefix("sha256:") if isinstance(given, str) else ""

@@ -1,9 +1,10 @@
-"""Documents compiled to plans: what graphql-core finds out anew for every request, found out once.
+"""Operations compiled to plans: what graphql-core derives from the document at every request, derived once.
 
-A plan says, for each type of the answer, which fields are read, under which names, and how each value is completed. It
-holds for operations without directives, which decide by variables what is read, and without introspection: any other is
-executed by graphql-core. So is an operation that meets any error, from the answers that its root fields gave: what an
-error nulls, and how it is told, is decided there and only there. tests/unit/test_plans.py holds both to one answer.
+A plan says, for each type of the answer, which fields are read, under which names, and how each value is completed.
+graphql-core executes every operation that has directives (with variables, they decide which fields are read) or
+introspection. graphql-core also takes over an operation that meets an error, with the answers of its root fields: it
+alone decides which fields an error nulls and how the error is formatted. tests/unit/test_plans.py compares the answers
+of both.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,40 +34,40 @@ from nexus_graph.api.graphql.engine.completion import Completion, Fragments, Not
 
 
 class Run(NamedTuple):
-    """What resolvers see of a request (they ask for `context` only), and the variables of the operation."""
+    """What resolvers get of a request (they read `context` only), and the variables of the operation."""
 
     context: Any
     variables: VariableValues
 
 
 class RootField(NamedTuple):
-    """A field of the operation itself: its resolver is called with arguments, and may be a coroutine function."""
+    """A field of the operation's first level. Its resolver takes arguments and may be a coroutine function."""
 
     name: str
     definition: GraphQLField
     node: FieldNode
     resolve: Callable[..., Any]
     complete: Callable[[Any, Run], Any]
-    choice: "_Choice | None"
+    single_key: "_SingleKey | None"
 
     def arguments(self, variables: VariableValues) -> dict[str, Any]:
         """Coerced. Raises GraphQLError."""
-        if self.choice is not None:
-            value = variables.coerced.get(self.choice.variable)
+        if self.single_key is not None:
+            value = variables.coerced.get(self.single_key.variable)
             if value is not None:
-                return {self.choice.argument: self.choice.made({self.choice.field: value})}
+                return {self.single_key.argument: self.single_key.make({self.single_key.field: value})}
         return get_argument_values(self.definition, self.node, variables, hide_suggestions=True)
 
 
 class Plan(NamedTuple):
-    """An operation, compiled. `serial`: each root field waits for the one before."""
+    """A compiled operation. `serial`: each root field waits for the one before."""
 
     variables: tuple[GraphQLVariableSignature, ...]
     fields: tuple[RootField, ...]
     serial: bool
 
     def coerced(self, given: Mapping[str, Any]) -> VariableValues | None:
-        """The variables, if all are given and each is of its type; None: graphql-core is to judge them."""
+        """The variables, if all are given and each is of its type; None if graphql-core must judge them."""
         sources: dict[str, VariableValueSource] = {}
         values: dict[str, Any] = {}
         for signature in self.variables:
@@ -96,22 +97,22 @@ def compile_operation(schema: GraphQLSchema, operation: OperationDefinitionNode,
             complete = completion.function(definition.type, nodes)
         except NotCompilable:
             return None
-        choice = _choice(definition, nodes[0])
-        fields.append(RootField(name, definition, nodes[0], definition.resolve, complete, choice))
+        single_key = _single_key(definition, nodes[0])
+        fields.append(RootField(name, definition, nodes[0], definition.resolve, complete, single_key))
     return Plan(variables, tuple(fields), serial=operation.operation is OperationType.MUTATION)
 
 
-class _Choice(NamedTuple):
-    """The frequent way to ask: the one argument given is a @oneOf input, and a variable the one field of it."""
+class _SingleKey(NamedTuple):
+    """The frequent case: the only argument is a @oneOf input, and the value of its only field is a variable."""
 
     argument: str
     field: str
-    made: Callable[[dict[str, Any]], Any]
+    make: Callable[[dict[str, Any]], Any]
     variable: str
 
 
-def _choice(definition: GraphQLField, node: FieldNode) -> _Choice | None:
-    """What needs no more than the variable's value, coerced as it is, if the field is asked for in that way."""
+def _single_key(definition: GraphQLField, node: FieldNode) -> _SingleKey | None:
+    """How to make the arguments of the coerced variable alone; None if the document asks in another way."""
     if node.arguments is None or len(node.arguments) != 1:
         return None
     name, value = node.arguments[0].name.value, node.arguments[0].value
@@ -127,7 +128,7 @@ def _choice(definition: GraphQLField, node: FieldNode) -> _Choice | None:
     if not is_leaf_type(get_nullable_type(field.type)):
         return None
     field_name = field.out_name or value.fields[0].name.value
-    return _Choice(argument.out_name or name, field_name, type_.out_type, value.fields[0].value.name.value)
+    return _SingleKey(argument.out_name or name, field_name, type_.out_type, value.fields[0].value.name.value)
 
 
 def _may_be_left_out(argument: GraphQLArgument) -> bool:

@@ -7,7 +7,7 @@ from graphql import GraphQLError
 
 from nexus_graph.errors import Code
 
-# Where graphql-core repeats what the document or its variables hold. Identifiers may stand there.
+# Where graphql-core quotes values of the document or its variables. A value may be an identifier.
 _quoted_value = re.compile(
     r"(?:, but encountered error|[,;.] ?[fF]ound:).*"
     r"|(cannot represent [^:]+): .*"
@@ -41,10 +41,10 @@ def request_error(message: str, code: Code) -> dict[str, Any]:
 
 
 def located(error: GraphQLError, code: Code) -> dict[str, Any]:
-    """graphql-core's error about the request, without the values that it quotes."""
+    """graphql-core's error about the request, without quoted values."""
     message = _quoted_value.sub(r"\1\2.", _quoted_choice.sub("", error.message))
-    # Names of fields may be anything in variables, even what has no UTF-8.
-    told: dict[str, Any] = request_error(message.encode(errors="replace").decode(), code)
+    # A variable may hold any name of a field, even one without UTF-8.
+    formatted: dict[str, Any] = request_error(message.encode(errors="replace").decode(), code)
     if error.locations:
-        told["locations"] = [{"line": line, "column": column} for line, column in error.locations]
-    return told
+        formatted["locations"] = [{"line": line, "column": column} for line, column in error.locations]
+    return formatted

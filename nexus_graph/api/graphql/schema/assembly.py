@@ -1,8 +1,8 @@
 """The schema: declared with Strawberry, tuned once at start, executed by graphql-core.
 
-Strawberry's execution wraps each resolver: it makes an info object and converts the arguments a second time. Tuned, the
-methods are called by graphql-core directly, with arguments under their Python names and inputs as their classes. It
-takes a fifth off a typical request; what is declared, and what clients see, is the same.
+Strawberry's execution wraps each resolver: it makes an info object and converts the arguments a second time. After the
+tuning, graphql-core calls the methods directly, with arguments under their Python names and inputs as their classes. A
+typical request takes a fifth less time; the declarations, and the schema that clients see, are the same.
 """
 
 from collections.abc import Callable
@@ -39,7 +39,7 @@ _DEFINITION: Final = "strawberry-definition"
 
 @cache
 def schema(*, federated: bool = False) -> GraphQLSchema:
-    """The schema that is served; a federated one is that of a subgraph."""
+    """The schema that is served; with `federated`, the schema of a subgraph."""
     query = SubgraphQuery if federated else Query
     declared = strawberry.Schema(
         query=query, mutation=Mutation, subscription=Subscription, config=StrawberryConfig(scalar_map=SCALARS)
@@ -61,7 +61,7 @@ def sdl() -> str:
 
 def _tune(type_: GraphQLNamedType) -> None:
     if isinstance(type_, GraphQLObjectType):
-        type_.is_type_of = None  # what resolvers return is checked statically
+        type_.is_type_of = None  # mypy checks what resolvers return
         origin = type_.extensions[_DEFINITION].origin
         for field in type_.fields.values():
             _tune_field(field)
@@ -81,7 +81,7 @@ def _tune_field(field: GraphQLField) -> None:
         declared: StrawberryArgument = argument.extensions[_DEFINITION]
         argument.out_name = declared.python_name
         if argument.default_value is None:
-            argument.default_value = Undefined  # Python's default will do; no client needs to read it
+            argument.default_value = Undefined  # the method has the same default; no client needs to read null
     resolver = definition.base_resolver
     if resolver is None:
         field.resolve = _attribute(definition.python_name)
@@ -103,7 +103,7 @@ def _tune_input(type_: GraphQLInputObjectType) -> None:
 
 
 def _itself(event: object, _info: object, **_arguments: object) -> object:
-    """What was published is the answer."""
+    """The event is the answer."""
     return event
 
 
@@ -112,7 +112,7 @@ def _attribute(name: str) -> Callable[..., Any]:
 
 
 def _method(method: Callable[..., Any]) -> Callable[..., Any]:
-    """As a resolver, for graphql-core; plans call the method itself, which it names as what it wraps."""
+    """The method as a resolver for graphql-core. Plans call the method itself, the `__wrapped__` of the resolver."""
 
     @wraps(method)
     def resolve(source: object, _info: object, **arguments: object) -> object:
@@ -125,7 +125,7 @@ def _method(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _replayable(resolve: Callable[..., Any]) -> Callable[..., Any]:
-    """A root field that was resolved already gives its answer again (execution.py)."""
+    """The resolver of a root field that returns the answer which the field gave already (engine/execution.py)."""
 
     def replay(answers: dict[str, Any] | None, info: Any, **arguments: object) -> object:
         if answers is not None and (name := info.path.key) in answers:

@@ -89,7 +89,7 @@ class Connection(Generic[Item, NodeType, EdgeType]):
 
 
 def page_size(first: int | None, settings: Settings) -> int:
-    """How many items a page has. Raises InvalidArgument, PageTooLarge."""
+    """The most items of the page. Raises InvalidArgument, PageTooLarge."""
     size = PAGE_DEFAULT if first is None else first
     if size < 0:
         raise InvalidArgument("first must not be negative", field="first")
@@ -99,5 +99,5 @@ def page_size(first: int | None, settings: Settings) -> int:
 
 
 def cut(found: Sequence[Item], size: int) -> tuple[Sequence[Item], bool]:
-    """The page, and whether more follows, of one item more than the page holds."""
+    """The page, and whether more items follow it; `found` has one item more than a page if they do."""
     return found[:size], len(found) > size

@@ -1,4 +1,4 @@
-"""What resolvers are given for one request."""
+"""What every resolver of one request gets."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -8,7 +8,7 @@ import strawberry
 
 from nexus_graph.config import Settings
 
-if TYPE_CHECKING:  # the schema can be exported without a driver in sight
+if TYPE_CHECKING:  # so that the schema can be exported without a driver
     from nexus_graph.identity.families import Families
     from nexus_graph.identity.feed import Feed
     from nexus_graph.identity.identify import Identify
@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # the schema can be exported without a driver in sight
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The verbs, the settings and the request's id, which goes into the record's events."""
+    """The verbs, the settings, and the id of the request, which the record keeps with its events."""
 
     identify: "Identify"
     families: "Families"

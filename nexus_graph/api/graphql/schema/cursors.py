@@ -1,4 +1,4 @@
-"""Opaque strings that clients hand back: global ids and keyset cursors. Both decode strictly."""
+"""Opaque strings that clients send back: global ids and keyset cursors. Both decode strictly."""
 
 import binascii
 from base64 import b64decode, b64encode
@@ -26,8 +26,8 @@ _LONGEST_PLACE: Final = 600
 
 
 class GlobalId(NamedTuple):
-    """A type of the schema, and the number that its object is known by: a family's is a contact's that leads it or did
-    once, an event's is its sequence.
+    """A type of the schema and the number of an object: a contact's id, the id of a contact that leads the family or
+    once led it, or the sequence of an event.
     """
 
     type_name: str
@@ -66,7 +66,7 @@ def encode_cursor(contact: Contact) -> str:
 def after(contacts: Sequence[Contact], cursor: str) -> int:
     """How many of the contacts, ordered by (created_at, id), stand at or before the cursor.
 
-    The contact the cursor was made of may have left since. Raises InvalidArgument.
+    The cursor's own contact may have left the list. Raises InvalidArgument.
     """
     kind, key = _decode(cursor, field="after", what="a cursor")
     microseconds, _, database_id = key.partition(".")
@@ -90,7 +90,7 @@ def sequence(cursor: str) -> int:
 
 
 def encode_place(place: ContactPlace) -> str:
-    """The place of a contact in a list by email, phone or time. It holds no more than the answer that it stands in."""
+    """The place of a contact in a list by email, phone or time. It holds nothing that its answer does not hold too."""
     by = f"@{_microseconds(place.by)}" if isinstance(place.by, datetime) else f"={place.by}"
     return b64encode(f"{_PLACE}:{place.id}{by}".encode()).decode()
 

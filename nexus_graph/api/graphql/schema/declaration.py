@@ -9,12 +9,12 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def described(description: str, *, name: str | None = None) -> Callable[[Method], Method]:
-    """Make a field of the method that follows, by another name if it has one. Every field says what it is."""
+    """Declare the method that follows as a field, under another name if one is given. Every field has a description."""
     return cast("Callable[[Method], Method]", strawberry.field(description=description, name=name))
 
 
 def followed(description: str) -> Callable[[Method], Method]:
-    """Make a subscription of the asynchronous generator that follows."""
+    """Declare the asynchronous generator that follows as a subscription."""
     return cast("Callable[[Method], Method]", strawberry.subscription(description=description))
 
 

@@ -1,4 +1,4 @@
-"""Queries and mutations: read the arguments, call the verb, map its answer."""
+"""Queries, mutations and subscriptions: read the arguments, call the verb, map its answer."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -225,7 +225,7 @@ def _object_of(
         return _contact_of(family, wanted.database_id, at_least)
     if family.id == wanted.database_id:
         return ContactFamily(family=family, at_least=at_least)
-    # A copy: what is told of the family under its own id is remembered with it, and this is told under another.
+    # A copy: the family memoises its encoded answers, and this one has another id.
     return ContactFamily(family=structs.replace(family), at_least=at_least, former_id=wanted.database_id)
 
 

@@ -26,7 +26,7 @@ Representation = NewType("Representation", object)
 
 _SAFE_MAX: Final = 2**53 - 1
 _MOMENT_MAX_CHARACTERS: Final = 60
-"""RFC 3339 bounds no fraction of a second; those past a microsecond are cut."""
+"""RFC 3339 has no bound for fractions of a second; digits past a microsecond are cut off."""
 
 _rfc_3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}):([0-9]{2}(?:\.[0-9]+)?)([Zz]|[+-][0-9]{2}:[0-9]{2})"
@@ -37,7 +37,7 @@ def _big_int(value: object) -> int:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= len(str(_SAFE_MAX)):
         value = int(value)
     if isinstance(value, float) and value.is_integer():
-        value = int(value)  # as a client writes it whose numbers all have a point, and as Int takes it
+        value = int(value)  # from clients whose numbers all have a point; Int coerces them too
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _SAFE_MAX:
         raise GraphQLError(f"BigInt is a whole number from 0 to {_SAFE_MAX}")
     return value
@@ -54,13 +54,13 @@ def _date_time(moment: datetime) -> str:
 
 
 def _moment(value: object) -> datetime:
-    """Raises GraphQLError unless it names one moment as RFC 3339 does, whatever the reader's zone."""
+    """Raises GraphQLError unless the text is a moment of RFC 3339, with its offset."""
     found = _rfc_3339(value) if isinstance(value, str) and len(value) <= _MOMENT_MAX_CHARACTERS else None
     try:
         if found is None:
             raise ValueError
         minute, seconds, offset = found.groups()
-        # A leap second is taken for the first second of the next minute, as PostgreSQL takes it.
+        # A leap second is read as the first second of the next minute, as in PostgreSQL.
         leaps = seconds.startswith("60")
         moment = datetime.fromisoformat(f"{minute}:{'59' if leaps else seconds}{offset.upper()}")
         return (moment + timedelta(seconds=1) if leaps else moment).astimezone(UTC)
@@ -78,7 +78,7 @@ def _literal_as_given(node: ConstValueNode, _variables: object = None) -> object
     return value_from_ast_untyped(node)
 
 
-# Identifiers come through as they are: `normalize` judges them for every transport alike, and names the field.
+# Identifiers pass unchanged: `normalize` judges them for GraphQL and REST alike, and names the field.
 _AS_GIVEN: Final[dict[str, Any]] = {
     "serialize": _as_given,
     "parse_value": _as_given,

@@ -1,4 +1,4 @@
-"""The API as a subgraph of an Apollo federation, where NEXUS_GRAPHQL_FEDERATION says so.
+"""The API as a subgraph of an Apollo federation, if NEXUS_GRAPHQL_FEDERATION is set.
 
 Other subgraphs may refer to contacts and families by their global ids; a router asks `_entities` for the rest.
 """
@@ -54,14 +54,14 @@ class SubgraphQuery(Query):
 
 @cache
 def sdl() -> str:
-    """The schema that is composed: that of the API, with the keys of its entities."""
+    """The schema for composers: the API's, with the keys of its entities."""
     keyed = r'type \1 implements Node @key(fields: "id") {'
     entities = rf"^type ({cursors.CONTACT}|{cursors.FAMILY}) implements Node {{$"
     return re.sub(entities, keyed, GRAPHQL_SCHEMA.read_text(encoding="utf-8"), flags=re.MULTILINE) + _LINK
 
 
 def _wanted(representation: Any) -> cursors.GlobalId:
-    """The object that a router means. Raises InvalidArgument."""
+    """The object that a router asks for. Raises InvalidArgument."""
     if isinstance(representation, dict):
         type_name, text = representation.get("__typename"), representation.get("id")
         if isinstance(text, str):

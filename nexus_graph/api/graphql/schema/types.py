@@ -59,7 +59,7 @@ class Contact(Node):
     contact: strawberry.Private[model.Contact]
     precedence: strawberry.Private[LinkPrecedence]
     at_least: strawberry.Private[int | None] = None
-    """The version that the reader demanded, of whatever is read on from here too."""
+    """The version that the reader demanded; it holds for everything that is read from here."""
 
     @described("The global id: opaque, and unique among all objects.")
     def id(self) -> strawberry.ID:
@@ -120,9 +120,9 @@ class ContactConnection(Connection[model.Contact, Contact, ContactEdge]):
 class ContactFamily(Node):
     family: strawberry.Private[model.Family]
     at_least: strawberry.Private[int | None] = None
-    """The version that the reader demanded, of whatever is read on from here too."""
+    """The version that the reader demanded; it holds for everything that is read from here."""
     former_id: strawberry.Private[int | None] = None
-    """The id that it was asked for by, where that is not its own any longer."""
+    """The id in the request, if it was merged away and is no longer the id of the family."""
 
     @described(
         "The global id: opaque, and unique among all objects. Where `node` was asked by an id that was merged away, it "
