@@ -106,7 +106,9 @@ class Comparison:
         """Whether every arm holds, or which do not."""
         short = [arm for arm in self.arms if not arm.holds]
         if not short:
-            return f"every arm is at least {AT_LEAST} of {self.revision}"
+            open_ = [f"{arm.arm} {arm.rate}" for arm in self.arms if arm.rate.low < AT_LEAST]
+            noise = f"; more rounds may say otherwise of {', '.join(open_)}" if open_ else ""
+            return f"every arm is at least {AT_LEAST} of {self.revision}{noise}"
         return f"under {AT_LEAST} of {self.revision}: {'; '.join(_shortcoming(arm) for arm in short)}"
 
     @property

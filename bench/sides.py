@@ -35,7 +35,6 @@ from bench.stack import (
     FAMILIES,
     FAMILY_CONTACTS,
     OTHER_APIS,
-    SETTLE_SECONDS,
     Say,
     api_address,
     family_bytes,
@@ -47,6 +46,8 @@ ROUNDS_REHEARSED: Final = 2
 REHEARSAL_SECONDS: Final = 2.0
 """Twice as long for each arm and side: the JVM of a graph is slow until it has done a thing often."""
 DRAIN_STEP_SECONDS: Final = 0.02
+LEFTOVER_SECONDS: Final = 30.0
+"""So long may a relay finish what an arm left: the other side must not be measured meanwhile."""
 SERVERS: Final = ("postgres", "neo4j", "relay")
 PATIENT: Final = {"NEXUS_GRAPH_PATIENCE_SECONDS": "2"}
 """On a busy machine the graph may be slow for a moment; the record would answer in its place, on one side only."""
@@ -69,7 +70,7 @@ class Side:
         """One arm, in the round of this number."""
         before = self._seconds(arm)
         measured = await self.load(arm, plan.warmup_seconds, plan.seconds)
-        await self.drained(SETTLE_SECONDS)
+        await self.drained(LEFTOVER_SECONDS)
         spent = [after - earlier for after, earlier in zip(self._seconds(arm), before, strict=True)]
         api_us, servers_us = (seconds / measured.requests * 1e6 for seconds in spent)
         latency = percentiles_ms(measured.latencies)
@@ -127,7 +128,7 @@ async def compared(plan: Plan, *, folder: Path, command: str, say: Say) -> Compa
             for arm in plan.arms:
                 for side in sides:
                     await side.load(arm, 0.0, REHEARSAL_SECONDS)
-                    await side.drained(SETTLE_SECONDS)
+                    await side.drained(LEFTOVER_SECONDS)
         samples = [sample async for sample in _samples(plan, sides, say)]
         return Comparison(
             at=started_at,

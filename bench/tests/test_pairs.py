@@ -113,6 +113,15 @@ def test_a_shortfall_within_the_spread_says_so() -> None:
     assert "rest 0.960 (0.900-0.990), which noise may explain" in _comparison(samples).verdict
 
 
+def test_an_arm_that_holds_by_chance_is_named_and_passes() -> None:
+    samples = [sample for number, rate in enumerate((90, 98, 99)) for sample in _pair("rest", number, rate, 100)]
+    comparison = _comparison(samples)
+    assert comparison.verdict == (
+        "every arm is at least 0.97 of v1; more rounds may say otherwise of rest 0.980 (0.900-0.990)"
+    )
+    assert comparison.failures == []
+
+
 def test_wrong_answers_fail_the_run_on_either_side() -> None:
     samples = [_sample("rest", 0, 1, present=True), _sample("rest", 0, 1, present=False, wrong=1)]
     assert _comparison(samples).failures == ["rest, round 1, v1: 1 wrong answers of 100, such as this one"]
