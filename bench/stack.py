@@ -16,7 +16,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import asyncpg
-from neo4j import AsyncDriver, AsyncGraphDatabase
+from neo4j import AsyncDriver, AsyncGraphDatabase, NotificationMinimumSeverity
 
 from bench import express, record
 from bench.gauges import LagWatch, MemoryWatch, Processors
@@ -188,7 +188,11 @@ async def opened(plan: Plan, stack: Stack, say: Say) -> AsyncIterator[Running]:
         pool = await closing.enter_async_context(asyncpg.create_pool(urls.database_url, min_size=3, max_size=3))
         if off := [name for name in DURABILITY if (await record.settings(pool))[name] != "on"]:
             raise BenchError(f"{', '.join(off)} is not on: only durable answers are measured")
-        driver = AsyncGraphDatabase.driver(urls.neo4j_uri, auth=(urls.neo4j_user, urls.neo4j_password))
+        driver = AsyncGraphDatabase.driver(
+            urls.neo4j_uri,
+            auth=(urls.neo4j_user, urls.neo4j_password),
+            notifications_min_severity=NotificationMinimumSeverity.OFF,  # an empty graph knows no names yet
+        )
         await closing.enter_async_context(driver)
         families = await _populate(plan, pool, say)
         watch = await closing.enter_async_context(LagWatch(pool, driver))
