@@ -27,5 +27,5 @@
     \set phone case when :place + 1 < :slice then :loaded + 2 else :own_people + :place + 1 - :slice end
     \set united :united + 1
 \endif
-SELECT * FROM identify_batch_v2(
+SELECT * FROM identify_in_turn(
     ARRAY['p' || :email || '@bench.example'], ARRAY['+' || :phone], ARRAY[NULL]::uuid[], 1000);

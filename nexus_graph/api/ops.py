@@ -14,7 +14,7 @@ from nexus_graph import __version__
 from nexus_graph.api.http.answer import encode, respond
 from nexus_graph.condition import WELL, Condition
 from nexus_graph.config import Settings
-from nexus_graph.store.migrate import pending
+from nexus_graph.store.migrate import MigrationError, pending
 from nexus_graph.store.outbox import outbox_gauges
 from nexus_graph.store.record import Record
 from nexus_graph.telemetry import error_name, exposition, log
@@ -170,7 +170,10 @@ class Migrated:
 
     async def __call__(self) -> Condition:
         if not self._landed:
-            missing = await pending(self._record)
+            try:
+                missing = await pending(self._record)
+            except MigrationError as error:
+                return Condition("down", str(error))
             if missing:
                 return Condition("down", f"{len(missing)} not applied: run `nexus-graph migrate`")
             self._landed = True

@@ -1,10 +1,10 @@
-"""What identify does with rows one after another, decided in memory: the same rules as `identify_one`, and no other.
+"""What identify does with rows one after another, decided in memory, by the rules of `identify_in_turn` and no other.
 
 Everything is in numbers. An identifier is its place among those of the chunk. A family or contact is its id, or below
 zero where it is made here: -1 is the first contact made, -2 the second. 0 is none. Moments are microseconds after the
 chunk's beginning, each change at one of its own. A family that lost a union points to the survivor.
 
-identify_one is schema/migrations/0002_identify.sql; tests/property/test_import.py holds the two against each other.
+identify_in_turn is schema/migrations/0003_identify.sql; tests/property/test_import.py holds the two against each other.
 """
 
 from collections.abc import Iterator
@@ -199,7 +199,8 @@ class Decider:
     def _keep_pairing(self, email: int | None, phone: int | None, home: int, *, tell: bool) -> None:
         if email is None or phone is None or (email, phone) in self._pairings:
             return
-        moment = self._next_moment()
+        # A union tells of its pairing, at its own moment.
+        moment = self._next_moment() if tell else self._moment
         self._pairings.add((email, phone))
         self.decisions.evidence.append(Evidence(email, phone, home, moment))
         if tell:

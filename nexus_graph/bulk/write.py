@@ -26,6 +26,8 @@ from nexus_graph.statements import sql
 from nexus_graph.store.database import Connection, Pool
 
 _MICROSECOND: Final = timedelta(microseconds=1)
+_UNITED_AT_ONCE: Final = 256
+"""Families that lose a union in one statement, which walks through all of them for each of their contacts."""
 _CONTACTS: Final = ("id", "email", "phone_number", "linked_id", "link_precedence", "created_at", "updated_at")
 _EVIDENCE: Final = ("email", "phone_number", "family_id", "request_id", "seen_at")
 _EVENTS: Final = ("seq", "at", "kind", "family_id", "contact_id", "other_family_id", "cause", "request_id")
@@ -118,8 +120,9 @@ async def _write(connection: Connection, chunk: Chunk, decisions: Decisions, beg
         ("outbox", _OUTBOX, records.outbox()),
     ):
         await connection.copy_records_to_table(table, records=rows, columns=columns)
-    if decisions.losses:
-        await connection.execute(sql("import_unite"), *zip(*records.losses(), strict=True))
+    losses = list(records.losses())
+    for start in range(0, len(losses), _UNITED_AT_ONCE):
+        await connection.execute(sql("import_unite"), *zip(*losses[start : start + _UNITED_AT_ONCE], strict=True))
     await connection.execute(sql("outbox_notice"))
 
 

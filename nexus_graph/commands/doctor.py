@@ -375,7 +375,7 @@ async def _postgres(url: str) -> Finding:
 async def _migrations(url: str) -> Finding:
     import asyncpg
 
-    from nexus_graph.store.migrate import pending
+    from nexus_graph.store.migrate import MigrationError, pending
 
     try:
         connection = await asyncpg.connect(url, timeout=probes.PROBE_TIMEOUT_SECONDS)
@@ -385,6 +385,8 @@ async def _migrations(url: str) -> Finding:
             await connection.close(timeout=probes.PROBE_TIMEOUT_SECONDS)
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         return Finding(Level.FAIL, "migrations", f"cannot be read: {type(error).__name__}", "mend PostgreSQL first")
+    except MigrationError as error:
+        return Finding(Level.FAIL, "migrations", str(error), "nexus-graph import, into a new database")
     if missing:
         return Finding(Level.FAIL, "migrations", f"missing: {', '.join(missing)}", "nexus-graph migrate")
     return Finding(Level.OK, "migrations", "all applied")

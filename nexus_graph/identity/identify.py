@@ -8,24 +8,22 @@ linearizable; the cache never answers here.
 import asyncio
 from collections.abc import Sequence
 from time import monotonic
-
-import asyncpg
+from typing import Final
 
 from nexus_graph import telemetry
 from nexus_graph.cache.families import FamilyCache
 from nexus_graph.condition import WELL, Condition
 from nexus_graph.config import Settings
-from nexus_graph.errors import NexusError, RowRejected, Unavailable
+from nexus_graph.errors import NexusError, RowRejected
 from nexus_graph.gather.gatherer import Gatherer
 from nexus_graph.model import Family, Identification, IdentifyRequest, Outcome
 from nexus_graph.statements import sql
-from nexus_graph.store.database import Pool, is_datas_fault, is_datas_state
+from nexus_graph.store.database import Pool, is_datas_fault
 from nexus_graph.store.record import Record
 
 _LOG = telemetry.log("identify")
-_FAILED = "FAILED"
-_FEW = 2
-"""Requests that the plain statement decides in less time than the one that decides many together."""
+_FEW: Final = 3
+"""Fewer requests than these are decided one after another in less time than together (docs/performance.md)."""
 
 
 class Identify:
@@ -105,39 +103,34 @@ class Identify:
 
     async def _decide(self, requests: list[IdentifyRequest]) -> Sequence[Identification | Exception]:
         try:
-            return await self._call("identify_few" if len(requests) <= _FEW else "identify_batch", requests)
+            return await self._call(requests)
         except Exception as error:
             if not is_datas_fault(error):
                 raise
-            # The call as a whole failed for somebody's data, and nothing was written.
-            _LOG.warning("batch_rejected", error=telemetry.error_name(error), requests=len(requests))
-        try:
-            return await self._call("identify_batch_carefully", requests)
-        except Exception as error:
-            if not is_datas_fault(error):
-                raise
-            if len(requests) == 1:
-                _LOG.warning("row_rejected", error=telemetry.error_name(error))
-                return [RowRejected("the database refused this request for its data")]
-            # It does not even reach the server: each alone, then.
-            return [(await self._decide([request]))[0] for request in requests]
+            # The call failed for one request's data, and nothing was written.
+            event = "row_rejected" if len(requests) == 1 else "batch_rejected"
+            _LOG.warning(event, error=telemetry.error_name(error), requests=len(requests))
+        if len(requests) == 1:
+            return [RowRejected("the database refused this request for its data")]
+        # Each request in a call of its own: only the one at fault fails.
+        answers: list[Identification | Exception] = []
+        for request in requests:
+            try:
+                answers += await self._decide([request])
+            except Exception as error:  # noqa: BLE001 - an answer to the callers it concerns
+                # The server takes no requests now. Those before are committed; those after would each wait for it.
+                answers += [error] * (len(requests) - len(answers))
+                break
+        return answers
 
-    async def _call(self, statement: str, requests: list[IdentifyRequest]) -> list[Identification | Exception]:
-        emails, phones = _columns(requests)
-        request_ids = [request.request_id for request in requests]
-        rows = await self._writing.fetch(sql(statement), emails, phones, request_ids, self._family_limit)
-        return [_identification(row) for row in rows]
+    async def _call(self, requests: list[IdentifyRequest]) -> list[Identification]:
+        arguments = *_columns(requests), [request.request_id for request in requests], self._family_limit
+        if len(requests) < _FEW:
+            rows = await self._writing.fetch(sql("identify_few"), *arguments)
+        else:
+            rows = await self._writing.fetch(sql("identify_batch"), *arguments, _FEW)
+        return [Identification(Outcome(row[0]), Family.of_columns(*row[2:]), row[1]) for row in rows]
 
 
 def _columns(requests: list[IdentifyRequest]) -> tuple[list[str | None], list[str | None]]:
     return [request.email for request in requests], [request.phone for request in requests]
-
-
-def _identification(row: asyncpg.Record) -> Identification | Exception:
-    outcome, reason = row[0], row[1]
-    if outcome == _FAILED:
-        _LOG.warning("row_rejected", error=reason)
-        if not is_datas_state(reason):
-            return Unavailable("the record does not take this request now; it may be sent again")
-        return RowRejected("the database refused this request for its data")
-    return Identification(Outcome(outcome), Family.of_columns(*row[2:]), reason)

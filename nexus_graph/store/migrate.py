@@ -1,6 +1,7 @@
 """Bring the record's schema up to date: ordered, locked, checksummed, one transaction a file.
 
-A landed migration is never edited; this refuses to run when one was.
+A released migration is never edited. A database that has another migration than this release under the same number is
+refused before anything is done to it.
 """
 
 import hashlib
@@ -25,6 +26,10 @@ class MigrationError(NexusError):
     """The schema of the database and the migrations of this release do not fit."""
 
     code = Code.MIGRATION
+
+
+class OtherMigrations(MigrationError):
+    """The database was made by other migrations than those of this release; nothing was done to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +61,15 @@ def migrations() -> list[Migration]:
 async def migrate(connection: Connection) -> list[str]:
     """Apply what is missing; the names applied. Two processes at once: the second waits, then finds nothing to do.
 
-    Raises MigrationError if a landed migration was edited, or if the database is ahead of this release.
+    Raises OtherMigrations if those that landed are not of this release, or if the database is ahead of it.
     """
     await connection.execute(sql("migrations_lock"))
     try:
         await connection.execute(sql("migrations_table"))
-        landed = {row["number"]: row["checksum"] for row in await connection.fetch(sql("migrations_landed"))}
         known = migrations()
-        _check_landed(known, landed)
+        landed = await _landed(connection, known)
+        if max(landed, default=0) > len(known):
+            raise OtherMigrations(f"the database has migration {max(landed)}; this release knows {len(known)}")
         applied = []
         for migration in known:
             if migration.number not in landed:
@@ -82,12 +88,13 @@ async def migrate(connection: Connection) -> list[str]:
 
 
 async def pending(connection: "Connection | Record") -> list[str]:
-    """Names of the migrations that this database still lacks."""
+    """Names of the migrations that this database still lacks. Raises OtherMigrations if it has others than these."""
     ((exist,),) = await connection.fetch(sql("migrations_exist"))
     if not exist:
         return [migration.name for migration in migrations()]
-    landed = {row["number"] for row in await connection.fetch(sql("migrations_landed"))}
-    return [migration.name for migration in migrations() if migration.number not in landed]
+    known = migrations()
+    landed = await _landed(connection, known)
+    return [migration.name for migration in known if migration.number not in landed]
 
 
 async def migrate_database(settings: Settings) -> list[str]:
@@ -106,9 +113,17 @@ async def migrate_database(settings: Settings) -> list[str]:
             await connection.close(timeout=settings.connect_timeout_seconds)
 
 
-def _check_landed(known: list[Migration], landed: dict[int, str]) -> None:
-    for migration in known:
-        if migration.number in landed and landed[migration.number] != migration.checksum:
-            raise MigrationError(f"{migration.name} was edited after it landed; write a new migration instead")
-    if landed and max(landed) > len(known):
-        raise MigrationError(f"the database has migration {max(landed)}; this release knows {len(known)}")
+async def _landed(connection: "Connection | Record", known: list[Migration]) -> set[int]:
+    """The numbers of the migrations that this database has, all of this release."""
+    names = {migration.number: migration.name for migration in known}
+    checksums = {migration.number: migration.checksum for migration in known}
+    rows = await connection.fetch(sql("migrations_landed"))
+    for number, name, checksum in rows:
+        if name != names.get(number, name):
+            raise OtherMigrations(
+                f"the database was made by other migrations: its number {number} is {name}, and {names[number]} here. "
+                "Nothing was changed; make a new database and import the contacts"
+            )
+        if checksum != checksums.get(number, checksum):
+            raise OtherMigrations(f"{name} was edited after it landed here; nothing was changed")
+    return {number for number, _, _ in rows}

@@ -3,8 +3,8 @@
 -- Relies on idx_contacts_email, idx_contacts_phone.
 SELECT 'email' AS kind, wanted AS value, found.id
 FROM unnest($1::text[]) AS wanted
-CROSS JOIN LATERAL (SELECT id FROM contacts WHERE email = wanted AND deleted_at IS NULL LIMIT 1) AS found
+CROSS JOIN LATERAL (SELECT id FROM contacts_with_email(wanted) LIMIT 1) AS found
 UNION ALL
 SELECT 'phone', wanted, found.id
 FROM unnest($2::text[]) AS wanted
-CROSS JOIN LATERAL (SELECT id FROM contacts WHERE phone_number = wanted AND deleted_at IS NULL LIMIT 1) AS found
+CROSS JOIN LATERAL (SELECT id FROM contacts_with_phone(wanted) LIMIT 1) AS found

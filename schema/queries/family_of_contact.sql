@@ -1,5 +1,6 @@
 -- The family of a contact, walked in the record: up to its head, then down to all who are linked to it.
--- The recursion holds whatever the links look like, so a family that lost its shape is still read whole.
+-- The recursion holds whatever the links look like, so a family that lost its shape is still read whole; that is why this
+-- does not read by family_in_order, which relies on the shape.
 -- Parameters: $1 ids of contacts: any of a family. An id that led a family, until that was merged or the contact was
 -- deleted, is followed through aliases; a secondary that was deleted leads nowhere.
 -- Returns a row for each id that leads to a live family: the asked id, then the family's columns.
@@ -31,10 +32,8 @@ WITH RECURSIVE asked AS (
            array_agg(created_at ORDER BY id <> head, created_at, id) AS created_ats
     FROM members GROUP BY head
 )
-SELECT up.asked_id, version.seq AS version, contact_ids, emails, phones, created_ats
+SELECT up.asked_id, known.version, contact_ids, emails, phones, created_ats
 FROM up
 JOIN families ON families.head = up.id
-CROSS JOIN LATERAL (
-    SELECT coalesce((SELECT seq FROM identity_events WHERE family_id = up.id ORDER BY -seq LIMIT 1), 0) AS seq
-) AS version
+CROSS JOIN LATERAL family_version(up.id) AS known
 WHERE up.linked_id IS NULL

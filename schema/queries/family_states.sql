@@ -32,18 +32,10 @@ LEFT JOIN LATERAL (
     FROM (SELECT seq, kind, at FROM identity_events WHERE family_id = asked.id ORDER BY -seq LIMIT 8) AS newest
 ) AS events ON true
 LEFT JOIN LATERAL (
-    SELECT array_agg(id) AS ids, array_agg(email::text) AS emails, array_agg(phone_number::text) AS phones,
+    SELECT array_agg(id) AS ids, array_agg(email) AS emails, array_agg(phone_number) AS phones,
            array_agg((extract(epoch FROM created_at) * 1000000)::bigint) AS micros,
            array_agg((extract(epoch FROM updated_at) * 1000000)::bigint) AS joined
-    FROM (
-        SELECT id, email, phone_number, created_at, updated_at FROM (
-            SELECT head.id, head.email, head.phone_number, head.created_at, head.updated_at, 0 AS place WHERE head.id IS NOT NULL
-            UNION ALL
-            SELECT id, email, phone_number, created_at, updated_at, 1
-            FROM contacts WHERE linked_id = head.id AND deleted_at IS NULL
-        ) AS found
-        ORDER BY place, created_at, id
-    ) AS ordered
+    FROM family_in_order(head.id, NULL)
 ) AS members ON true
 LEFT JOIN LATERAL (
     SELECT array_agg(ARRAY[email::text, phone_number::text]) AS pairs,

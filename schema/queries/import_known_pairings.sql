@@ -3,7 +3,4 @@
 -- Relies on contacts_pairing, evidence_pkey.
 SELECT coalesce(array_agg(asked.place), '{}')
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked (email, phone, place)
-WHERE EXISTS (SELECT FROM contacts
-              WHERE coalesce(email, '') || ' ' || coalesce(phone_number, '') = asked.email || ' ' || asked.phone
-                AND deleted_at IS NULL)
-   OR EXISTS (SELECT FROM evidence WHERE pairing = asked.email || ' ' || asked.phone)
+CROSS JOIN LATERAL pairing_known(asked.email, asked.phone)

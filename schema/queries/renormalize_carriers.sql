@@ -3,10 +3,8 @@
 -- Returns (place in $1 from 1, its family, ids of live contacts that carry it). Relies on idx_contacts_email, _phone,
 -- evidence_email, _phone.
 SELECT asked.place,
-       coalesce((SELECT coalesce(linked_id, id) FROM contacts WHERE email = asked.value AND deleted_at IS NULL LIMIT 1),
-                (SELECT coalesce(linked_id, id) FROM contacts WHERE phone_number = asked.value AND deleted_at IS NULL LIMIT 1),
-                (SELECT family_id FROM evidence WHERE email = asked.value LIMIT 1),
-                (SELECT family_id FROM evidence WHERE phone_number = asked.value LIMIT 1)),
+       coalesce((SELECT family_id FROM family_of_email(asked.value)),
+                (SELECT family_id FROM family_of_phone(asked.value))),
        ARRAY((SELECT id FROM contacts WHERE email = asked.value AND deleted_at IS NULL LIMIT $2)
              UNION ALL
              (SELECT id FROM contacts WHERE phone_number = asked.value AND deleted_at IS NULL LIMIT $2))

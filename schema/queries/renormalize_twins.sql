@@ -2,6 +2,4 @@
 -- Returns their places, from 1. Relies on contacts_pairing.
 SELECT coalesce(array_agg(asked.place), '{}')
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked (email, phone, place)
-WHERE EXISTS (SELECT FROM contacts
-              WHERE coalesce(email, '') || ' ' || coalesce(phone_number, '') = asked.email || ' ' || asked.phone
-                AND deleted_at IS NULL)
+CROSS JOIN LATERAL contact_with_pairing(asked.email, asked.phone)

@@ -6,32 +6,24 @@
 -- Returns a row for each family: the 1-based places of its requests, its version and its contacts in a family's order;
 -- version 0 and no dates where they are not to be told.
 -- Relies on idx_contacts_email, idx_contacts_phone, contacts_pairing, evidence_pkey, contacts_pkey, idx_contacts_linked_id,
--- identity_events_family. The family is read here, not by read_family: a call a family costs more than the reading.
+-- identity_events_family.
 WITH known AS MATERIALIZED (
-    SELECT coalesce(by_email.family, by_phone.family) AS family, array_agg(asked.place) AS places
+    SELECT coalesce(by_email.family_id, by_phone.family_id) AS family, array_agg(asked.place) AS places
     FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked (email, phone, place)
     LEFT JOIN LATERAL (
-        SELECT coalesce(linked_id, id) AS family, phone_number = asked.phone AS paired FROM contacts
-        WHERE email = asked.email AND deleted_at IS NULL LIMIT 1
+        SELECT family_id, phone_number = asked.phone AS paired FROM contacts_with_email(asked.email) LIMIT 1
     ) AS by_email ON true
     LEFT JOIN LATERAL (
-        SELECT coalesce(linked_id, id) AS family, email = asked.email AS paired FROM contacts
-        WHERE phone_number = asked.phone AND deleted_at IS NULL AND by_email.paired IS NOT TRUE LIMIT 1
+        SELECT family_id, email = asked.email AS paired FROM contacts_with_phone(asked.phone)
+        WHERE by_email.paired IS NOT TRUE LIMIT 1
     ) AS by_phone ON true
     WHERE CASE
         -- The contact that was found first carries both, as nearly always: neither another look, nor a doubt.
         WHEN by_email.paired OR by_phone.paired THEN true
-        WHEN asked.email IS NULL THEN by_phone.family IS NOT NULL
-        WHEN asked.phone IS NULL THEN by_email.family IS NOT NULL
-        WHEN by_email.family = by_phone.family THEN
-            -- Not EXISTS: that may be answered by hashing all evidence there is, once a call.
-            coalesce(
-                (SELECT true FROM contacts
-                 WHERE coalesce(email, '') || ' ' || coalesce(phone_number, '') = asked.email || ' ' || asked.phone
-                   AND deleted_at IS NULL LIMIT 1),
-                (SELECT true FROM evidence WHERE pairing = asked.email || ' ' || asked.phone LIMIT 1),
-                false
-            )
+        WHEN asked.email IS NULL THEN by_phone.family_id IS NOT NULL
+        WHEN asked.phone IS NULL THEN by_email.family_id IS NOT NULL
+        WHEN by_email.family_id = by_phone.family_id THEN
+            coalesce((SELECT known FROM pairing_known(asked.email, asked.phone)), false)
         ELSE false
     END
     GROUP BY 1
@@ -39,21 +31,10 @@ WITH known AS MATERIALIZED (
 SELECT known.places, version.seq, family.contact_ids, family.emails, family.phones, family.created_ats
 FROM known
 CROSS JOIN LATERAL (
-    SELECT array_agg(id) AS contact_ids, array_agg(email::text) AS emails, array_agg(phone_number::text) AS phones,
+    SELECT array_agg(id) AS contact_ids, array_agg(email) AS emails, array_agg(phone_number) AS phones,
            array_agg(created_at) FILTER (WHERE $3) AS created_ats
-    FROM (
-        SELECT id, email, phone_number, created_at FROM (
-            SELECT id, email, phone_number, created_at, 0 AS place
-            FROM contacts WHERE id = known.family AND deleted_at IS NULL
-            UNION ALL
-            SELECT id, email, phone_number, created_at, 1
-            FROM contacts WHERE linked_id = known.family AND deleted_at IS NULL
-        ) AS members
-        ORDER BY place, created_at, id
-    ) AS ordered
+    FROM family_in_order(known.family, NULL)
 ) AS family
 CROSS JOIN LATERAL (
-    SELECT CASE WHEN $3 THEN
-        coalesce((SELECT seq FROM identity_events WHERE family_id = known.family ORDER BY -seq LIMIT 1), 0)
-    ELSE 0 END AS seq
+    SELECT CASE WHEN $3 THEN (SELECT version FROM family_version(known.family)) ELSE 0 END AS seq
 ) AS version

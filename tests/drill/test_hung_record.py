@@ -99,7 +99,7 @@ async def _healed(api: httpx2.AsyncClient) -> float:
 
 async def test_the_writers_process_is_stopped(settings: Settings, pool: Pool) -> None:
     async with api_of(settings) as api:
-        with stopped(await backends(pool, role="nexus_api", last="%identify_batch%")):
+        with stopped(await backends(pool, role="nexus_api", last="%FROM identify%")):
             new, known, _ = await _measured(api, "the backend that writes is stopped", HUNG_SECONDS)
         print(f"  healed after {await _healed(api):.2f} s")
     assert max(new.longest.values()) <= settings.identify_timeout_seconds + LATE_SECONDS

@@ -192,12 +192,12 @@ async def _queued(identity: Identity, number: int) -> None:
             )  # a round trip: the time that requests take to come this far
 
 
-@pytest.mark.parametrize("function", ["identify_batch_v1", "identify_batch_v2", "identify_batch_v3"])
-async def test_writers_refuse_another_isolation(pool: Pool, function: str) -> None:
+@pytest.mark.parametrize("call", ["identify_in_turn({}, 9)", "identify_together({}, 9, 3)"])
+async def test_writers_refuse_another_isolation(pool: Pool, call: str) -> None:
     async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
         with pytest.raises(asyncpg.InvalidTransactionStateError):
             await connection.fetch(
-                f"SELECT * FROM {function}(ARRAY['a@x.example'], ARRAY['1'], ARRAY[NULL]::uuid[], 9)"
+                f"SELECT * FROM {call}".format("ARRAY['a@x.example'], ARRAY['1'], ARRAY[NULL]::uuid[]")
             )
 
 

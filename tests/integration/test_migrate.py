@@ -9,7 +9,8 @@ import pytest
 
 from nexus_graph import statements
 from nexus_graph.config import Settings
-from nexus_graph.store.migrate import MigrationError, migrate, migrations, pending
+from nexus_graph.statements import sql
+from nexus_graph.store.migrate import MigrationError, OtherMigrations, migrate, migrations, pending
 
 
 @pytest.fixture
@@ -39,8 +40,62 @@ async def test_an_edited_migration_is_refused(empty: str) -> None:
     connection = await asyncpg.connect(empty)
     await migrate(connection)
     await connection.execute("UPDATE schema_migrations SET checksum = 'other' WHERE number = 2")
-    with pytest.raises(MigrationError, match="0002_identify was edited"):
+    with pytest.raises(OtherMigrations, match="0002_lookups was edited"):
         await migrate(connection)
+    await connection.close()
+
+
+async def test_a_database_of_other_migrations_is_refused_untouched(empty: str) -> None:
+    """Names and numbers as a schema of before this baseline has them: fewer than there are now, or more."""
+    former = ["contacts", "identify", "soft_delete", "roles", "first_statistics", "first_notice", "listing", "swiftly"]
+    connection = await asyncpg.connect(empty)
+    await connection.execute(sql("migrations_table"))
+    await connection.execute("CREATE TABLE contacts (id bigint PRIMARY KEY); INSERT INTO contacts VALUES (1)")
+    for landed in (former[:1], former):
+        await connection.execute("TRUNCATE schema_migrations")
+        for number, name in enumerate(landed, 1):
+            await connection.execute(sql("migrations_record"), number, f"{number:04}_{name}", "checksum")
+        before = await connection.fetch("SELECT relname FROM pg_class ORDER BY relname")
+        for act in (migrate, pending):
+            with pytest.raises(OtherMigrations, match="0001_contacts, and 0001_record here"):
+                await act(connection)
+        assert await connection.fetch("SELECT relname FROM pg_class ORDER BY relname") == before
+        assert await connection.fetchval("SELECT count(*) FROM contacts") == 1
+    await connection.close()
+
+
+@pytest.mark.parametrize("table", ["contacts", "evidence", "identity_events", "outbox", "aliases"])
+async def test_first_statistics_leave_a_record_with_a_single_row_alone(empty: str, table: str) -> None:
+    row = {
+        "contacts": "(id, email, link_precedence) OVERRIDING SYSTEM VALUE VALUES (77, 'a@x.example', 'primary')",
+        "evidence": "(email, phone_number, family_id, seen_at) VALUES ('a@x.example', '1', 1, now())",
+        "identity_events": "(seq, at, kind, family_id) VALUES (1, now(), 'contact_created', 1)",
+        "outbox": "(seq, family_id, queued_at) VALUES (1, 1, now())",
+        "aliases": "(family_id, survivor_id, version) VALUES (1, 2, 3)",
+    }[table]
+    connection = await asyncpg.connect(empty)
+    await connection.execute(sql("migrations_table"))
+    *earlier, last = migrations()
+    assert "first_statistics" in last.name
+    for migration in earlier:
+        await connection.execute(migration.text)
+    await connection.execute(f"INSERT INTO {table} {row}; SELECT nextval('contacts_id_seq'), nextval('change_seq')")
+    held = f"SELECT (SELECT array_agg(t) FROM {table} AS t)::text, (SELECT last_value FROM contacts_id_seq)"
+    before = await connection.fetchrow(held)
+    await connection.execute(last.text)
+    assert await connection.fetchrow(held) == before
+    assert await connection.fetchval("SELECT count(*) FROM contacts") == (table == "contacts")
+    await connection.close()
+
+
+async def test_first_statistics_leave_nothing_else(empty: str) -> None:
+    connection = await asyncpg.connect(empty)
+    await migrate(connection)
+    assert await connection.fetchval("SELECT count(*) FROM pg_stats WHERE tablename = 'contacts'") > 0
+    assert await connection.fetchval("SELECT count(*) FROM contacts") == 0
+    made = "INSERT INTO contacts (email, link_precedence) VALUES ('a@x.example', 'primary') RETURNING id"
+    assert await connection.fetchval(made) == 1
+    assert await connection.fetchval("SELECT nextval('change_seq')") == 1
     await connection.close()
 
 

@@ -123,6 +123,149 @@ async def test_a_batch_probes_tables_that_were_empty(settings: Settings, pool: P
     assert 0 < sum(row["idx_tup_fetch"] for row in read) < 2_000
 
 
+async def test_unions_read_no_aliases_of_others(settings: Settings, populated: Pool) -> None:
+    """Statistics of when there were none. A plan that joined the losers with all aliases was cheap then."""
+    await populated.execute("ANALYZE")
+    connection = await asyncpg.connect(settings.database_url.get_secret_value())
+    await connection.execute("SET plan_cache_mode = force_generic_plan")
+    unions = [(f"e{n}@x.example", f"p{n + 1}") for n in range(1, 201, 2)]
+    async with connection.transaction():
+        for call in ("identify_in_turn($1, $2, $3, 1000)", "identify_together($1, $2, $3, 1000, 3)"):
+            half, unions = unions[:50], unions[50:]
+            for start in range(0, 50, 5):
+                rows = await connection.fetch(
+                    f"SELECT outcome FROM {call}",
+                    [email for email, _ in half[start : start + 5]],
+                    [phone for _, phone in half[start : start + 5]],
+                    [None] * 5,
+                )
+                assert {row["outcome"] for row in rows} == {"MERGED"}
+        read = await connection.fetchval(
+            "SELECT idx_tup_fetch + seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'aliases'"
+        )
+    await connection.close()
+    assert read < 200
+
+
+INLINED = {
+    "resolve_identities": (["e1@x.example"], ["p1"], True),
+    "family_states": ([1],),
+    "family_of_contact": ([1],),
+    "import_known_emails": (["e1@x.example"],),
+    "import_known_phones": (["p1"],),
+    "import_known_pairings": (["e1@x.example"], ["p1"]),
+    "import_families": ([1], 10),
+    "renormalize_carriers": (["e1@x.example"], 10),
+    "renormalize_twins": (["e1@x.example"], ["p1"]),
+    "contacts_by_identifier": (["e1@x.example"], ["p1"]),
+}
+"""Statements that ask the functions of 0002_lookups, with arguments."""
+
+
+@pytest.mark.parametrize("statement", INLINED)
+async def test_lookups_are_planned_with_the_statements_that_ask_them(populated: Pool, statement: str) -> None:
+    lookups = await _lookups(populated)
+    assert any(f"{name}(" in sql(statement) for name in lookups)
+    nodes = await _explain(populated, sql(statement), *INLINED[statement])
+    assert _calls(nodes) & lookups == set()
+    assert "contacts" in {node.get("Relation Name") for node in nodes}
+    assert [node for node in nodes if node["Node Type"] == "Seq Scan"] == []
+
+
+async def test_a_lookup_that_cannot_be_inlined_is_caught(populated: Pool) -> None:
+    """A planted bug: STRICT looks harmless, and makes a call of it."""
+    await populated.execute("ALTER FUNCTION family_in_order STRICT")
+    nodes = await _explain(populated, sql("resolve_identities"), ["e1@x.example"], ["p1"], True)
+    assert "family_in_order" in _calls(nodes)
+
+
+@pytest.mark.parametrize("call", ["identify_in_turn($1, $2, $3, 1000)", "identify_together($1, $2, $3, 1000, 1)"])
+async def test_lookups_are_planned_with_identify(settings: Settings, populated: Pool, call: str) -> None:
+    """What is inlined is no call: PostgreSQL counts calls of functions. Rows of each kind, refusals and all."""
+    lookups = await _lookups(populated)
+    connection = await asyncpg.connect(settings.database_url.get_secret_value())
+    await connection.execute("SET track_functions = 'all'")
+    pairs = [("new@x.example", "new"), ("e1@x.example", "fresh"), ("e2@x.example", "p3"), ("e4@x.example", "p4-2")]
+    async with connection.transaction():
+        rows = await connection.fetch(
+            f"SELECT outcome FROM {call}", [email for email, _ in pairs], [phone for _, phone in pairs], [None] * 4
+        )
+        called = await connection.fetch("SELECT funcname FROM pg_stat_xact_user_functions")
+    await connection.close()
+    assert [row["outcome"] for row in rows] == ["CREATED", "LINKED", "MERGED", "MATCHED"]
+    called_names = {row["funcname"] for row in called}
+    assert "take_write_lock" in called_names
+    assert called_names & lookups == set()
+
+
+async def _lookups(pool: Pool) -> set[str]:
+    """The names of the functions of 0002_lookups: the only ones of ours that read and return tables."""
+    rows = await pool.fetch(
+        "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND proretset AND provolatile = 's'"
+    )
+    return {row["proname"] for row in rows}
+
+
+def _calls(nodes: list[dict[str, Any]]) -> set[str]:
+    return {node["Function Name"] for node in nodes if node["Node Type"] == "Function Scan" and "Function Name" in node}
+
+
+MEETINGS: dict[str, list[tuple[str, str]]] = {
+    "one email": [("e1@x.example", f"hot{n}") for n in range(64)],
+    "one family by several emails": [(f"e{1 + n % 2}@x.example", f"hot{n}") for n in range(64)],
+    **{
+        f"every {apart} rows": [
+            (f"e{n if n % apart else 1}@x.example", f"p{n - 1}-2" if n % apart else f"hot{n}") for n in range(1, 65)
+        ]
+        for apart in (2, 3, 4, 5, 8, 16, 32)
+    },
+    "none": [(f"e{n}@x.example", f"new{n}") for n in range(64)],
+}
+
+
+@pytest.mark.parametrize("meeting", MEETINGS)
+async def test_look_ups_are_bounded_however_rows_meet(settings: Settings, populated: Pool, meeting: str) -> None:
+    """n + 2n together and n in turn for n rows, counted by scans of the index that finds an email."""
+    batch = MEETINGS[meeting]
+    connection = await asyncpg.connect(settings.database_url.get_secret_value())
+    async with connection.transaction():
+        await connection.fetch(
+            "SELECT outcome FROM identify_together($1, $2, $3, 1000, 3)",
+            [email for email, _ in batch],
+            [phone for _, phone in batch],
+            [None] * len(batch),
+        )
+        look_ups = await connection.fetchval("SELECT pg_stat_get_xact_numscans('idx_contacts_email'::regclass)")
+    await connection.close()
+    assert len(batch) <= look_ups <= 4 * len(batch)
+
+
+async def test_a_hot_family_is_read_once_for_each_row(settings: Settings, pool: Pool) -> None:
+    """Rows that name the same identifier are decided one after another; none is read for what cannot be decided yet."""
+    size, rows = 500, 32
+    connection = await asyncpg.connect(settings.database_url.get_secret_value())
+    await connection.fetch(
+        "SELECT outcome FROM identify_in_turn($1, $2, $3, 1000)",
+        ["hot@x.example"] * size,
+        [f"old{n}" for n in range(size)],
+        [None] * size,
+    )
+    await connection.execute("SELECT pg_stat_force_next_flush()")  # what came before is counted apart
+    async with connection.transaction():
+        answers = await connection.fetch(
+            "SELECT cardinality(contact_ids) FROM identify_together($1, $2, $3, 1000, 3)",
+            ["hot@x.example"] * rows,
+            [f"new{n}" for n in range(rows)],
+            [None] * rows,
+        )
+        scans = await connection.fetchval("SELECT pg_stat_get_xact_numscans('idx_contacts_linked_id'::regclass)")
+        read = await connection.fetchval("SELECT pg_stat_get_xact_tuples_fetched('idx_contacts_linked_id'::regclass)")
+    await connection.close()
+    assert [row[0] for row in answers] == list(range(size + 1, size + rows + 1))
+    assert rows <= scans <= 2 * rows
+    assert read <= (rows + 1) * (size + rows)
+
+
 async def _decide_batches(connection: Connection, *, first: int) -> set[str]:
     """Ten batches of twelve rows, for people of these numbers and on; what became of the rows."""
     outcomes: set[str] = set()
@@ -138,7 +281,7 @@ async def _decide_batches(connection: Connection, *, first: int) -> set[str]:
             *((f"e{n + 8}@x.example", f"p{n + 8}-{k}-new") for k in range(5)),  # of one family
         ]
         rows = await connection.fetch(
-            "SELECT outcome FROM identify_batch_v3($1, $2, $3, 1000)",
+            "SELECT outcome FROM identify_together($1, $2, $3, 1000, 3)",
             [email for email, _ in batch],
             [phone for _, phone in batch],
             [None] * len(batch),

@@ -99,7 +99,7 @@ async def no_connection_left(pool: Pool, settings: Settings) -> AsyncIterator[No
 
 @asynccontextmanager
 async def rights_revoked(pool: Pool, _: Settings) -> AsyncIterator[None]:
-    verbs = "FUNCTION identify_batch_v1, identify_batch_v2, identify_batch_v3"
+    verbs = "FUNCTION identify_in_turn, identify_together"
     await pool.execute(f"REVOKE EXECUTE ON {verbs} FROM nexus_api")
     try:
         yield
@@ -268,7 +268,7 @@ async def test_identify_is_answered_while_its_writer_hangs(hasty: Settings, pool
     """The process stays stopped until all are answered: only a deadline can end their wait."""
     async with api_of(hasty) as api:
         assert (await api.post("/identify", json=ADA)).status_code == 200
-        with stopped(await backends(pool, role="nexus_api", last="%identify_batch%")):
+        with stopped(await backends(pool, role="nexus_api", last="%FROM identify%")):
             asked = [api.post("/identify", json={"email": _somebody_new()}) for _ in range(40)]
             answers = await asyncio.gather(*asked)
             assert {answer.status_code for answer in answers} <= {503, 200}

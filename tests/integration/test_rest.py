@@ -15,7 +15,7 @@ from tests.running import ApiServer
 AS_JSON = {"Content-Type": "application/json"}
 ADA = {"email": "ada@example.com", "phoneNumber": "123456"}
 UNKNOWN_OUTCOME = """
-    CREATE OR REPLACE FUNCTION identify_batch_v2(
+    CREATE OR REPLACE FUNCTION identify_in_turn(
         wanted_emails text[], wanted_phones text[], requests uuid[], family_limit integer
     ) RETURNS TABLE (
         outcome text, reason text, family_id bigint, version bigint,

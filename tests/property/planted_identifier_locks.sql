@@ -2,40 +2,34 @@
 -- lock. Two requests that share no identifier can still meet in one family, so families split and links chain.
 CREATE OR REPLACE FUNCTION take_write_lock() RETURNS void LANGUAGE sql AS 'SELECT';
 
-ALTER FUNCTION identify_one RENAME TO identify_one_unlocked;
-CREATE FUNCTION identify_one(
-    wanted_email text, wanted_phone text, request uuid, family_limit integer,
-    OUT outcome text, OUT reason text, OUT answer family_columns
+ALTER FUNCTION identify_in_turn RENAME TO identify_in_turn_unlocked;
+CREATE FUNCTION identify_in_turn(
+    wanted_emails text[], wanted_phones text[], requests uuid[], family_limit integer
+) RETURNS TABLE (
+    outcome text, reason text, family_id bigint, version bigint,
+    contact_ids bigint[], emails text[], phones text[], created_ats timestamptz[]
 )
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER AS $$
 DECLARE
     identifier text;
-    found record;
 BEGIN
-    FOR identifier IN
-        SELECT named FROM unnest(ARRAY[wanted_email, wanted_phone]) AS named WHERE named IS NOT NULL ORDER BY 1
-    LOOP
-        PERFORM pg_advisory_xact_lock(hashtextextended(identifier, 0));
+    FOR place IN 1 .. cardinality(wanted_emails) LOOP
+        FOR identifier IN
+            SELECT named FROM unnest(ARRAY[wanted_emails[place], wanted_phones[place]]) AS named
+            WHERE named IS NOT NULL ORDER BY 1
+        LOOP
+            PERFORM pg_advisory_xact_lock(hashtextextended(identifier, 0));
+        END LOOP;
+        RETURN QUERY SELECT * FROM identify_in_turn_unlocked(
+            wanted_emails[place:place], wanted_phones[place:place], requests[place:place], family_limit);
     END LOOP;
-    SELECT * INTO found FROM identify_one_unlocked(wanted_email, wanted_phone, request, family_limit);
-    outcome := found.outcome;
-    reason := found.reason;
-    answer := found.answer;
 END $$;
 
--- The swift functions decide by themselves: let them go through the planted one as well.
-CREATE OR REPLACE FUNCTION identify_batch_v2(
-    wanted_emails text[], wanted_phones text[], requests uuid[], family_limit integer
+-- identify_together decides by itself: let it go through the planted one as well.
+CREATE OR REPLACE FUNCTION identify_together(
+    wanted_emails text[], wanted_phones text[], requests uuid[], family_limit integer, few integer
 ) RETURNS TABLE (
     outcome text, reason text, family_id bigint, version bigint,
     contact_ids bigint[], emails text[], phones text[], created_ats timestamptz[]
 )
-LANGUAGE sql VOLATILE SECURITY DEFINER AS 'SELECT * FROM identify_batch_v1($1, $2, $3, $4)';
-
-CREATE OR REPLACE FUNCTION identify_batch_v3(
-    wanted_emails text[], wanted_phones text[], requests uuid[], family_limit integer
-) RETURNS TABLE (
-    outcome text, reason text, family_id bigint, version bigint,
-    contact_ids bigint[], emails text[], phones text[], created_ats timestamptz[]
-)
-LANGUAGE sql VOLATILE SECURITY DEFINER AS 'SELECT * FROM identify_batch_v1($1, $2, $3, $4)';
+LANGUAGE sql VOLATILE SECURITY DEFINER AS 'SELECT * FROM identify_in_turn($1, $2, $3, $4)';

@@ -107,7 +107,7 @@ async def _identify(pool: Pool, rows: list[Pair], family_limit: int) -> "Counter
         return Counter()
     emails, phones = [pair[0] for pair in rows], [pair[1] for pair in rows]
     answers = await pool.fetch(
-        "SELECT outcome FROM identify_batch_v1($1::text[], $2::text[], $3::uuid[], $4)",
+        "SELECT outcome FROM identify_in_turn($1::text[], $2::text[], $3::uuid[], $4)",
         emails,
         phones,
         [None] * len(rows),

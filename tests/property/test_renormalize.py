@@ -71,7 +71,7 @@ async def _begin(pool: Pool, rows: list[Pair], deleted: list[int]) -> None:
         "TRUNCATE contacts, evidence, identity_events, outbox, aliases RESTART IDENTITY; SELECT setval('change_seq', 0)"
     )
     await pool.fetch(
-        "SELECT outcome FROM identify_batch_v1($1::text[], $2::text[], $3::uuid[], $4)",
+        "SELECT outcome FROM identify_in_turn($1::text[], $2::text[], $3::uuid[], $4)",
         [pair[0] for pair in rows],
         [pair[1] for pair in rows],
         [None] * len(rows),
@@ -99,7 +99,10 @@ async def _families(pool: Pool) -> list[tuple[Any, ...]]:
     roots = await pool.fetch("SELECT id FROM contacts WHERE linked_id IS NULL AND deleted_at IS NULL ORDER BY id")
     told = []
     for root in roots:
-        row = await pool.fetchrow("SELECT emails, phones FROM read_family($1)", root["id"])
+        row = await pool.fetchrow(
+            "SELECT array_agg(email) AS emails, array_agg(phone_number) AS phones FROM family_in_order($1, NULL)",
+            root["id"],
+        )
         assert row is not None
         told.append(tuple(tuple(dict.fromkeys(value for value in row[name] if value)) for name in ("emails", "phones")))
     return told
@@ -204,7 +207,7 @@ async def test_what_deletions_left_stays_right_and_the_graph_follows(
                 for email, phone in example.rows
             ]
             await pool.fetch(
-                "SELECT outcome FROM identify_batch_v1($1::text[], $2::text[], $3::uuid[], $4)",
+                "SELECT outcome FROM identify_in_turn($1::text[], $2::text[], $3::uuid[], $4)",
                 [pair[0] for pair in rows],
                 [pair[1] for pair in rows],
                 [None] * len(rows),

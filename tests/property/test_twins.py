@@ -1,4 +1,4 @@
-"""identify_batch_v2 and _v3 decide what identify_batch_v1 decides: the same answers and rows, whatever the batches."""
+"""identify_in_turn and identify_together decide the same: the same answers and rows, whatever the batches."""
 
 import random
 from collections import Counter
@@ -30,6 +30,10 @@ _phone = st.one_of(st.none(), st.integers(0, 6).map(lambda number: f"100{number}
 _batches = st.lists(st.tuples(_email, _phone).filter(lambda pair: pair != (None, None)), min_size=1, max_size=8)
 _deletions = st.integers(1, 20)
 _histories = st.lists(st.one_of(_batches, _batches, _deletions), min_size=1, max_size=12)
+
+IN_TURN = "identify_in_turn($1, $2, $3, $4)"
+TOGETHER = "identify_together($1, $2, $3, $4, 3)"
+TOGETHER_HOWEVER_FEW = "identify_together($1, $2, $3, $4, 1)"
 
 _ANSWER = "SELECT outcome, reason, family_id, version, contact_ids, emails, phones"
 # Everything but times, which are never the same.
@@ -75,7 +79,8 @@ async def undone(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
-async def told(settings: Settings, function: str, history: History, limit: int) -> Told:
+async def told(settings: Settings, function: str, history: History, limit: int, *, each_alone: bool = False) -> Told:
+    """`each_alone`: each row of a batch in a call of its own."""
     said = Told()
     asked = 0
     async with undone(settings) as connection:
@@ -83,14 +88,16 @@ async def told(settings: Settings, function: str, history: History, limit: int) 
             if isinstance(step, int):
                 await connection.execute("UPDATE contacts SET deleted_at = now() WHERE id = $1", step)
                 continue
-            rows = await connection.fetch(
-                f"{_ANSWER}, created_ats FROM {function}($1, $2, $3, $4)",
-                [email for email, _ in step],
-                [phone for _, phone in step],
-                [f"{number:032}" for number in range(asked, asked + len(step))],
-                limit,
-            )
-            asked += len(step)
+            rows = []
+            for pairs in [[pair] for pair in step] if each_alone else [step]:
+                rows += await connection.fetch(
+                    f"{_ANSWER}, created_ats FROM {function}",
+                    [email for email, _ in pairs],
+                    [phone for _, phone in pairs],
+                    [f"{number:032}" for number in range(asked, asked + len(pairs))],
+                    limit,
+                )
+                asked += len(pairs)
             said.answers.append([tuple(row)[:-1] for row in rows])
             for _, _, _, _, ids, _, _, created_ats in rows:
                 assert len(created_ats) == len(ids)
@@ -111,7 +118,7 @@ def _moments(times: list[list[Row]]) -> set[datetime]:
     return {moment for rows in times for row in rows for moment in row}
 
 
-@pytest.mark.parametrize("function", ["identify_batch_v2", "identify_batch_v3"])
+@pytest.mark.parametrize("function", [IN_TURN, TOGETHER, TOGETHER_HOWEVER_FEW])
 @hypothesis_settings(
     max_examples=150,
     deadline=None,
@@ -120,9 +127,9 @@ def _moments(times: list[list[Row]]) -> set[datetime]:
 )
 @given(history=_histories, limit=st.sampled_from([2, 3, 5, NO_LIMIT]))
 async def test_both_decide_the_same(settings: Settings, function: str, history: History, limit: int) -> None:
-    swift = await told(settings, function, history, limit)
-    careful = await told(settings, "identify_batch_v1", history, limit)
-    assert (swift.answers, swift.tables) == (careful.answers, careful.tables)
+    batch = await told(settings, function, history, limit)
+    alone = await told(settings, IN_TURN, history, limit, each_alone=True)
+    assert batch == alone
 
 
 def _batch(rng: random.Random, keys: int, size: int) -> list[Pair]:
@@ -150,11 +157,10 @@ async def test_batches_of_any_size_are_decided_row_by_row(settings: Settings, rn
     seen: Counter[str] = Counter()
     for _ in range(EXAMPLES):
         history, limit = _history(rng), rng.choice([2, 3, 6, NO_LIMIT, NO_LIMIT])
-        together = await told(settings, "identify_batch_v3", history, limit)
-        careful = await told(settings, "identify_batch_v1", history, limit)
-        assert (together.answers, together.tables) == (careful.answers, careful.tables)
-        swift = await told(settings, "identify_batch_v2", history, limit)
-        assert together == swift
+        together = await told(settings, TOGETHER, history, limit)
+        assert together == await told(settings, TOGETHER_HOWEVER_FEW, history, limit)
+        assert together == await told(settings, IN_TURN, history, limit)
+        assert together == await told(settings, IN_TURN, history, limit, each_alone=True)
         if limit == NO_LIMIT:
             _check_by_the_oracle(history, together.answers)
         seen.update(row[0] for answers in together.answers for row in answers)
@@ -210,9 +216,8 @@ async def test_rows_that_concern_each_other_are_decided_in_turn(settings: Settin
     known: list[Pair] = [(f"k{number}@x", f"10{number}") for number in range(1, 9)]
     history: History = [known, [("k8@x", "109")], [("k9@x", "109")], 10, MEETINGS[meeting], MEETINGS[meeting]]
     for limit in (2, 3, NO_LIMIT):
-        together = await told(settings, "identify_batch_v3", history, limit)
-        careful = await told(settings, "identify_batch_v1", history, limit)
-        assert (together.answers, together.tables) == (careful.answers, careful.tables)
+        together = await told(settings, TOGETHER, history, limit)
+        assert together == await told(settings, IN_TURN, history, limit, each_alone=True)
 
 
 async def test_a_row_that_fails_leaves_nothing_of_its_batch(settings: Settings) -> None:
@@ -221,7 +226,7 @@ async def test_a_row_that_fails_leaves_nothing_of_its_batch(settings: Settings) 
         with pytest.raises(asyncpg.CheckViolationError):
             async with connection.transaction():
                 await connection.fetch(
-                    f"{_ANSWER} FROM identify_batch_v3($1, $2, $3, 9)",
+                    f"{_ANSWER} FROM identify_together($1, $2, $3, 9, 3)",
                     [None] * 5,
                     ["11", "12", "13", "14", "15"],
                     [None] * 5,

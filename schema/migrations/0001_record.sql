@@ -1,13 +1,13 @@
--- The record: contacts, the ties beyond them, what happened, and what the graph has still to hear.
---
--- Lock order: every writer takes the write lock (take_write_lock) before it reads what it decides on. Lock order is
--- commit order is id order is sequence order, which keeps everything downstream simple. docs/adr/0001.
+-- The record: contacts, the ties beyond them, what happened, and what the graph has still to hear; the lock that every
+-- writer takes, and how a change is written down.
 
 -- The user's table. A family is one primary and the secondaries whose linked_id is that primary: flat, never a chain.
 CREATE TABLE contacts (
     id              bigint GENERATED ALWAYS AS IDENTITY (CACHE 1) PRIMARY KEY,
-    email           varchar(255),
-    phone_number    varchar(20),
+    -- Identifiers are compared by their code points, whatever language the database was made for: the indexes that find
+    -- an identifier then also find all that begin alike, and every comparison is the cheapest there is.
+    email           varchar(255) COLLATE "C",
+    phone_number    varchar(20) COLLATE "C",
     linked_id       bigint REFERENCES contacts (id),
     link_precedence varchar(20) NOT NULL CHECK (link_precedence IN ('primary', 'secondary')),
     created_at      timestamptz NOT NULL DEFAULT CURRENT_TIMESTAMP,
@@ -22,6 +22,8 @@ CREATE INDEX idx_contacts_email      ON contacts (email)           WHERE deleted
 CREATE INDEX idx_contacts_phone      ON contacts (phone_number)    WHERE deleted_at IS NULL;
 CREATE INDEX idx_contacts_linked_id  ON contacts (linked_id)       WHERE deleted_at IS NULL;
 CREATE INDEX idx_contacts_precedence ON contacts (link_precedence) WHERE deleted_at IS NULL;
+-- For lists by time.
+CREATE INDEX contacts_made           ON contacts (created_at, id)  WHERE deleted_at IS NULL;
 -- A pairing is one live contact: a safety net under identify, and its question "is this pairing known?". It is an index
 -- on one expression (no identifier holds a space), because a planner without statistics would use one on two columns to
 -- look for a phone alone, and read all of it.
@@ -43,7 +45,9 @@ CREATE INDEX evidence_phone  ON evidence (phone_number);
 CREATE INDEX evidence_family ON evidence (family_id);
 
 -- One sequence numbers events and outbox rows alike; a family's version is the number of its newest event.
-CREATE SEQUENCE change_seq CACHE 1;
+-- It shows 0, the change before the first, where none was made yet; a sequence made plainly would show 1 before and after.
+CREATE SEQUENCE change_seq MINVALUE 0 START 1 CACHE 1;
+SELECT setval('change_seq', 0);
 
 -- Append-only: the audit trail, the timeline and the change feed. Ids only, never an identifier.
 CREATE TABLE identity_events (
@@ -51,7 +55,7 @@ CREATE TABLE identity_events (
     at              timestamptz NOT NULL,
     kind            text NOT NULL CHECK (kind IN (
                         'contact_created', 'contact_linked', 'families_merged', 'evidence_added', 'union_refused',
-                        'contact_deleted', 'primary_promoted')),
+                        'contact_deleted', 'primary_promoted', 'identifier_renormalized')),
     family_id       bigint NOT NULL,
     contact_id      bigint,
     other_family_id bigint,
@@ -88,3 +92,45 @@ CREATE TABLE aliases (
     version     bigint NOT NULL
 );
 CREATE INDEX aliases_survivor ON aliases (survivor_id);
+
+-- Which relay is the active one, by the server's clock: it renews its lease, and another takes over where that has run out
+-- or its session is gone (docs/adr/0006-relay-lease.md). Unlogged: a lease does not outlive a crash of the server, nor does
+-- the session behind it; and renewing it writes no log.
+CREATE UNLOGGED TABLE relay_lease (
+    key        bigint PRIMARY KEY,
+    holder     uuid NOT NULL,
+    pid        integer NOT NULL,
+    renewed_at timestamptz NOT NULL
+);
+
+-- The one lock of all writers: each takes it before it reads what it decides on. Lock order is commit order is id order is
+-- sequence order, which keeps everything downstream simple. docs/adr/0001. The key is "nexus" in ASCII.
+CREATE FUNCTION take_write_lock() RETURNS void
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    -- Under REPEATABLE READ every read after the lock would still be older than the lock.
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'writers run under READ COMMITTED, not %', current_setting('transaction_isolation')
+            USING ERRCODE = 'invalid_transaction_state';
+    END IF;
+    PERFORM pg_advisory_xact_lock(474219276659);
+END $$;
+
+-- A moment later than every earlier one, whatever the wall clock does. Call it holding the write lock.
+CREATE FUNCTION next_moment() RETURNS timestamptz
+LANGUAGE sql VOLATILE AS $$
+    SELECT greatest(clock_timestamp(), (SELECT at + interval '1 microsecond' FROM identity_events ORDER BY seq DESC LIMIT 1))
+$$;
+
+-- One change: its event and its outbox row, in the transaction that makes it. Returns the family's new version.
+CREATE FUNCTION record_change(
+    kind text, family bigint, contact bigint, other_family bigint, cause text, request uuid, moment timestamptz
+) RETURNS bigint
+LANGUAGE sql VOLATILE AS $$
+    WITH event AS (
+        INSERT INTO identity_events (seq, at, kind, family_id, contact_id, other_family_id, cause, request_id)
+        VALUES (nextval('change_seq'), moment, kind, family, contact, other_family, cause, request)
+        RETURNING seq, family_id, at
+    )
+    INSERT INTO outbox (seq, family_id, queued_at) SELECT seq, family_id, at FROM event RETURNING seq
+$$;

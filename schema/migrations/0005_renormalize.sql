@@ -1,11 +1,6 @@
 -- renormalize: an identifier that an older rule wrote is written as today's rule writes it, wherever it stands, and families
 -- that are one by that are united, as identify would unite them. `nexus-graph renormalize` gives the old and new values.
 
-ALTER TABLE identity_events DROP CONSTRAINT identity_events_kind_check;
-ALTER TABLE identity_events ADD CONSTRAINT identity_events_kind_check CHECK (kind IN (
-    'contact_created', 'contact_linked', 'families_merged', 'evidence_added', 'union_refused', 'contact_deleted',
-    'primary_promoted', 'identifier_renormalized'));
-
 -- Of two live contacts that would have the same email and phone, as one carries the old email, the junior is soft-deleted:
 -- a pairing is one live contact. Relies on idx_contacts_email, contacts_pairing. Returns how many.
 CREATE FUNCTION retire_twins_by_email(old_email text, new_email text, moment timestamptz) RETURNS integer
@@ -17,10 +12,7 @@ BEGIN
     FOR junior IN
         SELECT CASE WHEN (mine.created_at, mine.id) > (theirs.created_at, theirs.id) THEN mine.id ELSE theirs.id END
         FROM contacts AS mine
-        JOIN contacts AS theirs
-          ON coalesce(theirs.email, '') || ' ' || coalesce(theirs.phone_number, '')
-             = new_email || ' ' || coalesce(mine.phone_number, '')
-         AND theirs.deleted_at IS NULL
+        CROSS JOIN LATERAL contact_with_pairing(new_email, mine.phone_number) AS theirs
         WHERE mine.email = old_email AND mine.deleted_at IS NULL
     LOOP
         UPDATE contacts SET deleted_at = moment WHERE id = junior;
@@ -39,10 +31,7 @@ BEGIN
     FOR junior IN
         SELECT CASE WHEN (mine.created_at, mine.id) > (theirs.created_at, theirs.id) THEN mine.id ELSE theirs.id END
         FROM contacts AS mine
-        JOIN contacts AS theirs
-          ON coalesce(theirs.email, '') || ' ' || coalesce(theirs.phone_number, '')
-             = coalesce(mine.email, '') || ' ' || new_phone
-         AND theirs.deleted_at IS NULL
+        CROSS JOIN LATERAL contact_with_pairing(mine.email, new_phone) AS theirs
         WHERE mine.phone_number = old_phone AND mine.deleted_at IS NULL
     LOOP
         UPDATE contacts SET deleted_at = moment WHERE id = junior;
@@ -62,8 +51,7 @@ BEGIN
         AND EXISTS (SELECT FROM evidence WHERE pairing = new_email || ' ' || mine.phone_number);
     UPDATE evidence SET email = new_email WHERE email = old_email;
     DELETE FROM evidence AS mine WHERE email = new_email
-        AND EXISTS (SELECT FROM contacts
-                    WHERE coalesce(email, '') || ' ' || coalesce(phone_number, '') = mine.pairing AND deleted_at IS NULL);
+        AND EXISTS (SELECT FROM contact_with_pairing(mine.email, mine.phone_number));
 END $$;
 
 CREATE FUNCTION rewrite_phone(old_phone text, new_phone text, moment timestamptz) RETURNS void
@@ -74,8 +62,7 @@ BEGIN
         AND EXISTS (SELECT FROM evidence WHERE pairing = mine.email || ' ' || new_phone);
     UPDATE evidence SET phone_number = new_phone WHERE phone_number = old_phone;
     DELETE FROM evidence AS mine WHERE phone_number = new_phone
-        AND EXISTS (SELECT FROM contacts
-                    WHERE coalesce(email, '') || ' ' || coalesce(phone_number, '') = mine.pairing AND deleted_at IS NULL);
+        AND EXISTS (SELECT FROM contact_with_pairing(mine.email, mine.phone_number));
 END $$;
 
 -- One identifier. The caller holds the write lock.
@@ -87,10 +74,17 @@ CREATE FUNCTION renormalize_one(
 )
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
-    here  bigint := CASE WHEN is_email THEN (find_by_email(old_value)).family ELSE (find_by_phone(old_value)).family END;
-    there bigint := CASE WHEN is_email THEN (find_by_email(new_value)).family ELSE (find_by_phone(new_value)).family END;
+    here  bigint;
+    there bigint;
     moment timestamptz;
 BEGIN
+    IF is_email THEN
+        SELECT family_id INTO here FROM family_of_email(old_value);
+        SELECT family_id INTO there FROM family_of_email(new_value);
+    ELSE
+        SELECT family_id INTO here FROM family_of_phone(old_value);
+        SELECT family_id INTO there FROM family_of_phone(new_value);
+    END IF;
     outcome := CASE WHEN here IS NULL THEN 'GONE' ELSE 'CHANGED' END;
     home := here;
     retired := 0;
@@ -98,15 +92,17 @@ BEGIN
         RETURN;
     END IF;
     IF here <> there THEN
-        SELECT id INTO STRICT home FROM contacts WHERE id IN (here, there)
-        ORDER BY created_at, (email IS NULL OR phone_number IS NULL), id LIMIT 1;
-        other := CASE home WHEN here THEN there ELSE here END;
-        IF family_size(home, family_limit) + family_size(other, family_limit) > family_limit THEN
+        SELECT id INTO STRICT home FROM senior_family(here, there);
+        other := here + there - home;
+        IF (SELECT sum(contacts) FROM unnest(ARRAY[here, there]) AS root
+            CROSS JOIN LATERAL family_size(root, family_limit)) > family_limit THEN
             outcome := 'REFUSED';
             PERFORM refuse_union(home, other, request, next_moment());
             RETURN;
         END IF;
-        PERFORM unite_families(home, other, request, next_moment());
+        moment := next_moment();
+        PERFORM record_change('families_merged', home, other, other, NULL, request, moment);
+        PERFORM retire_family(other, home, moment);
         outcome := 'MERGED';
     END IF;
     IF is_email THEN
@@ -140,6 +136,3 @@ BEGIN
     END LOOP;
     NOTIFY outbox;
 END $$;
-
-REVOKE EXECUTE ON FUNCTION renormalize_identifiers FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION renormalize_identifiers TO nexus_import;

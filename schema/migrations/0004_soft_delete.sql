@@ -38,8 +38,6 @@ BEGIN
     END IF;
     DELETE FROM aliases WHERE family_id = heir;
     UPDATE contacts SET linked_id = NULL, link_precedence = 'primary', updated_at = moment WHERE id = heir;
-    UPDATE contacts SET linked_id = heir, updated_at = moment WHERE linked_id = former AND deleted_at IS NULL;
-    UPDATE evidence SET family_id = heir WHERE family_id = former;
     PERFORM record_change('primary_promoted', heir, heir, former, NULL, NULL, moment);
     PERFORM retire_family(former, heir, moment);
     RETURN heir;

@@ -1,4 +1,0 @@
--- The write path for a batch that holds somebody's unfit data: that request fails alone, its row says FAILED and why.
--- Parameters: $1 emails text[], $2 phones text[], $3 request ids uuid[]; parallel, NULL where absent; $4 family limit.
--- Returns a row for each request, in order. Its indexes: schema/migrations/0002_identify.sql.
-SELECT outcome, reason, version, contact_ids, emails, phones, created_ats FROM identify_batch_v1($1, $2, $3, $4)
