@@ -20,6 +20,7 @@ from nexus_graph.api.front import FrontRoute
 from nexus_graph.api.graphql.engine import Answering, UnusableManifest
 from nexus_graph.api.graphql.schema import schema
 from nexus_graph.api.graphql.transport import AssetRoute, GraphQLRoute, GraphQLSockets, Places
+from nexus_graph.api.http.carrier import Carrier, Endpoint
 from nexus_graph.api.http.connections import LOOK_TICKS, Connections
 from nexus_graph.api.http.cors import Cors
 from nexus_graph.api.http.direct import DirectProtocol, DirectRoutes
@@ -153,7 +154,8 @@ def create_app(settings: Settings) -> App:
     answering = Answering(schema(federated=settings.graphql_federation), settings)
     places = Places(settings.sockets_max)
     identify, graphql = IdentifyRoute(settings), GraphQLRoute(answering, settings, places)
-    app = App(routes=_routes(identify, graphql, GraphQLSockets(answering, settings, places)), lifespan=lifespan)
+    sockets = GraphQLSockets(answering, settings, places)
+    app = App(routes=_routes(identify, graphql, sockets, settings), lifespan=lifespan)
     app.router.redirect_slashes = False  # `Envelope` leaves a slash at the end away
     app.settings = settings
     app.direct = DirectRoutes({"/identify": identify, "/graphql": graphql}, settings)
@@ -242,18 +244,23 @@ def server_config(app: Starlette, settings: Settings) -> uvicorn.Config:
     )
 
 
-def _routes(identify: IdentifyRoute, graphql: GraphQLRoute, sockets: GraphQLSockets) -> list[BaseRoute]:
+def _routes(
+    identify: IdentifyRoute, graphql: GraphQLRoute, sockets: GraphQLSockets, settings: Settings
+) -> list[BaseRoute]:
+    got: dict[str, Endpoint] = {
+        "/": FrontRoute(),
+        "/graphql/assets/{name}": AssetRoute(),
+        "/health": HealthRoute(),
+        "/livez": LiveRoute(),
+        "/readyz": ReadyRoute(),
+        "/metrics": MetricsRoute(),
+    }
     return [
-        Route("/", FrontRoute(), methods=["GET"]),
-        Route("/identify", identify, methods=["POST"]),
-        Route("/graphql", graphql),
+        Route("/identify", Carrier(identify, settings, type_optional=True), methods=["POST"]),
+        Route("/graphql", Carrier(graphql, settings)),
         WebSocketRoute("/graphql", sockets),
-        Route("/graphql/assets/{name}", AssetRoute(), methods=["GET"]),
-        Route("/neo4j/{name}", BrowserFileRoute(), methods=["GET", "OPTIONS"]),
-        Route("/health", HealthRoute(), methods=["GET"]),
-        Route("/livez", LiveRoute(), methods=["GET"]),
-        Route("/readyz", ReadyRoute(), methods=["GET"]),
-        Route("/metrics", MetricsRoute(), methods=["GET"]),
+        Route("/neo4j/{name}", Carrier(BrowserFileRoute(), settings), methods=["GET", "OPTIONS"]),
+        *(Route(path, Carrier(endpoint, settings), methods=["GET"]) for path, endpoint in got.items()),
     ]
 
 

@@ -1,14 +1,12 @@
-"""GET /: a browser is led to GraphiQL, and any other client is told what is where."""
+"""GET /: leads a browser to GraphiQL, and lists the paths for any other client."""
 
 from http import HTTPStatus
 from typing import Final
 
-from starlette.types import Receive, Scope, Send
-
 from nexus_graph import __version__
 from nexus_graph.api.graphql.transport import accepted
-from nexus_graph.api.http.answer import Header, encode, respond
-from nexus_graph.api.http.request import header
+from nexus_graph.api.http.answer import Answer, Header, encode
+from nexus_graph.api.http.request import Post
 
 _TEXT: Final = b"text/plain; charset=utf-8"
 _VARIES: Final[Header] = (b"vary", b"accept")
@@ -34,8 +32,8 @@ _CONTENTS: Final = encode(
 class FrontRoute:
     """The endpoint."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
-        if accepted(header(scope, b"accept")).page:
-            await respond(send, HTTPStatus.FOUND, b"GraphiQL is at /graphql\n", _TEXT, (_GRAPHIQL, _VARIES))
-        else:
-            await respond(send, HTTPStatus.OK, _CONTENTS, headers=(_VARIES,))
+    async def answer(self, post: Post) -> Answer:
+        """A redirect for a browser, else the list of paths."""
+        if accepted(post.headers.get(b"accept")).page:
+            return Answer(HTTPStatus.FOUND, b"GraphiQL is at /graphql\n", _TEXT, (_GRAPHIQL, _VARIES))
+        return Answer(HTTPStatus.OK, _CONTENTS, headers=(_VARIES,))

@@ -8,10 +8,10 @@ from time import monotonic
 from typing import Any, Final
 
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.types import Receive, Scope, Send
 
 from nexus_graph import __version__
-from nexus_graph.api.http.answer import encode, respond
+from nexus_graph.api.http.answer import Answer, encode
+from nexus_graph.api.http.request import Post
 from nexus_graph.condition import WELL, Condition
 from nexus_graph.config import Settings
 from nexus_graph.store.migrate import MigrationError, pending
@@ -125,8 +125,9 @@ class HealthRoute:
     def __init__(self) -> None:
         self._started = monotonic()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
-        health: Health = scope["state"]["health"]
+    async def answer(self, post: Post) -> Answer:
+        """How each server is: 200, or 503 while identify is not answered."""
+        health: Health = post.state["health"]
         found = await health.conditions(health.servers)
         all_well = all(condition.status == "ok" for condition in found.values())
         status = "down" if found[RECORD].status == "down" else "ok" if all_well else "degraded"
@@ -136,14 +137,15 @@ class HealthRoute:
             "checks": _shown(found),
             "uptimeSeconds": round(monotonic() - self._started, 1),
         }
-        await respond(send, 503 if status == "down" else 200, encode(answer))
+        return Answer(503 if status == "down" else 200, encode(answer))
 
 
 class LiveRoute:
-    """GET /livez: this process answers; it asks nobody else."""
+    """GET /livez: this process answers; it asks no server."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
-        await respond(send, 200, encode({"status": "ok"}))
+    async def answer(self, post: Post) -> Answer:  # noqa: ARG002 - the shape of an endpoint
+        """Always 200."""
+        return Answer(200, encode({"status": "ok"}))
 
 
 class ReadyRoute:
@@ -151,14 +153,15 @@ class ReadyRoute:
     told to stop; else 503, so that no traffic comes here.
     """
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
-        health: Health = scope["state"]["health"]
+    async def answer(self, post: Post) -> Answer:
+        """200 if requests may come here, else 503."""
+        health: Health = post.state["health"]
         found = await health.conditions((RECORD, MIGRATIONS))
-        if scope["state"]["leaving"].is_set():
+        if post.state["leaving"].is_set():
             found["process"] = Condition("down", "this process was told to stop")
         ready = all(condition.status != "down" for condition in found.values())
         answer = {"status": "ok" if ready else "down", "checks": _shown(found)}
-        await respond(send, 200 if ready else 503, encode(answer))
+        return Answer(200 if ready else 503, encode(answer))
 
 
 class Migrated:
@@ -183,10 +186,11 @@ class Migrated:
 class MetricsRoute:
     """GET /metrics, for Prometheus. The outbox is looked at as it is asked for; away, its last figures stay."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
-        health: Health = scope["state"]["health"]
+    async def answer(self, post: Post) -> Answer:
+        """The exposition."""
+        health: Health = post.state["health"]
         await health.conditions((OUTBOX,))
-        await respond(send, 200, exposition(), content_type=CONTENT_TYPE_LATEST.encode())
+        return Answer(200, exposition(), CONTENT_TYPE_LATEST.encode())
 
 
 def outbox_check(record: Record) -> Check:

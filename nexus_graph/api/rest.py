@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-from starlette.types import Receive, Scope, Send
 
-from nexus_graph.api.http.answer import JSON, Answer, Header, encode, failed, respond
-from nexus_graph.api.http.body import decode_object, read_json_body
-from nexus_graph.api.http.request import OTHER_SITES, Post, header
+from nexus_graph.api.http.answer import JSON, Answer, Header, encode, failed
+from nexus_graph.api.http.body import decode_object
+from nexus_graph.api.http.request import Post
 from nexus_graph.config import Settings
 from nexus_graph.identifiers.normalize import identify_request
 from nexus_graph.identity.identify import Identify
@@ -43,10 +42,9 @@ _is_token = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}").fullmatch
 
 
 class IdentifyRoute:
-    """The endpoint, direct and by ASGI. Errors pass to whoever called, who answers them from the one table."""
+    """The endpoint."""
 
     def __init__(self, settings: Settings) -> None:
-        self._body_max_bytes = settings.body_max_bytes
         self._json_depth_max = settings.json_depth_max
         self._region = settings.phone_region
 
@@ -55,6 +53,8 @@ class IdentifyRoute:
 
         Raises NexusError.
         """
+        if post.fault is not None:
+            raise post.fault
         given = decode_object(post.body, depth_max=self._json_depth_max)
         all_known = len(given) == 2 and _EMAIL in given and _PHONE in given
         unknown = [] if all_known else [*given.keys() - _KNOWN]
@@ -77,12 +77,6 @@ class IdentifyRoute:
                 raise
             answer = failed(error, post.identified.text)  # the header belongs to a refusal too
         return answer if not unknown else _with_ignored(answer, _shown(sorted(unknown)))
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Old clients send no type. A page of another site that sends none would write without asking leave.
-        foreign = header(scope, b"sec-fetch-site") in OTHER_SITES
-        body = await read_json_body(scope, receive, limit_bytes=self._body_max_bytes, type_required=foreign)
-        await respond(send, *await self.answer(Post.by_asgi(scope, body)))
 
 
 def _with_ignored(answer: Answer, ignored: Sequence[str]) -> Answer:

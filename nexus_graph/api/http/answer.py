@@ -1,13 +1,13 @@
-"""Errors as answers: the one table for both APIs, and the plain ASGI messages that carry every answer."""
+"""Whole answers, and the one table that makes answers of errors, for every API."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from starlette.exceptions import HTTPException
-from starlette.types import Send
+from starlette.types import Receive, Send
 
 from nexus_graph.errors import Code, NexusError
 from nexus_graph.telemetry import error_name, log, place
@@ -35,7 +35,7 @@ encode = msgspec.json.Encoder().encode
 
 
 class Failure(NamedTuple):
-    """What a caller is told of an error, on any transport."""
+    """What an answer says of an error, on any transport."""
 
     status: int
     code: str
@@ -43,7 +43,7 @@ class Failure(NamedTuple):
     fields: tuple[str, ...] = ()
     retry_after_seconds: int | None = None
     facts: Mapping[str, int] = MappingProxyType({})
-    """What GraphQL tells besides."""
+    """More members of `extensions` in GraphQL."""
 
     def headers(self) -> list[Header]:
         """Retry-After, where there is one."""
@@ -52,7 +52,7 @@ class Failure(NamedTuple):
 
 
 def failure_of(error: BaseException) -> Failure:
-    """The table: a NexusError tells its code and message; anything else is masked, and logged by its type and place."""
+    """The table: a NexusError shows its code and message; any other error is masked, and logged by type and place."""
     if isinstance(error, NexusError):
         return Failure(error.status, error.code, error.message, error.fields, error.retry_after_seconds, error.facts)
     _LOG.error("unexpected_error", error=error_name(error), at=place(error))
@@ -75,7 +75,7 @@ def problem(failure: Failure, correlation_id: str) -> bytes:
 
 
 def graphql_extensions(failure: Failure, correlation_id: str) -> dict[str, Any]:
-    """The failure as `extensions` of a GraphQL error. The correlation id is told where only the log knows more."""
+    """The failure as `extensions` of a GraphQL error. The correlation id stands where only the log has more."""
     extensions: dict[str, Any] = {"code": failure.code, **failure.facts}
     if failure.fields:
         extensions["fields"] = failure.fields
@@ -87,7 +87,7 @@ def graphql_extensions(failure: Failure, correlation_id: str) -> dict[str, Any]:
 
 
 class Answer(NamedTuple):
-    """A whole answer, whoever carries it."""
+    """A whole answer, by whichever way it leaves."""
 
     status: int
     body: bytes
@@ -96,11 +96,16 @@ class Answer(NamedTuple):
 
 
 class AnsweredInTurn(Exception):
-    """The request is answered by several answers, one after another: only ASGI carries those."""
+    """The request has several answers, one after another: only ASGI carries those."""
+
+    def __init__(self, answers: Callable[[Receive, Send], Awaitable[None]]) -> None:
+        """`answers` sends all of them."""
+        super().__init__()
+        self.answers = answers
 
 
 def failed(error: Exception, correlation_id: str) -> Answer:
-    """What a caller is answered whose request ended in this error."""
+    """The answer to a request that ended in this error."""
     if isinstance(error, HTTPException):  # Starlette's router: no such path, or not by this method
         code = _HTTP_CODES.get(error.status_code, Code.BAD_REQUEST)
         failure = Failure(error.status_code, code, error.detail)
@@ -109,23 +114,3 @@ def failed(error: Exception, correlation_id: str) -> Answer:
         failure = failure_of(error)
         headers = failure.headers()
     return Answer(failure.status, problem(failure, correlation_id), PROBLEM, headers)
-
-
-async def respond(
-    send: Send, status: int, body: bytes, content_type: bytes = JSON, headers: Iterable[Header] = ()
-) -> None:
-    """Send a whole answer: an `Answer`, or its parts."""
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *headers],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})
-
-
-async def not_modified(send: Send, headers: Iterable[Header]) -> None:
-    """Send 304: the client has the answer of these headers."""
-    await send({"type": "http.response.start", "status": HTTPStatus.NOT_MODIFIED, "headers": list(headers)})
-    await send({"type": "http.response.body", "body": b""})

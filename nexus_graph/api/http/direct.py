@@ -11,11 +11,12 @@ request whose endpoint finds that its answers come one after another. Both ways 
 import asyncio
 from collections.abc import Mapping, Sequence
 from time import perf_counter
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from nexus_graph.api.http.answer import JSON, NO_STORE, SAFE_HEADERS, Answer, AnsweredInTurn, Header, failed
+from nexus_graph.api.http.carrier import Endpoint
 from nexus_graph.api.http.connections import ANSWERING, BODY, HEADER, IDLE, OPERATORS, Connection, Connections
 from nexus_graph.api.http.observing import Observing
 from nexus_graph.api.http.owing import Owing
@@ -28,17 +29,6 @@ _NOT_PLAIN: Final = frozenset({b"transfer-encoding", b"content-encoding", b"expe
 _OF_PAGES: Final = b"origin"
 """What pages are judged by where other origins are let in."""
 _LENGTH_MAX_DIGITS: Final = 18
-
-
-class Endpoint(Protocol):
-    """What can be answered directly."""
-
-    async def answer(self, post: Post) -> Answer:
-        """The whole answer to a whole body.
-
-        An error that it raises is answered from the one table. AnsweredInTurn asks for the request to be brought to it
-        by ASGI, where it can send several answers.
-        """
 
 
 class DirectRoutes:

@@ -10,8 +10,9 @@ from typing import Final
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from nexus_graph.api.http.answer import NO_STORE, SAFE_HEADERS, failed, respond
+from nexus_graph.api.http.answer import NO_STORE, SAFE_HEADERS, failed
 from nexus_graph.api.http.body import ClientGone
+from nexus_graph.api.http.carrier import respond
 from nexus_graph.api.http.observing import Observing
 from nexus_graph.api.http.request import RequestId, header
 from nexus_graph.config import Settings
@@ -63,7 +64,7 @@ class Envelope:
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer that tells nothing of it
             answer = failed(error, correlation_id)
             if status == 0:
-                await respond(send_enveloped, *answer)
+                await respond(send_enveloped, answer)
         finally:
             template = self._templates.get(scope["endpoint"], _NO_ROUTE) if "endpoint" in scope else _NO_ROUTE
             self._observe(template, status, perf_counter() - started, identity)

@@ -2,12 +2,11 @@
 
 import re
 from hashlib import blake2b
+from http import HTTPStatus
 from typing import Final
 
-from starlette.types import Scope, Send
-
-from nexus_graph.api.http.answer import Answer, not_modified, respond
-from nexus_graph.api.http.request import header
+from nexus_graph.api.http.answer import Answer
+from nexus_graph.api.http.request import Post
 
 _ANYTHING: Final = b"*"
 _tags = re.compile(rb'"[^"]*"').findall
@@ -20,11 +19,10 @@ def kept(answer: Answer, cache_control: bytes) -> Answer:
     return answer._replace(headers=(*answer.headers, *told))
 
 
-async def respond_kept(scope: Scope, send: Send, answer: Answer) -> None:
-    """Send the answer; or, to a client that has this one, 304 without its body."""
+def unless_had(answer: Answer, post: Post) -> Answer:
+    """An answer that may be kept; or, to a client that has this one, 304 without its body."""
     tag = dict(answer.headers)[b"etag"]
-    had = header(scope, b"if-none-match")
+    had = post.headers.get(b"if-none-match")
     if had is not None and (had.strip() == _ANYTHING or tag in _tags(had)):
-        await not_modified(send, answer.headers)
-    else:
-        await respond(send, *answer)
+        return Answer(HTTPStatus.NOT_MODIFIED, b"", headers=answer.headers)
+    return answer

@@ -3,11 +3,14 @@
 import random
 import re
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple, Self
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from asyncpg.pgproto import pgproto
 from starlette.types import Scope
+
+from nexus_graph.errors import NexusError
 
 OTHER_SITES: Final = (b"cross-site", b"same-site")
 """What browsers say in Sec-Fetch-Site of a page that does not come from here."""
@@ -51,25 +54,22 @@ class RequestId:
 
 
 class Post(NamedTuple):
-    """A whole request with a body, by whichever way it came."""
+    """A whole request, by whichever way it came."""
 
     body: bytes
+    """Empty unless the method is POST."""
     headers: Mapping[bytes, bytes]
     """By name in lower case."""
     identified: RequestId
     state: Mapping[str, Any]
     """What the application's lifespan opened."""
-
-    @classmethod
-    def by_asgi(cls, scope: Scope, body: bytes) -> Self:
-        """That of a scope which `Envelope` let in."""
-        return cls(body, scope["header"], scope["request_id"], scope["state"])
-
-
-def request_id(scope: Scope) -> RequestId:
-    """The id of the request that `Envelope` let in."""
-    found: RequestId = scope["request_id"]
-    return found
+    fault: NexusError | None = None
+    """Why the body could not be read. An endpoint that takes a body raises this error."""
+    method: str = "POST"
+    query: bytes = b""
+    """What follows the question mark of the URL."""
+    parameters: Mapping[str, str] = MappingProxyType({})
+    """Parts of the path, by the names that the route gives them."""
 
 
 def header(scope: Scope, wanted: bytes) -> bytes | None:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from starlette.exceptions import HTTPException
-from starlette.types import Receive, Scope, Send
 
-from nexus_graph.api.http.answer import HTML, Header, respond
+from nexus_graph.api.http.answer import HTML, Answer, Header
+from nexus_graph.api.http.request import Post
 
 FOLDER: Final = "/neo4j/"
 STYLE: Final = f"{FOLDER}nexus.grass"
@@ -35,12 +35,12 @@ def after_connecting(api: str) -> str:
 class BrowserFileRoute:
     """The endpoint of both files."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
-        name = scope["path_params"]["name"]
+    async def answer(self, post: Post) -> Answer:
+        """The file that the path names. Raises HTTPException if there is none."""
+        name = post.parameters["name"]
         body = _FILES.get(name)
         if body is None:
             raise HTTPException(HTTPStatus.NOT_FOUND)
-        if scope["method"] == "OPTIONS":
-            await respond(send, HTTPStatus.OK, b"", headers=_HEADERS)
-        else:
-            await respond(send, HTTPStatus.OK, body, content_type=_TYPES[Path(name).suffix], headers=_HEADERS)
+        if post.method == "OPTIONS":
+            return Answer(HTTPStatus.OK, b"", headers=_HEADERS)
+        return Answer(HTTPStatus.OK, body, _TYPES[Path(name).suffix], _HEADERS)

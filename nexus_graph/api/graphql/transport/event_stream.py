@@ -5,13 +5,13 @@ from contextlib import aclosing
 from time import monotonic
 from typing import Any, Final
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
 
 from nexus_graph import telemetry
 from nexus_graph.api.graphql.engine import Answering, Asked, RequestError
 from nexus_graph.api.graphql.transport.send_timeout import SendTimeout
 from nexus_graph.api.http.answer import EVENT_STREAM, encode
-from nexus_graph.api.http.request import request_id
+from nexus_graph.api.http.request import Post
 from nexus_graph.config import Settings
 
 _COMPLETE: Final = b"event: complete\ndata:\n\n"
@@ -21,7 +21,7 @@ _ANSWERS: Final = telemetry.SUBSCRIPTION_ANSWERS.labels("sse")
 
 
 async def stream(
-    answering: Answering, asked: Asked, settings: Settings, *, scope: Scope, receive: Receive, send: Send
+    answering: Answering, asked: Asked, post: Post, receive: Receive, send: Send, *, settings: Settings
 ) -> None:
     """Answer until there is no more, the client leaves or is too slow, or the server stops."""
     headers = [(b"content-type", EVENT_STREAM), (b"x-accel-buffering", b"no")]
@@ -30,11 +30,11 @@ async def stream(
     tasks = [
         asyncio.create_task(work)
         for work in (
-            _answer(answering, asked, scope, events),
+            _answer(answering, asked, post, events),
             events.stay_alive(),
             events.too_slow.wait(),
             _left(receive),
-            scope["state"]["stopping"].wait(),
+            post.state["stopping"].wait(),
         )
     ]
     with telemetry.SUBSCRIPTIONS.labels("sse").track_inprogress():
@@ -85,9 +85,9 @@ class _Events:
         self.too_slow.set()
 
 
-async def _answer(answering: Answering, asked: Asked, scope: Scope, events: _Events) -> None:
+async def _answer(answering: Answering, asked: Asked, post: Post, events: _Events) -> None:
     try:
-        async with aclosing(answering.answers(asked, scope["state"], request_id(scope))) as answers:
+        async with aclosing(answering.answers(asked, post.state, post.identified)) as answers:
             async for answer in answers:
                 await _tell(events, answer)
     except RequestError as error:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from starlette.exceptions import HTTPException
-from starlette.types import Receive, Scope, Send
 
-from nexus_graph.api.http.answer import HTML, Answer, respond
+from nexus_graph.api.http.answer import HTML, Answer
 from nexus_graph.api.http.kept import kept
-from nexus_graph.api.http.request import header
+from nexus_graph.api.http.request import Post
 
 _BUNDLE: Final = Path(__file__).parent / "graphiql"
 _TYPES: Final = {".js": b"text/javascript; charset=utf-8", ".css": b"text/css; charset=utf-8"}
@@ -40,14 +39,13 @@ class AssetRoute:
     def __init__(self) -> None:
         self._gzipped = {path.stem: path.read_bytes() for path in _BUNDLE.glob("*.gz")}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
-        name = scope["path_params"]["name"]
+    async def answer(self, post: Post) -> Answer:
+        """The file that the path names. Raises HTTPException if there is none."""
+        name = post.parameters["name"]
         body = self._gzipped.get(name)
         if body is None:
             raise HTTPException(HTTPStatus.NOT_FOUND)
         content_type = _TYPES[Path(name).suffix]
-        if _takes_gzip(header(scope, b"accept-encoding") or b""):
-            await respond(send, HTTPStatus.OK, body, content_type=content_type, headers=_GZIPPED)
-        else:
-            plain = gzip.decompress(body)
-            await respond(send, HTTPStatus.OK, plain, content_type=content_type, headers=_ASSET_HEADERS)
+        if _takes_gzip(post.headers.get(b"accept-encoding") or b""):
+            return Answer(HTTPStatus.OK, body, content_type, _GZIPPED)
+        return Answer(HTTPStatus.OK, gzip.decompress(body), content_type, _ASSET_HEADERS)

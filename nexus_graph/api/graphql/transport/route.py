@@ -8,12 +8,13 @@ and a correlation id. GET serves queries only, and a cache may keep what it answ
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
 from graphql import OperationType
 from starlette.datastructures import QueryParams
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
 
 from nexus_graph.api.graphql.engine import (
     OBJECTS,
@@ -30,19 +31,10 @@ from nexus_graph.api.graphql.transport.event_stream import stream
 from nexus_graph.api.graphql.transport.negotiation import GRAPHQL_RESPONSE, Accepted, accepted
 from nexus_graph.api.graphql.transport.page import PAGE
 from nexus_graph.api.graphql.transport.places import Places
-from nexus_graph.api.http.answer import (
-    JSON,
-    Answer,
-    AnsweredInTurn,
-    Header,
-    encode,
-    failure_of,
-    graphql_extensions,
-    respond,
-)
-from nexus_graph.api.http.body import decode_object, read_json_body
-from nexus_graph.api.http.kept import kept, respond_kept
-from nexus_graph.api.http.request import OTHER_SITES, Post, RequestId, header, request_id
+from nexus_graph.api.http.answer import JSON, Answer, AnsweredInTurn, Header, encode, failure_of, graphql_extensions
+from nexus_graph.api.http.body import decode_object
+from nexus_graph.api.http.kept import kept, unless_had
+from nexus_graph.api.http.request import OTHER_SITES, Post, RequestId
 from nexus_graph.config import Settings
 from nexus_graph.errors import Code, InvalidRequest, NexusError, UnacceptableMediaType
 
@@ -59,7 +51,7 @@ _NOT_STREAMED: Final = (
 
 
 class GraphQLRoute:
-    """The endpoint, direct (`direct`) and by ASGI."""
+    """The endpoint."""
 
     def __init__(self, answering: Answering, settings: Settings, places: Places) -> None:
         self._answering = answering
@@ -70,38 +62,44 @@ class GraphQLRoute:
     async def answer(self, post: Post) -> Answer:
         """The one answer to a request. Raises AnsweredInTurn if it is to have more than one."""
         wanted = accepted(post.headers.get(b"accept"))
+        if post.method != "POST":
+            return await self._looked(post, wanted)
         try:
+            if post.fault is not None:
+                raise post.fault
             asked = await self._asked(self._read(post.body), post.state, wanted)
             if _in_turn(asked, wanted):
-                raise AnsweredInTurn
+                raise self._several(asked, post)
             return _whole(await self._answering.answer(asked, post.state, post.identified), wanted)
         except (RequestError, NexusError) as error:
             return _refusal(error, post.identified, wanted.media_type)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        wanted = accepted(header(scope, b"accept"))
-        if scope["method"] == "HEAD":
+    async def _looked(self, post: Post, wanted: Accepted) -> Answer:
+        """The answer to any method but POST."""
+        if post.method == "HEAD":
             wanted = wanted._replace(stream=False, stream_only=False)  # it would have no end, and no body
-        if scope["method"] in _LOOKING and wanted.page:
-            await respond_kept(scope, send, PAGE)
-            return
+        if post.method in _LOOKING and wanted.page:
+            return unless_had(PAGE, post)
         try:
-            request = await self._request(scope, receive)
-            asked = await self._asked(request, scope["state"], wanted, only_reads=scope["method"] in _LOOKING)
+            if post.method not in _LOOKING:
+                raise _not_allowed("queries and mutations are served by POST")
+            asked = await self._asked(self._read_url(post), post.state, wanted, only_reads=True)
             if _in_turn(asked, wanted):
-                self._places.require()
-            else:
-                told = await self._answering.answer(asked, scope["state"], request_id(scope))
+                raise self._several(asked, post)
+            told = await self._answering.answer(asked, post.state, post.identified)
         except (RequestError, NexusError) as error:
-            await respond(send, *_refusal(error, request_id(scope), wanted.media_type))
-            return
-        if _in_turn(asked, wanted):
-            with self._places.taken():
-                await stream(self._answering, asked, self._settings, scope=scope, receive=receive, send=send)
-        elif scope["method"] in _LOOKING and "errors" not in told:
-            await respond_kept(scope, send, kept(_whole(told, wanted), self._cache_control))
-        else:
-            await respond(send, *_whole(told, wanted))
+            return _refusal(error, post.identified, wanted.media_type)
+        answer = _whole(told, wanted)
+        return answer if "errors" in told else unless_had(kept(answer, self._cache_control), post)
+
+    def _several(self, asked: Asked, post: Post) -> AnsweredInTurn:
+        """Raises Overloaded if there is no place for another stream."""
+        self._places.require()
+        return AnsweredInTurn(partial(self._stream, asked, post))
+
+    async def _stream(self, asked: Asked, post: Post, receive: Receive, send: Send) -> None:
+        with self._places.taken():
+            await stream(self._answering, asked, post, receive, send, settings=self._settings)
 
     async def _asked(
         self, request: Request, state: Mapping[str, Any], wanted: Accepted, *, only_reads: bool = False
@@ -118,15 +116,6 @@ class GraphQLRoute:
             raise _not_allowed("mutations are not served by GET: send them by POST")
         return asked
 
-    async def _request(self, scope: Scope, receive: Receive) -> Request:
-        """What the client sent, in its URL or its body. Raises RequestError, NexusError."""
-        if scope["method"] in _LOOKING:
-            return self._looked(scope)
-        if scope["method"] != "POST":
-            raise _not_allowed("queries and mutations are served by POST")
-        limit_bytes = self._settings.body_max_bytes
-        return self._read(await read_json_body(scope, receive, limit_bytes=limit_bytes, type_required=True))
-
     def _read(self, body: bytes) -> Request:
         if body.lstrip()[:1] == b"[":
             raise RequestError(
@@ -134,21 +123,20 @@ class GraphQLRoute:
             )
         return requested(decode_object(body, depth_max=self._settings.json_depth_max))
 
-    def _looked(self, scope: Scope) -> Request:
+    def _read_url(self, post: Post) -> Request:
         if not self._settings.graphql_get:
             raise _not_allowed(
                 "queries are not served by GET here (NEXUS_GRAPHQL_GET is false): send them by POST, as urql does with "
                 "preferGetMethod: false"
             )
-        if header(scope, b"sec-fetch-mode") == b"no-cors" and header(scope, b"sec-fetch-site") in OTHER_SITES:
+        if post.headers.get(b"sec-fetch-mode") == b"no-cors" and post.headers.get(b"sec-fetch-site") in OTHER_SITES:
             message = "a page of another site cannot embed an answer"
             raise RequestError(HTTPStatus.FORBIDDEN, [request_error(message, Code.FORBIDDEN)])
-        query_string: bytes = scope["query_string"]
-        if len(query_string) > self._settings.body_max_bytes:
+        if len(post.query) > self._settings.body_max_bytes:
             raise InvalidRequest(f"the URL is too long: at most {self._settings.body_max_bytes} bytes")
-        if _has_bare_plus(query_string):
+        if _has_bare_plus(post.query):
             raise InvalidRequest("the URL holds a + before a digit, which means a blank there: write %2B for a +")
-        return requested(self._members_of_url(query_string))
+        return requested(self._members_of_url(post.query))
 
     def _members_of_url(self, query_string: bytes) -> dict[str, Any]:
         members: dict[str, Any] = {}
