@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Generator
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import asyncpg
 import httpx2
@@ -82,12 +83,20 @@ async def template(servers: StackUrls) -> StackUrls:
 
 
 @pytest.fixture
-async def settings(template: StackUrls) -> AsyncIterator[Settings]:
+def carrier(request: pytest.FixtureRequest) -> Literal["on", "off"]:
+    """NEXUS_DIRECT: tests marked `both_ways` run with each value."""
+    chosen: Literal["on", "off"] = getattr(request, "param", "on")
+    return chosen
+
+
+@pytest.fixture
+async def settings(template: StackUrls, carrier: Literal["on", "off"]) -> AsyncIterator[Settings]:
     """Settings bound to a database of this test's own, an empty graph and an empty Valkey."""
     name = f"test_{next(_numbers)}"
     admin = await asyncpg.connect(template.database_url)
     await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{_TEMPLATE}"')
     settings = Settings(
+        direct=carrier,
         database_url=_database(template.database_url, name),
         redis_url=template.redis_url,
         neo4j_uri=template.neo4j_uri,

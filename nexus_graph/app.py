@@ -21,10 +21,11 @@ from nexus_graph.api.graphql.engine import Answering, UnusableManifest
 from nexus_graph.api.graphql.schema import schema
 from nexus_graph.api.graphql.transport import AssetRoute, GraphQLRoute, GraphQLSockets, Places
 from nexus_graph.api.http.carrier import Carrier, Endpoint
-from nexus_graph.api.http.connections import LOOK_TICKS, Connections
+from nexus_graph.api.http.connections import LOOK_TICKS, Connection, Connections
 from nexus_graph.api.http.cors import Cors
 from nexus_graph.api.http.direct import DirectProtocol, DirectRoutes
 from nexus_graph.api.http.envelope import Envelope
+from nexus_graph.api.http.internals import differences
 from nexus_graph.api.http.one_write import OneWriteProtocol
 from nexus_graph.api.http.owing import Owing, SocketProtocol
 from nexus_graph.api.neo4j_browser.serving import BrowserFileRoute
@@ -225,8 +226,8 @@ def allow_descriptors() -> None:
 
 def server_config(app: Starlette, settings: Settings) -> uvicorn.Config:
     """How uvicorn serves the application. It logs nothing of requests: they hold identifiers."""
-    http = partial(DirectProtocol, app.direct, app.connections) if isinstance(app, App) else OneWriteProtocol
-    sockets = partial(SocketProtocol, app.direct.owing if isinstance(app, App) else Owing(settings))
+    http = _protocol(app, settings) if isinstance(app, App) else OneWriteProtocol
+    sockets = partial(SocketProtocol, app.connections.owing if isinstance(app, App) else Owing(settings))
     return uvicorn.Config(
         app,
         http=cast("type[asyncio.Protocol]", http),
@@ -242,6 +243,16 @@ def server_config(app: Starlette, settings: Settings) -> uvicorn.Config:
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=round(settings.shutdown_grace_seconds),
     )
+
+
+def _protocol(app: App, settings: Settings) -> Callable[..., asyncio.Protocol]:
+    """Connections with the direct way; or without, where a setting or a uvicorn unlike the one we know says so."""
+    found = differences() if settings.direct == "on" else []
+    if found:
+        _LOG.warning("direct_way_off", uvicorn=uvicorn.__version__, differences=found)
+    if found or settings.direct == "off":
+        return partial(Connection, app.connections)
+    return partial(DirectProtocol, app.direct, app.connections)
 
 
 def _routes(

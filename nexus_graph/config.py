@@ -129,6 +129,9 @@ class Settings(BaseSettings):
     """How long it is left alone before it is looked for again; no reader waits for that."""
 
     # HTTP
+    direct: Literal["on", "off"] = "on"
+    """Whether plain POSTs to `/identify` and `/graphql` go past ASGI (`nexus_graph/api/http/direct.py`), which costs a
+    fraction. The answers are the same."""
     body_max_bytes: int = Field(64 * 1024, ge=1_024)
     json_depth_max: int = Field(32, ge=1)
     headers_max_bytes: int = Field(16 * 1024, ge=1_024)

@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import uvicorn
 
 from nexus_graph.app import Server, create_app, listen, server_config
 from nexus_graph.config import Settings
 from nexus_graph.relay import Relay
+
+both_ways = pytest.mark.parametrize("carrier", ["on", "off"], ids=["direct", "asgi"], indirect=True)
+"""Marks tests of what the API answers: by the direct way and by ASGI alone."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from nexus_graph.app import CANNOT_BE_USED_SO, CANNOT_START, allow_descriptors, 
 from nexus_graph.config import Settings
 from nexus_graph.store.database import Pool
 from tests.graphing import identify
-from tests.running import ServeProcess, running_api
+from tests.running import ServeProcess, both_ways, running_api
 from tests.wire import wired
 
 ADA = {"email": "ada@example.com", "phoneNumber": "123456"}
@@ -47,6 +47,7 @@ async def api_of(settings: Settings) -> AsyncIterator[httpx2.AsyncClient]:
         yield client
 
 
+@both_ways
 async def test_all_is_well(api: httpx2.AsyncClient) -> None:
     response = await api.get("/health")
     assert response.status_code == 200
@@ -87,6 +88,7 @@ async def test_without_graph_or_cache_the_api_is_degraded_and_serves(
         assert told["data"]["contactFamily"]["emails"] == ["ada@example.com"]
 
 
+@both_ways
 async def test_without_the_record_callers_are_told_to_come_back(settings: Settings) -> None:
     async with wired(settings) as (wired_settings, wire), api_of(wired_settings) as api:
         assert (await api.post("/identify", json=ADA)).status_code == 200
@@ -118,6 +120,7 @@ async def test_without_the_record_callers_are_told_to_come_back(settings: Settin
         assert (await api.get("/readyz")).status_code == 200
 
 
+@both_ways
 async def test_a_schema_behind_this_release_is_not_ready(settings: Settings, pool: Pool) -> None:
     await pool.execute("DELETE FROM schema_migrations WHERE number = (SELECT max(number) FROM schema_migrations)")
     async with api_of(settings) as api:
@@ -129,6 +132,7 @@ async def test_a_schema_behind_this_release_is_not_ready(settings: Settings, poo
         }
 
 
+@both_ways
 async def test_metrics_count_by_route_and_never_by_caller(api: httpx2.AsyncClient) -> None:
     for _ in range(3):
         await api.post("/identify", json=ADA)
@@ -141,6 +145,7 @@ async def test_metrics_count_by_route_and_never_by_caller(api: httpx2.AsyncClien
     assert "ada" not in response.text
 
 
+@both_ways
 async def test_metrics_show_how_much_the_graph_has_still_to_hear_of(pool: Pool, settings: Settings) -> None:
     """Whoever made the changes."""
     await identify(pool, ("ada@example.com", "+15550001"))
@@ -152,6 +157,7 @@ async def test_metrics_show_how_much_the_graph_has_still_to_hear_of(pool: Pool, 
     assert 90 <= float(lines["nexus_outbox_oldest_age_seconds"]) < 120
 
 
+@both_ways
 async def test_a_caller_that_goes_away_takes_nobody_along(api: httpx2.AsyncClient, pool: Pool) -> None:
     """Both wait behind the write lock in one batch; one gives up; the other is answered."""
     async with pool.acquire() as connection:

@@ -5,7 +5,9 @@ import pytest
 
 from nexus_graph.config import Settings
 from tests.integration.test_direct import ADA, answered, connected, posted
-from tests.running import ApiServer, running_api
+from tests.running import ApiServer, both_ways, running_api
+
+pytestmark = both_ways
 
 APP = "https://app.example"
 PREFLIGHT = {"origin": APP, "access-control-request-method": "POST"}

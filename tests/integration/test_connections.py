@@ -16,8 +16,10 @@ from nexus_graph.config import Settings
 from nexus_graph.store.database import Pool
 from nexus_graph.telemetry import CONNECTIONS_CUT, CONNECTIONS_REFUSED
 from tests.integration.test_direct import ADA, GRAPHQL, LOCK, TWICE, UNLOCK, answered, connected, posted
-from tests.running import ApiServer, running_api, stoppable_api
+from tests.running import ApiServer, both_ways, running_api, stoppable_api
 from tests.stopping import backends
+
+pytestmark = both_ways
 
 QUICK: Mapping[str, float] = {"first_byte_seconds": 0.5, "header_seconds": 0.5, "body_seconds": 0.5}
 HEAD = b"POST /identify HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
+from uvicorn.protocols.http import httptools_impl
 
 from nexus_graph.api.http.direct import DirectProtocol, DirectRoutes
 from nexus_graph.api.http.request import RequestId
@@ -381,3 +382,35 @@ def test_an_id_is_made_once() -> None:
     identified = RequestId(None)
     assert identified.text == identified.text == str(identified.uuid)
     assert RequestId(b"not sane!").text != "not sane!"
+
+
+async def test_the_direct_way_is_behind_a_switch(settings: Settings, direct: list[bytes]) -> None:
+    async with (
+        running_api(settings.model_copy(update={"direct": "off"})) as server,
+        connected(server) as (
+            reader,
+            writer,
+        ),
+    ):
+        writer.write(posted(ADA))
+        head, _ = await answered(reader)
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert direct == []
+
+
+async def test_a_uvicorn_of_other_inner_parts_serves_by_asgi(
+    settings: Settings, direct: list[bytes], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class LargerCycle(httptools_impl.RequestResponseCycle):
+        def __init__(self, priority: int = 0, **given: Any) -> None:
+            super().__init__(**given)
+            self.priority = priority
+
+    monkeypatch.setattr(httptools_impl, "RequestResponseCycle", LargerCycle)
+    async with running_api(settings) as server, connected(server) as (reader, writer):
+        writer.write(posted(ADA))
+        head, _ = await answered(reader)
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert direct == []
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines() if "direct_way_off" in line]
+    assert [line["differences"][0] for line in lines] == ["RequestResponseCycle"], "one line"

@@ -11,6 +11,9 @@ from graphql import build_client_schema, get_introspection_query
 from nexus_graph.api.graphql.schema.cursors import CONTACT, FAMILY, encode_id
 from nexus_graph.store.database import Pool
 from tests.integration.test_rest import UNKNOWN_OUTCOME
+from tests.running import both_ways
+
+pytestmark = both_ways
 
 RESPONSE = "application/graphql-response+json; charset=utf-8"
 PLAIN = "application/json; charset=utf-8"

@@ -10,7 +10,9 @@ import httpx2
 import pytest
 
 from nexus_graph.store.database import Pool
-from tests.running import ApiServer
+from tests.running import ApiServer, both_ways
+
+pytestmark = both_ways
 
 AS_JSON = {"Content-Type": "application/json"}
 ADA = {"email": "ada@example.com", "phoneNumber": "123456"}

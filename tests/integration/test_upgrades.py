@@ -8,7 +8,9 @@ from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 from tests.integration.test_direct import ADA, answered, connected, posted
-from tests.running import ApiServer
+from tests.running import ApiServer, both_ways
+
+pytestmark = both_ways
 
 H2C = (
     "Connection: Upgrade, HTTP2-Settings",

@@ -19,8 +19,10 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from nexus_graph.api.http.answer import PROBLEM, Header, failure_of, problem
+from nexus_graph.api.http.envelope import REFUSED
 from nexus_graph.api.http.listening import Acceptor
 from nexus_graph.api.http.one_write import OneWriteProtocol
+from nexus_graph.api.http.owing import Owing
 from nexus_graph.api.http.request import RequestId
 from nexus_graph.api.http.rounds import Rounds
 from nexus_graph.api.http.upgrades import PARSER_STOPS
@@ -76,6 +78,7 @@ class Connections:
         """`descriptors` is how many files and sockets the process may have open."""
         room = descriptors - _OTHERS_MAX - _SURPLUS_MAX
         self.most = min(settings.connections_max or CONNECTIONS_DEFAULT_MAX, max(room, descriptors // 4, 1))
+        self.owing = Owing(settings)
         self.rounds = Rounds(wait_max_seconds=settings.identify_wait_max_seconds)
         self.stopping = False
         self.head_max_bytes = settings.headers_max_bytes + _HEAD_SLACK_BYTES
@@ -217,11 +220,14 @@ class Connection(OneWriteProtocol):
         self._head_bytes = 0
         self._socket: asyncio.Transport
         self._is_websocket = False
+        self._is_refused = False
+        """The request whose head was read last is refused."""
         self._lost = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
         """Called by the loop."""
         self._socket = transport
+        self.all.owing.opened(transport)
         super().connection_made(transport)
         self.flow = _Flow(self.transport, self.pipeline)
         self.all.enter(self)
@@ -230,6 +236,7 @@ class Connection(OneWriteProtocol):
         """Called by the loop."""
         self.ended = self._lost = True
         self.all.gone(self._socket)
+        self.all.owing.resumed(self._socket)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -261,11 +268,13 @@ class Connection(OneWriteProtocol):
         """Called by the transport: the client does not take what was written."""
         self._stuck_since = self.loop.time()
         super().pause_writing()
+        self.all.owing.paused(self._socket)
 
     def resume_writing(self) -> None:
         """Called by the transport: it has taken enough of it."""
         self._stuck_since = float("inf")
         super().resume_writing()
+        self.all.owing.resumed(self._socket)
 
     def on_message_begin(self) -> None:
         """Called by the parser at a request's first byte."""
@@ -275,6 +284,8 @@ class Connection(OneWriteProtocol):
     def on_headers_complete(self) -> None:
         """Called by the parser."""
         self.phase = BODY
+        cycle: Any = self.cycle
+        self._is_refused = (cycle is None or cycle.response_complete) and self.must_refuse()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -302,6 +313,15 @@ class Connection(OneWriteProtocol):
             cycle, app = self.pipeline.pop()
             self.flow.resume_reading()
             self._start_asgi_task(cycle, app)
+
+    def must_refuse(self) -> bool:
+        """Whether the request whose head was read cannot be answered in time; it is counted as refused then."""
+        if not (self.surplus or self.all.rounds.overloaded):
+            return False
+        if self.parser.should_upgrade() or self.url.partition(b"?")[0].removesuffix(b"/") in OPERATORS:
+            return False
+        self.all.refused("connections" if self.surplus else "wait")
+        return True
 
     def handle_websocket_upgrade(self) -> None:
         """Called when a request turned out to ask for a WebSocket, which has limits of its own."""
@@ -380,7 +400,11 @@ class Connection(OneWriteProtocol):
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         path = cycle.scope["raw_path"]
         start = super()._start_asgi_task
-        if path in OPERATORS:
+        if self._is_refused:
+            self._is_refused = False
+            cycle.scope[REFUSED] = True
+            start(cycle, partial(self._answer_last, cycle, app))
+        elif path in OPERATORS:
             start(cycle, partial(self._answer_last, cycle, app))
         else:
             self.all.rounds.begin(start, cycle, partial(self._begin, cycle, app))

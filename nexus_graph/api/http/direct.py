@@ -1,4 +1,6 @@
-"""Requests that are answered without ASGI between: the hot path from uvicorn's parser to an endpoint, and back.
+"""Requests that are answered without ASGI: the hot path from uvicorn's parser to an endpoint, and back.
+
+It is an accelerator and nothing else: `NEXUS_DIRECT=off` takes it away, and every answer stays the same.
 
 What a request costs by ASGI (a scope, an event, three messages, headers checked twice) is several times what parsing it
 and writing its answer cost. An endpoint that takes a whole body and gives a whole answer needs none of it. So a plain
@@ -17,9 +19,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from nexus_graph.api.http.answer import JSON, NO_STORE, SAFE_HEADERS, Answer, AnsweredInTurn, Header, failed
 from nexus_graph.api.http.carrier import Endpoint
-from nexus_graph.api.http.connections import ANSWERING, BODY, HEADER, IDLE, OPERATORS, Connection, Connections
+from nexus_graph.api.http.connections import ANSWERING, BODY, HEADER, IDLE, Connection, Connections
 from nexus_graph.api.http.observing import Observing
-from nexus_graph.api.http.owing import Owing
 from nexus_graph.api.http.request import Post, RequestId
 from nexus_graph.config import Settings
 from nexus_graph.errors import Overloaded
@@ -43,12 +44,11 @@ class DirectRoutes:
         self._headers_max_count = settings.headers_max_count
         self._not_plain = _NOT_PLAIN | {_OF_PAGES} if settings.cors_origins else _NOT_PLAIN
         self.observe = Observing(settings)
-        self.owing = Owing(settings)
         self._headers_of_all: Sequence[Header] = ()
         self._lines_of_all = b""
 
     def find(self, url: bytes, headers: Sequence[Header]) -> tuple[str, Endpoint, Mapping[bytes, bytes]] | None:
-        """The path, its endpoint and the headers by name; None if the request is to take the usual way."""
+        """The path, its endpoint and the headers by name; None if the request must go by ASGI."""
         found = self._endpoints.get(url)
         if found is None or len(headers) > self._headers_max_count:
             return None
@@ -65,7 +65,7 @@ class DirectRoutes:
         return *found, by_name
 
     def lines_of_all(self, headers: Sequence[Header]) -> bytes:
-        """What the server puts on every answer, as lines: the same list, made anew once a second, for its date."""
+        """The headers that the server puts on every answer, as lines. The server makes a new list once a second."""
         if headers is not self._headers_of_all:
             self._headers_of_all, self._lines_of_all = headers, _lines(headers)
         return self._lines_of_all
@@ -78,7 +78,7 @@ class Exchange:
 
     __slots__ = ("body", "disconnected", "endpoint", "headers", "keep_alive", "path", "response_complete", "task")
     message_event: Final = asyncio.Event()
-    """Set where the client is gone; nobody waits for it."""
+    """Set where the client is gone; nothing waits for it."""
 
     def __init__(self, path: str, endpoint: Endpoint, headers: Mapping[bytes, bytes], *, keep_alive: bool) -> None:
         self.path = path
@@ -92,7 +92,7 @@ class Exchange:
 
 
 class _Refusing:
-    """What is asked past what can be answered in time."""
+    """The endpoint of requests that cannot be answered in time."""
 
     async def answer(self, post: Post) -> Answer:  # noqa: ARG002 - whatever was asked
         raise Overloaded("too many requests are waiting")
@@ -109,28 +109,8 @@ class DirectProtocol(Connection):
         self._exchange: Exchange | None = None
         """The direct request that is being read."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
-        """Called by the loop."""
-        self._routes.owing.opened(transport)
-        super().connection_made(transport)
-
-    def pause_writing(self) -> None:
-        """Called by the transport."""
-        super().pause_writing()
-        self._routes.owing.paused(self._socket)
-
-    def resume_writing(self) -> None:
-        """Called by the transport."""
-        super().resume_writing()
-        self._routes.owing.resumed(self._socket)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the loop."""
-        self._routes.owing.resumed(self._socket)
-        super().connection_lost(exc)
-
     def on_message_begin(self) -> None:
-        """Called by the parser. What uvicorn makes of a new request waits until it is known to need it."""
+        """Called by the parser. uvicorn's own preparations follow only if the request goes by ASGI."""
         self.phase, self.timed_phase = HEADER, IDLE
         self.url = b""
         self.headers = []
@@ -141,7 +121,7 @@ class DirectProtocol(Connection):
         """Called by the parser."""
         last: Any = self.cycle
         if last is None or last.response_complete:
-            if self.surplus or self._rounds.overloaded:
+            if (self.surplus or self._rounds.overloaded) and self.must_refuse():
                 self._exchange = self._refusal()
             else:
                 found = self._routes.find(self.url, self.headers)
@@ -180,11 +160,8 @@ class DirectProtocol(Connection):
         else:
             self._rounds.begin(self._start, exchange)
 
-    def _refusal(self) -> Exchange | None:
-        """The exchange of a request that cannot be answered in time; None for one that is answered all the same."""
-        if self.parser.should_upgrade() or self.url.partition(b"?")[0].removesuffix(b"/") in OPERATORS:
-            return None
-        self.all.refused("connections" if self.surplus else "wait")
+    def _refusal(self) -> Exchange:
+        """The exchange of a request that is refused: cheaper than by ASGI, and there are many where there is one."""
         # Nothing may follow on HEAD's answer, which must not have the body that this one has.
         keeps = self.parser.should_keep_alive() and self.parser.get_method() != b"HEAD"
         keep_alive = keeps and self.parser.get_http_version() == "1.1"
@@ -241,7 +218,7 @@ class DirectProtocol(Connection):
             self.tasks.discard(exchange.task)
 
     def _bring_by_asgi(self, exchange: Exchange) -> None:
-        """Let a request that came directly, and whole, begin once more on the usual way."""
+        """Let a request that came directly, and whole, begin again by ASGI."""
         scope: Any = {
             "type": "http",
             "asgi": {"version": self.asgi_version, "spec_version": "2.3"},

@@ -16,9 +16,11 @@ from nexus_graph.api.http.carrier import respond
 from nexus_graph.api.http.observing import Observing
 from nexus_graph.api.http.request import RequestId, header
 from nexus_graph.config import Settings
-from nexus_graph.errors import HeadersTooLarge
+from nexus_graph.errors import HeadersTooLarge, Overloaded
 from nexus_graph.telemetry import CORRELATION_ID
 
+REFUSED: Final = "nexus_graph.refused"
+"""A key of the scope: the connection has found that the request cannot be answered in time."""
 _NO_ROUTE: Final = "none"
 
 
@@ -57,7 +59,7 @@ class Envelope:
             await send(message)
 
         try:
-            self._check_headers(scope)
+            self._check(scope)
             await self._app(scope, receive, send_enveloped)
         except ClientGone:
             status = 499
@@ -69,7 +71,9 @@ class Envelope:
             template = self._templates.get(scope["endpoint"], _NO_ROUTE) if "endpoint" in scope else _NO_ROUTE
             self._observe(template, status, perf_counter() - started, identity)
 
-    def _check_headers(self, scope: Scope) -> None:
+    def _check(self, scope: Scope) -> None:
+        if REFUSED in scope:
+            raise Overloaded("too many requests are waiting")
         headers = scope["headers"]
         if len(headers) > self._settings.headers_max_count:
             raise HeadersTooLarge(f"too many headers: at most {self._settings.headers_max_count}")
