@@ -98,8 +98,9 @@ def decode_object(raw: bytes, *, depth_max: int, what: str = "the body") -> dict
         raise InvalidRequest(f"{what} is nested too deeply: at most {depth_max} levels")
     try:
         found = _decode(raw)
-        if raw.count(b":") != len(found):  # each member has a colon: as many are as many members, each of its own name
-            check_members(raw, found)
+        colons = raw.count(b":")
+        if colons != len(found):  # one colon a member: the text has no member more than `found`
+            check_members(raw, found, colons)
     except (msgspec.DecodeError, RecursionError):
         return _second_reading(raw, what)
     except RepeatedMember as error:

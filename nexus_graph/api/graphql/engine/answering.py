@@ -128,10 +128,11 @@ def requested(members: Mapping[str, Any]) -> Request:
         members.get("documentId") or None,
         members.get("extensions") or None,
     )
-    try:
-        (request.query or "").encode()
-    except UnicodeEncodeError:
-        raise InvalidRequest("query holds a lone surrogate") from None
+    if request.query is not None and not request.query.isascii():
+        try:
+            request.query.encode()
+        except UnicodeEncodeError:
+            raise InvalidRequest("query holds a lone surrogate") from None
     return request
 
 
