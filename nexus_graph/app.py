@@ -71,9 +71,9 @@ class App(Starlette):
     leaving: asyncio.Event
     """Set when it was told to stop: /readyz says so."""
     stopping: asyncio.Event
-    """Set when it stops: whoever would go on for ever ends by it."""
+    """Set when it stops: streams and sockets end by it."""
     cannot_start: str | None = None
-    """What kept it from starting."""
+    """Why it did not start."""
 
     def build_middleware_stack(self) -> ASGIApp:
         enveloped = Envelope(self.router, routes=self.routes, settings=self.settings)
@@ -209,8 +209,8 @@ def listen(host: str, port: int, *, backlog: int) -> socket.socket:
     """A listening socket; port 0 means any free one. Raises OSError."""
     family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     listener = socket.create_server((str(address[0]), port), family=family, backlog=backlog)
-    # Connections inherit it. asyncio would not set it on a socket that it did not make, and every answer, which is two
-    # writes, would wait 40 ms for the client's delayed acknowledgement.
+    # Connections inherit it. asyncio does not set it on a socket that it did not make. Without it an answer of several
+    # writes, as an event stream is, would wait up to 40 ms for the client's delayed acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 

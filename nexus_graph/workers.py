@@ -78,7 +78,9 @@ class Workers:
         self._woken, self._wake = os.pipe()
 
     def run(self) -> int:
-        """Serve until a signal; the exit code: that of the workers if none of them ever began to serve, else 0."""
+        """Serve until a signal, and return 0; or until a worker fails within `worker_young_seconds` of the start, and
+        return its exit code.
+        """
         with _metrics_together(), self._signalled():
             began = monotonic()
             for _ in range(self._count):
