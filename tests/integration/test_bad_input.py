@@ -14,8 +14,6 @@ from nexus_graph.store.database import Pool
 from tests.running import both_ways
 from tests.scenarios.callers import IDENTIFY, GraphQLCaller, RestCaller
 
-pytestmark = both_ways
-
 JSON = {"Content-Type": "application/json"}
 RAW_PATHS = ["/identify", "/graphql"]
 
@@ -93,6 +91,7 @@ BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+@both_ways
 @pytest.mark.usefixtures("nothing_is_written")
 async def test_a_bad_field_is_named_on_both_transports_alike(api: httpx2.AsyncClient) -> None:
     for request, field in BAD_FIELDS:
@@ -104,6 +103,7 @@ async def test_a_bad_field_is_named_on_both_transports_alike(api: httpx2.AsyncCl
         assert rest[3].startswith(field)
 
 
+@both_ways
 @pytest.mark.usefixtures("nothing_is_written")
 @pytest.mark.parametrize(
     "request_",
@@ -146,6 +146,7 @@ async def test_unreadable_json(api: httpx2.AsyncClient, path: str, members: byte
     assert message.startswith("the body ")
 
 
+@both_ways
 @pytest.mark.usefixtures("nothing_is_written")
 @pytest.mark.parametrize("path", RAW_PATHS)
 @pytest.mark.parametrize("body", [b"null", b'"ada@example.com"', b"5", b"true"], ids=ascii)
@@ -155,6 +156,7 @@ async def test_json_that_is_no_object(api: httpx2.AsyncClient, path: str, body: 
     assert "must be a JSON object" in response.text
 
 
+@both_ways
 @pytest.mark.usefixtures("nothing_is_written")
 @pytest.mark.parametrize("path", RAW_PATHS)
 async def test_a_body_past_the_limit_is_refused(api: httpx2.AsyncClient, path: str) -> None:
@@ -171,6 +173,7 @@ async def test_a_body_past_the_limit_is_refused(api: httpx2.AsyncClient, path: s
         assert "65536 bytes" in response.text
 
 
+@both_ways
 @pytest.mark.usefixtures("nothing_is_written")
 @pytest.mark.parametrize("path", RAW_PATHS)
 @pytest.mark.parametrize(
@@ -183,6 +186,7 @@ async def test_a_wrong_content_type(api: httpx2.AsyncClient, path: str, content_
     assert "application/json" in response.text
 
 
+@both_ways
 @pytest.mark.parametrize("path", RAW_PATHS)
 async def test_callers_beside_bad_ones_are_served(path: str, api: httpx2.AsyncClient, pool: Pool) -> None:
     async def ask(request: dict[str, Any]) -> str:
@@ -196,6 +200,7 @@ async def test_callers_beside_bad_ones_are_served(path: str, api: httpx2.AsyncCl
     assert await pool.fetchval("SELECT count(*) FROM contacts") == len(good)
 
 
+@both_ways
 async def test_a_value_the_record_cannot_hold_fails_its_own_request_only(api: httpx2.AsyncClient, pool: Pool) -> None:
     """Past all checks of ours, the record's own rule still judges one row, not a batch."""
     await pool.execute("ALTER TABLE contacts ADD CONSTRAINT no_mallory CHECK (email NOT LIKE 'mallory%')")
@@ -221,6 +226,7 @@ ANYTHING = st.recursive(
 )
 
 
+@both_ways
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(members=st.dictionaries(st.sampled_from(["email", "phoneNumber"]), ANYTHING))
 async def test_any_json_is_answered_alike_and_never_with_a_5xx(
@@ -246,6 +252,7 @@ query ($by: FamilyLookup!, $atLeast: BigInt, $source: FamilySource, $first: Int,
 """
 
 
+@both_ways
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     variables=st.dictionaries(st.sampled_from(["atLeast", "source", "first", "after", "id"]), ANYTHING),
@@ -261,6 +268,7 @@ async def test_any_variables_are_answered_and_never_with_a_5xx(
     assert codes <= {"BAD_REQUEST", "BAD_USER_INPUT", "PAGE_TOO_LARGE", "UNAVAILABLE"}, response.text
 
 
+@both_ways
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=st.binary(max_size=200))
 async def test_any_bytes_are_refused(api: httpx2.AsyncClient, body: bytes) -> None:
@@ -269,6 +277,7 @@ async def test_any_bytes_are_refused(api: httpx2.AsyncClient, body: bytes) -> No
         assert 400 <= response.status_code < 500, response.text
 
 
+@both_ways
 @pytest.mark.parametrize(
     "variables", [{"source": "\ud800"}, {"source": "ada@example.com"}, {"atLeast": "ada@x"}], ids=ascii
 )
@@ -280,6 +289,7 @@ async def test_refused_variables_are_not_repeated(api: httpx2.AsyncClient, varia
     assert "ada" not in response.text
 
 
+@both_ways
 async def test_a_member_without_utf8_is_refused(api: httpx2.AsyncClient) -> None:
     request = {"query": LOOKUP, "variables": {"id": "1", "by": {"\ud800": "x"}}}
     response = await api.post("/graphql", content=json.dumps(request), headers=JSON)
