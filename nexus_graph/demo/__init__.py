@@ -1,6 +1,6 @@
-"""The demonstration: half a year of contact events at seven shops that nobody has ever been to.
+"""The demonstration: half a year of contact events at seven invented shops.
 
-`events.csv` is made by scripts/make_demo_data.py; a test compares the two byte for byte.
+scripts/make_demo_data.py makes `events.csv`; a test compares the file with the script's output byte for byte.
 """
 
 from nexus_graph.demo.tour import run

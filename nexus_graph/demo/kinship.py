@@ -1,4 +1,4 @@
-"""How the contacts of a family hang together: each under the one that it shares an identifier with."""
+"""A family as a tree: each contact below a contact with a shared identifier."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ class Pairing:
 
 @dataclass(slots=True)
 class Kin:
-    """A contact, what ties it to the one above it ("" for the primary), and the contacts below it."""
+    """A contact, its tie to the contact above ("" for the primary), and the contacts below it."""
 
     contact: Contact
     tie: str
@@ -26,38 +26,42 @@ class Kin:
 
 
 def kinship(family: Family, pairings: Iterable[Pairing]) -> Kin:
-    """The family as a tree from its primary, the nearest first, every contact once.
+    """The family as a tree from its primary, breadth first, every contact once.
 
-    A pairing that no contact holds ties contacts too; it is used where no shared identifier leads on. What neither
-    explains hangs from the primary.
+    Where no shared identifier leads on, a pairing that no contact holds ties two contacts. Contacts that neither ties
+    stand below the primary.
     """
     top = Kin(family.primary, "")
-    above, apart = [top], list(family.secondaries)
+    tree, outside = [top], list(family.secondaries)
     evidence = _evidence(family, pairings)
-    _attach_sharers(above, apart)
-    while apart:
-        kin, contact, tie = _bridge(evidence, above, apart) or (top, apart[0], "by a request that is not in the file")
+    _attach_sharers(tree, outside)
+    while outside:
+        kin, contact, tie = _bridge(evidence, tree, outside) or (
+            top,
+            outside[0],
+            "by a request that is not in the file",
+        )
         below = Kin(contact, tie)
         kin.below.append(below)
-        above.append(below)
-        apart.remove(contact)
-        _attach_sharers(above, apart)
+        tree.append(below)
+        outside.remove(contact)
+        _attach_sharers(tree, outside)
     return top
 
 
-def _attach_sharers(above: list[Kin], apart: list[Contact]) -> None:
-    """Move every contact that shares an identifier, however indirectly, from `apart` to `above`."""
-    waiting = deque(above)
+def _attach_sharers(tree: list[Kin], outside: list[Contact]) -> None:
+    """Move every contact that shares an identifier, also indirectly, from `outside` to `tree`."""
+    waiting = deque(tree)
     while waiting:
         kin = waiting.popleft()
-        for contact in list(apart):
+        for contact in list(outside):
             shared = _shared(kin.contact, contact)
             if shared is not None:
                 below = Kin(contact, f"by the {shared} of #{kin.contact.id}")
                 kin.below.append(below)
-                above.append(below)
+                tree.append(below)
                 waiting.append(below)
-                apart.remove(contact)
+                outside.remove(contact)
 
 
 def _shared(one: Contact, other: Contact) -> str | None:
@@ -76,12 +80,12 @@ def _evidence(family: Family, pairings: Iterable[Pairing]) -> list[Pairing]:
     ]
 
 
-def _bridge(evidence: list[Pairing], above: list[Kin], apart: list[Contact]) -> tuple[Kin, Contact, str] | None:
-    """The first pairing with one side carried above and the other apart: by whom, and what it says."""
+def _bridge(evidence: list[Pairing], tree: list[Kin], outside: list[Contact]) -> tuple[Kin, Contact, str] | None:
+    """The first pairing between a contact of the tree and one outside: both contacts, and the tie in words."""
     for pairing in evidence:
         sides = (pairing.email, pairing.phone)
-        for kin in above:
-            for contact in apart:
+        for kin in tree:
+            for contact in outside:
                 if sides in ((kin.contact.email, contact.phone), (contact.email, kin.contact.phone)):
                     return kin, contact, f"by line {pairing.line:,}, which named {pairing.email} with {pairing.phone}"
     return None

@@ -31,24 +31,24 @@ EXIT_AWAY: Final = 1
 
 
 @dataclass(frozen=True)
-class Sight:
-    """A family worth seeing: whom to ask for, and what it shows."""
+class Example:
+    """A family to show: one of its emails, and the title of what it shows."""
 
     email: str
     title: str
 
 
-CHAIN: Final = Sight(
+CHAIN: Final = Example(
     "priya.raman@example.com", "A chain: each contact shares something with the next, the ends nothing"
 )
-UNION: Final = Sight("jonas@lindqvist.example", "A union: two families, until one order named both")
-SHARED_PHONE: Final = Sight("amara.okafor@example.com", "A shared telephone: a household")
-SIGHTS: Final = (CHAIN, UNION, SHARED_PHONE)
+UNION: Final = Example("jonas@lindqvist.example", "A union: two families, until one order named both")
+SHARED_PHONE: Final = Example("amara.okafor@example.com", "A shared telephone: a household")
+EXAMPLES: Final = (CHAIN, UNION, SHARED_PHONE)
 
 
 def run(settings: Settings) -> int:
     """The command. Returns 0; the code of `load` if that failed; 1 if a store did not answer in time."""
-    telemetry.configure_logging("ERROR")  # a graph that is busy with the events is no news here
+    telemetry.configure_logging("ERROR")  # while the events load, a busy graph is expected
     console = Console(highlight=False)
     console.print("Half a year of contact events at seven invented shops, through identify:\n")
     summary = Summary()
@@ -69,30 +69,32 @@ async def _show(settings: Settings, console: Console) -> int:
     pairings = _pairings(settings)
     async with open_identity(settings) as identity:
         deadline = monotonic() + settings.demo_graph_wait_seconds
-        for sight in SIGHTS:
+        for example in EXAMPLES:
             with console.status("waiting for the graph"):
-                family = await family_in_graph(identity.families, sight, settings, deadline=deadline)
+                family = await family_in_graph(identity.families, example, settings, deadline=deadline)
             if family is None:
-                await identity.driver.verify_connectivity()  # or it raises what keeps the graph away
+                await identity.driver.verify_connectivity()  # raises if the graph is away
                 say(
                     f"the graph has not caught up within {settings.demo_graph_wait_seconds:g} s: does the relay run? "
                     "`nexus-graph doctor` says more"
                 )
                 return EXIT_AWAY
-            console.print(f"\n[bold]{sight.title}[/bold]")
+            console.print(f"\n[bold]{example.title}[/bold]")
             console.print(tree(kinship(family, pairings)))
-            if sight is UNION:
+            if example is UNION:
                 union = family
-        await _say_where_to_look(identity, settings, union, console)
+        await _print_addresses(identity, settings, union, console)
     return 0
 
 
-async def family_in_graph(families: Families, sight: Sight, settings: Settings, *, deadline: float) -> Family | None:
-    """The family as the graph has it, once that is as new as the record's; None if it is not by the deadline.
+async def family_in_graph(
+    families: Families, example: Example, settings: Settings, *, deadline: float
+) -> Family | None:
+    """The family in the graph, once as new as in the record; None if the deadline passes first.
 
     Raises Unavailable if the record does not answer.
     """
-    key = FamilyKey("email", sight.email)
+    key = FamilyKey("email", example.email)
     known = await families.family(key, source=Source.RECORD)
     if known is None:
         return None
@@ -126,7 +128,7 @@ def _label(kin: Kin, precedence: str) -> str:
 
 
 def _pairings(settings: Settings) -> list[Pairing]:
-    """What the rows of the file tie, in its order."""
+    """The pairings of the file, in its order."""
     pairings = []
     with open_rows(EVENTS, line_max_bytes=settings.load_line_max_bytes) as rows:
         for contact in Contacts(rows, rows.columns, region=settings.phone_region, strict=True):
@@ -136,7 +138,7 @@ def _pairings(settings: Settings) -> list[Pairing]:
     return pairings
 
 
-async def _say_where_to_look(identity: Identity, settings: Settings, family: Family, console: Console) -> None:
+async def _print_addresses(identity: Identity, settings: Settings, family: Family, console: Console) -> None:
     address = await _browser_address(identity, settings)
     where = "Neo4j Browser" if address is None else f"Neo4j Browser, http://{address}/browser/"
     console.print(f"\nThe union in {where} (nexus-graph status --json has the password):\n", soft_wrap=True)
@@ -145,13 +147,13 @@ async def _say_where_to_look(identity: Identity, settings: Settings, family: Fam
 
 
 def cypher_of(family: Family) -> str:
-    """What to type into Neo4j Browser to see the family."""
+    """The query that shows the family in Neo4j Browser."""
     lines = cypher("show_family").splitlines()
     return " ".join(line for line in lines if not line.startswith("//")).replace("$id", str(family.id))
 
 
 async def _browser_address(identity: Identity, settings: Settings) -> str | None:
-    """Where Neo4j says that its Browser is; None if it does not say."""
+    """The address of Neo4j Browser, as Neo4j returns it; None if Neo4j does not answer."""
     try:
         (address,) = await ask(identity.driver, "browser_address", {}, timeout_seconds=settings.graph_timeout_seconds)
     except Exception as error:

@@ -2,8 +2,8 @@
 
 https://html.spec.whatwg.org/multipage/input.html#valid-e-mail-address; internationalised domains become A-labels by
 UTS 46 (non-transitional, as browsers do it), so that both spellings are one. Two rules are narrower. The part before
-the @ has at most 64 octets, and the whole 254 (RFC 5321). And no address begins with a dot: no provider issues one, so
-the dot is a slip. Dots side by side or before the @ are kept: Japanese carriers issued them, and WHATWG allows them.
+the @ has at most 64 octets, and the whole 254 (RFC 5321). And no address begins with a dot: no provider issues such an
+address, so the dot is a typo. Consecutive dots and a dot before the @ stay: Japanese carriers issued such addresses.
 """
 
 import re
@@ -13,19 +13,18 @@ from urllib.parse import unquote
 import idna
 
 from nexus_graph.errors import InvalidIdentifier
-from nexus_graph.identifiers.pasting import BLANKS, QUOTES, is_blank, narrowed, unwrapped
-from nexus_graph.identifiers.unseen import is_unseen
+from nexus_graph.identifiers.pasting import BLANKS, QUOTES, is_blank, is_invisible, narrowed, unwrapped
 
 MAX_OCTETS: Final = 254
 _LOCAL_PART_MAX_OCTETS: Final = 64
 _LABEL_MAX_OCTETS: Final = 63
 _RAW_MAX_CHARACTERS: Final = 1_024
-"""Nothing longer has a canonical form that fits, even if most of it is blanks."""
+"""A longer text has no canonical form that fits, even if most of the text is blanks."""
 _A_LABEL: Final = "xn--"
 _JOINERS: Final = frozenset("\u200c\u200d")
-"""Cannot be seen, and are letters of a domain where IDNA allows them: in Persian, say."""
+"""Invisible characters that are letters of a domain where IDNA allows them, as in Persian."""
 
-# Nearly every address: short enough that no label is too long, no label that UTS 46 would have to read, nothing pasted.
+# Nearly every address: too short for a label above the limit, without labels for UTS 46, without pasted marks.
 _SHORT: Final = 64
 _is_plain = re.compile(
     r"[a-z0-9!#$%&*+/=?^_|}~-][a-z0-9.!#$%&'*+/=?^_`{|}~-]*+@[a-z0-9]++(?:-[a-z0-9]++)*+(?:\.[a-z0-9]++(?:-[a-z0-9]++)*+)*+"
@@ -47,15 +46,15 @@ def email(value: object) -> str | None:
 
 
 def email_prefix(value: str) -> str:
-    """The beginning of an address as canonical addresses have it. Raises InvalidIdentifier.
+    """The canonical form of an address's beginning. Raises InvalidIdentifier.
 
-    A label of a domain that is not ASCII is taken for a whole one: its A-label does not begin as a part of it would.
+    A domain label outside ASCII counts as complete: the A-label of a partial label begins differently.
     """
     text = narrowed(value.strip(BLANKS))
     if not text or len(text) > MAX_OCTETS:
         raise _bad_prefix(f"must have 1 to {MAX_OCTETS} characters")
-    if any(map(is_unseen, text)):
-        raise _bad_prefix("must not contain characters that cannot be seen")
+    if any(map(is_invisible, text)):
+        raise _bad_prefix("must not contain invisible characters")
     local, at, domain = text.partition("@")
     if not domain.isascii():
         try:
@@ -73,8 +72,8 @@ def _any_email(value: str) -> str | None:
     local, at, domain = _bare(value).partition("@")
     if not (local and at and domain) or "@" in domain:
         raise _bad("must be text, one @ and a domain")
-    if any(map(is_unseen, local)) or any(is_unseen(character) for character in domain if character not in _JOINERS):
-        raise _bad("must not contain spaces, control characters or characters that cannot be seen")
+    if any(map(is_invisible, local)) or any(map(is_invisible, set(domain) - _JOINERS)):
+        raise _bad("must not contain spaces, control characters or invisible characters")
     return _checked(local.lower(), domain)
 
 
@@ -110,16 +109,16 @@ def _checked(local: str, domain: str) -> str:
 
 
 def _ascii_domain(domain: str) -> str:
-    """The domain with A-labels, by UTS 46. Raises InvalidIdentifier where a label is none that UTS 46 allows."""
+    """The domain with A-labels, by UTS 46. Raises InvalidIdentifier for a label that UTS 46 does not allow."""
     try:
         mapped = idna.uts46_remap(domain, std3_rules=False, transitional=False)
         return ".".join(map(_ascii_label, mapped.split(".")))
-    except UnicodeError:  # idna's errors are such, too
+    except UnicodeError:  # idna's errors are subclasses
         raise _bad("has a domain that is no internationalised domain name") from None
 
 
 def _ascii_label(label: str) -> str:
-    """Raises UnicodeError."""
+    """The label in ASCII. Raises UnicodeError."""
     if label.startswith(_A_LABEL):
         if len(label) > _LABEL_MAX_OCTETS:
             raise UnicodeError
@@ -131,7 +130,7 @@ def _ascii_label(label: str) -> str:
 
 
 def _a_label(label: str) -> str:
-    """The A-label of a label that is mapped already. UTS 46 allows more of them than IDNA 2008: emoji, say."""
+    """The A-label of a mapped label. UTS 46 allows more labels than IDNA 2008, such as emoji."""
     idna.check_nfc(label)
     idna.check_initial_combiner(label)
     for place, character in enumerate(label):

@@ -1,7 +1,7 @@
 """Canonical forms of emails and phone numbers: the only way into the system for an identifier. Pure.
 
-They are idempotent: the canonical form of a canonical form is itself. They raise InvalidIdentifier, whose message names
-the field and the rule, never the value. How each is read: `email_address`, `phone_number`.
+The functions are idempotent. They raise InvalidIdentifier, whose message names the field and the rule, never the value.
+The rules: `email_address`, `phone_number`.
 """
 
 from uuid import UUID
@@ -32,7 +32,7 @@ def identify_request(
 
 
 def phone(value: object, region: str | None) -> str | None:
-    """E.164 where it begins with +, or where `region` makes one of it; else its digits. None if blank.
+    """E.164 if the number begins with + or belongs to `region`; else the digits. None if blank.
 
     Raises InvalidIdentifier.
     """

@@ -1,8 +1,8 @@
 """The canonical form of a phone number: E.164 where the world can dial it, else its digits. Pure.
 
-A text is brought to ASCII and freed of marks around it (`pasting`) and of a scheme (`tel:`). An extension is
-dropped and said. A date, an IP address, a decimal or two numbers are refused: their digits would be a false number.
-What remains are digits, with a + or without.
+A text becomes ASCII, and loses the marks around it (`pasting`) and a scheme (`tel:`). An extension is dropped and
+reported. A date, an IP address, a decimal or two numbers are refused: their digits would be a false number. The rest
+must be digits, with a + or without.
 """
 
 import re
@@ -18,25 +18,24 @@ from phonenumbers import PhoneNumberType, ValidationResult
 
 from nexus_graph.config import PHONES_REMEMBERED
 from nexus_graph.errors import InvalidIdentifier
-from nexus_graph.identifiers.pasting import BLANKS, UNSEEN_MARKS, is_blank, narrowed, unwrapped
+from nexus_graph.identifiers.pasting import BLANKS, INVISIBLE_MARKS, is_blank, is_invisible, narrowed, unwrapped
 from nexus_graph.identifiers.renumbering import is_renumbered, renumbered
-from nexus_graph.identifiers.unseen import is_unseen
 
 Dropped = tuple[tuple[str, str], ...]
-"""Parts of a request that were left away: the member, and the part of it."""
+"""Dropped parts of a request: the member, and the part of the member."""
 
 LENGTHS: Final = range(3, 21)
 _E164_MIN_CHARACTERS: Final = 5
 _E164_MAX_DIGITS: Final = 15
 _RAW_MAX_CHARACTERS: Final = 1_024
-"""Nothing longer has a canonical form that fits, even if most of it is separators."""
+"""A longer text has no canonical form that fits, even if most of the text is separators."""
 _SPELLED_MAX_CHARACTERS: Final = 100
-"""A number of 20 digits with separators and an extension has fewer. It bounds the search for an extension, which may
-take time by the square of the length."""
+"""A number of 20 digits with separators and an extension has fewer. Bounds the search for an extension, whose time may
+grow with the square of the length."""
 _WHOLE_DIGITS: Final = 7
-"""So many may be a number by themselves, without an area code."""
+"""The fewest digits of a whole number without an area code."""
 _EXACT_DIGITS: Final = 15
-"""So many digits a spreadsheet, and any double, keeps of a number."""
+"""Digits of a number that a spreadsheet, like any double, keeps exactly."""
 _YEARS: Final = range(1900, 2100)
 
 _FIELD: Final = "phoneNumber"
@@ -58,7 +57,7 @@ _EXTENSION_WORDS: Final = (
     r"|\u0434\u043e\u0431|\u0434\u043e\u0431\u0430\u0432\u043e\u0447\u043d\u044b\u0439|\u0434\u043e\u043f|\u0432\u043d|\u5185\u7dda"
 )
 _EXTENSIONS: Final = (
-    # How many digits there must be before it: 12x34 is a size.
+    # The fewest digits before an extension: 12x34 is a size.
     (3, re.compile(rf"[ ,;./(\[\-]*(?:{_EXTENSION_WORDS})\.?[ :=\-]*\(?[0-9]{{1,9}}\)?#?", re.IGNORECASE)),
     (_WHOLE_DIGITS, re.compile(r"[ ,;(\[]*[xpw#~][ .:=]*[0-9]{1,9}#?", re.IGNORECASE)),
     (_WHOLE_DIGITS, re.compile(r" ?,+ ?[0-9]{1,6}#?")),  # a pause: digits to dial after the call is answered
@@ -76,10 +75,10 @@ _has_two_long_groups = re.compile(rf"[0-9]{{{_WHOLE_DIGITS},}}[^0-9+]+[0-9]{{{_W
 
 
 class Written(float):
-    """A number of JSON that has a point or an exponent, and remembers how it was written: 4.4E11 is no phone number."""
+    """A JSON number with a point or an exponent, and its text: 4.4E11 is no phone number."""
 
     def __new__(cls, text: str) -> Self:
-        """As JSON writes it."""
+        """`text` is the number as JSON writes it."""
         number = super().__new__(cls, text)
         number.text = text
         return number
@@ -88,7 +87,7 @@ class Written(float):
 
 
 def phone(value: object, region: str | None) -> tuple[str | None, Dropped]:
-    """The number in canonical form, None if blank; and the parts that were dropped. Raises InvalidIdentifier."""
+    """The number in canonical form, None if blank; and the dropped parts. Raises InvalidIdentifier."""
     if isinstance(value, str):
         if _is_international(value) and _is_plainly_e164(value):
             return value, _NOTHING
@@ -107,7 +106,7 @@ def phone(value: object, region: str | None) -> tuple[str | None, Dropped]:
 
 
 def phone_prefix(value: str) -> str:
-    """The beginning of a number as canonical numbers have it: + and digits. Raises InvalidIdentifier."""
+    """The canonical form of a number's beginning: + and digits. Raises InvalidIdentifier."""
     text = value.strip(BLANKS).translate(_without_separators)
     if not (text.isascii() and text.removeprefix("+").isdigit()) or len(text) not in range(1, LENGTHS[-1] + 1):
         raise InvalidIdentifier(
@@ -142,12 +141,12 @@ def _canonical(text: str, region: str | None) -> tuple[str | None, Dropped]:
 
 
 def _in_ascii(text: str) -> str:
-    """The text with the digits, blanks and dashes of any script in ASCII, without marks that cannot be seen."""
+    """The text with the digits, blanks and dashes of any script in ASCII, without invisible marks."""
     kept = []
     for character in narrowed(text):
         if character.isascii() and character.isprintable():
             kept.append(character)
-        elif character in UNSEEN_MARKS:
+        elif character in INVISIBLE_MARKS:
             continue
         elif character in BLANKS and character not in "\r\n\v\f\u2028\u2029":
             kept.append(" ")
@@ -155,8 +154,8 @@ def _in_ascii(text: str) -> str:
             kept.append(_ASCII_SEPARATORS[character])
         elif unicodedata.category(character) == "Pd":
             kept.append("-")
-        elif is_unseen(character):
-            raise _bad("must not contain control characters or characters that cannot be seen")
+        elif is_invisible(character):
+            raise _bad("must not contain control characters or invisible characters")
         else:
             digit = unicodedata.decimal(character, None)
             kept.append(character if digit is None else str(digit))
@@ -176,7 +175,7 @@ def _of_uri(scheme: str, rest: str, dropped: list[tuple[str, str]]) -> str:
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name.lower() == "phone-context":
-            # The area that the number is local to; a domain instead of digits says nothing about how to dial it.
+            # The area of a local number; a domain in its place does not say how to dial the number.
             if value.startswith("+") and not number.startswith("+"):
                 number = value + number
         elif name:
@@ -185,7 +184,7 @@ def _of_uri(scheme: str, rest: str, dropped: list[tuple[str, str]]) -> str:
 
 
 def _without_fraction(number: str) -> str:
-    """The number without the exponent or the fraction of 0 that programs put behind it. Other decimals are refused."""
+    """The number without a program's exponent or zero fraction. Raises InvalidIdentifier for other decimals."""
     if scientific := _is_scientific(number):
         first, decimals, exponent = scientific.groups(default="")
         if len(decimals) != int(exponent) or int(exponent) >= _EXACT_DIGITS:
@@ -254,7 +253,7 @@ def _refuse_two_numbers(number: str) -> None:
 
 
 def _is_slash_list(number: str, digits: str, *, international: bool) -> bool:
-    """A slash may follow an area code, or part pairs of digits; else it parts numbers, or their last digits."""
+    """True if slashes separate numbers or their last digits: not after an area code, nor between pairs of digits."""
     counts = [count for count in map(_count, number.split("/")) if count]
     if len(counts) < 2:
         return False
@@ -267,7 +266,7 @@ def _is_slash_list(number: str, digits: str, *, international: bool) -> bool:
 
 
 def _has_two_halves(number: str) -> bool:
-    """Two whole numbers with a dash between blanks, or two of one shape one after the other."""
+    """True for two whole numbers with a spaced dash between, and for two adjacent numbers of one shape."""
     dash = _find_spaced_dash(number)
     if dash and min(_count(number[: dash.start()]), _count(number[dash.end() :])) >= _WHOLE_DIGITS:
         return True
@@ -287,7 +286,7 @@ def _count(text: str) -> int:
 
 
 def _dialled(number: str, region: str | None) -> str:
-    """E.164 where the number has a + or `region` makes one of it; else the digits."""
+    """E.164 if the number has a + or belongs to `region`; else the digits."""
     if number.strip("+0") == "" and len(number.lstrip("+")) in LENGTHS:
         raise _bad("must have a digit other than 0")
     if number.startswith("+"):
@@ -303,10 +302,10 @@ def _dialled(number: str, region: str | None) -> str:
 
 
 def _of_region(digits: str, region: str) -> str | None:
-    """The number as E.164, as somebody in this region means it; None if that is not sure.
+    """The number as E.164, as a caller in this region means it; None if that is uncertain.
 
-    Digits that begin with the region's own calling code may be a number that lost its +, or one that only begins so.
-    libphonenumber takes 49 171… in Germany for the latter, and would put another 49 before it (its FAQ says so).
+    Digits that begin with the region's own calling code are an international number without +, or a national number.
+    libphonenumber reads 49 171… in Germany as national, and would put another 49 before the digits (see its FAQ).
     """
     code = phonenumbers.country_code_for_region(region)
     with_code = f"+{code}{digits}"
@@ -324,7 +323,7 @@ def _of_region(digits: str, region: str) -> str | None:
 
 
 def _e164(digits: str, region: str | None) -> str | None:
-    """The number as the world dials it; None if no such number is possible, or possible only in its own town."""
+    """The number as the world dials it; None if no such number is possible, or only a local one."""
     for _ in range(4):
         if digits.startswith("+"):
             digits = renumbered(digits)
@@ -337,7 +336,7 @@ def _e164(digits: str, region: str | None) -> str | None:
         international = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
         if international == digits:
             return digits if len(digits) in LENGTHS else None
-        # A trunk prefix was dropped, say: the rest must read the same.
+        # Parsing changed the digits, as by dropping a trunk prefix: parse the result until it is stable.
         digits = international
     return None
 
@@ -357,7 +356,7 @@ def _dials_trunk(region: str) -> bool:
 
 
 def _is_plainly_e164(digits: str) -> bool:
-    """True if libphonenumber would leave the number as it stands: a tenth of the work of asking it. False: ask it."""
+    """True if libphonenumber would not change the number, at a tenth of the cost of parsing. False: parse."""
     if not _E164_MIN_CHARACTERS <= len(digits) <= LENGTHS[-1]:
         return False
     for end in (2, 3, 4):
@@ -375,8 +374,8 @@ def _is_plainly_e164(digits: str) -> bool:
 
 @cache
 def _numbering(calling_code: str) -> tuple[frozenset[int], re.Pattern[str] | None, bool] | None:
-    """How long numbers are behind this calling code, the prefix that may be stripped from them, and whether there are
-    old ones; None: no such code.
+    """The lengths of a calling code's numbers, the prefix that parsing may strip, and whether old numbers exist; None
+    if there is no such code.
     """
     if calling_code.startswith("0") or int(calling_code) not in phonenumbers.COUNTRY_CODE_TO_REGION_CODE:
         return None

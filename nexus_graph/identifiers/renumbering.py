@@ -1,10 +1,10 @@
-"""Countries that gave all their subscribers longer or shorter numbers: the old number and the new one are one person's.
+"""Countries that gave all subscribers longer or shorter numbers: the old and the new number belong to one person.
 
-A rule stands here if the old number alone decides the new one, and if no number of today looks like an old one, so that
-no two people meet. libphonenumber does none of it: it refuses old numbers, or takes them for others than the new.
+A rule belongs here if the old number alone determines the new number, and no current number looks like an old one: so
+no two people unite. libphonenumber has no such rules: it refuses old numbers, or reads them as different numbers.
 
-Not here: Argentina's 9. +54 9 11 … is a mobile and +54 11 … may be somebody's fixed line; libphonenumber's FAQ ("Why is
-this number from Argentina …") says that the two cannot be told apart, and not to add a 9.
+Not here: Argentina's 9. +54 9 11 … is a mobile and +54 11 … may be another person's fixed line; libphonenumber's FAQ
+("Why is this number from Argentina …") says that nothing distinguishes the two, and not to add a 9.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Final
 
 # Calling code, the old number behind it, the number it became.
 _TABLE: Final = (
-    # Mexico, August 2019: 1 from abroad, 01, 02, 044 and 045 within the country are no more.
+    # Mexico, August 2019: abolished 1 from abroad, and 01, 02, 044 and 045 within the country.
     # github.com/google/libphonenumber/blob/master/FAQ.md#mx_legacy_formats; /pull/2693
     ("52", r"(?:1|01|02|044|045)([2-9]\d{9})", r"\1"),
     # Benin, 30 November 2024: 01 before all numbers of 8 digits. github.com/mobi/telephone_number/issues/138
@@ -27,7 +27,7 @@ _TABLE: Final = (
     ("225", r"((?:20[23]|21[2357]|22[245]|23[45]|24[345]|306|31[69]|3[2-6]7)\d{5})", r"27\1"),
     ("225", r"((?:2[0-4]|3[0-6])0\d{5})", r"25\1"),
     ("225", r"(2[0-3]8\d{5})", r"21\1"),
-    # Brazil, 2012 to 2016: 9 before all mobiles of 8 digits. Those with 7 are not here: some kept it.
+    # Brazil, 2012 to 2016: 9 before all mobiles of 8 digits. Numbers with 7 are not here: some kept 8 digits.
     # github.com/google/libphonenumber/issues/818 and 1618; ANATEL, resolution 553.
     ("55", r"([1-9][1-9])([689]\d{7})", r"\g<1>9\2"),
     # Colombia, September 2021: 60 before all fixed lines of 8 digits. github.com/vtex/front.phone/pull/78; CRC 5826.
@@ -64,7 +64,7 @@ _RULES: Final = _by_calling_code()
 
 
 def renumbered(international: str) -> str:
-    """The number of today, of one that begins with +."""
+    """The current number in place of an old one; both begin with +."""
     for end in (3, 4):
         for old, new in _RULES.get(international[1:end], ()):
             if match := old.fullmatch(international, end):
@@ -73,5 +73,5 @@ def renumbered(international: str) -> str:
 
 
 def is_renumbered(calling_code: str) -> bool:
-    """True if numbers behind this calling code may be old ones."""
+    """True if numbers of this calling code may be old."""
     return calling_code in _RULES
