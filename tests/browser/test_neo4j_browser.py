@@ -3,6 +3,7 @@ its queries, and the graph wears our style.
 """
 
 import asyncio
+import base64
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import httpx2
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from nexus_graph.api.neo4j_browser.serving import GUIDE, STYLE
+from nexus_graph.api.neo4j_browser.serving import FAVORITES, GUIDE, STYLE
 from nexus_graph.config import Settings
 from nexus_graph.devstack.stack import Stack, StackOptions, StackUrls
 from tests.running import running_api
@@ -62,6 +63,28 @@ async def test_an_analyst_sees_the_styled_graph_by_three_queries(page: Page) -> 
         assert re.search(r"1\s*primary", words), words
         assert re.search(r"2\s*secondary", words), words
         assert not re.search(r"\b20\d\d-", words), "a contact is named by a time"
+
+
+DROP = """([zip]) => {
+  const data = new DataTransfer()
+  data.items.add(new File([Uint8Array.from(atob(zip), c => c.charCodeAt(0))], 'favorites.zip'))
+  const drop = new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true})
+  document.querySelector('.filedrop').dispatchEvent(drop)
+}"""
+
+
+async def test_the_queries_are_favorites_once_their_file_was_dropped(page: Page, urls: StackUrls) -> None:
+    queries = page.locator("pre.runnable")
+    await expect(queries).to_have_count(3, timeout=PATIENCE_MILLISECONDS)
+    titles = [text.strip().splitlines()[0].removeprefix("// ") for text in await queries.all_inner_texts()]
+    async with httpx2.AsyncClient(base_url=urls.api) as api:
+        file = await api.get(FAVORITES)
+    assert (file.status_code, file.headers["content-type"]) == (200, "application/zip")
+    await page.evaluate(DROP, [base64.b64encode(file.content).decode()])
+    await page.get_by_test_id("navigationFavorites").click()
+    await page.get_by_test_id("expandFolder-Identity graph").click()
+    for title in titles:
+        await expect(page.get_by_test_id(f"scriptTitle-{title}")).to_be_visible(timeout=PATIENCE_MILLISECONDS)
 
 
 @pytest.mark.parametrize("origins", [(), ("https://app.example",)])
