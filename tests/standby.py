@@ -102,7 +102,7 @@ async def running_standby(primary_url: str) -> AsyncIterator[Standby]:
 def _copy(postgres: Postgres, primary_url: str) -> None:
     postgres.user = postgres._run_as()
     postgres._own(postgres.folder)
-    postgres._clear_the_way()
+    postgres._before_start()
     argv = [
         str(_programs() / "pg_basebackup"),
         f"--pgdata={postgres.data}",

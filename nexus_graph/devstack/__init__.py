@@ -1,1 +1,1 @@
-"""The servers and processes that `nexus-graph up` runs on one machine, and what watches over them."""
+"""The servers and processes that `nexus-graph up` runs on one machine, and their supervision."""

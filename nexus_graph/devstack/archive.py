@@ -1,9 +1,9 @@
-"""An archive of Neo4j's loaded classes, their links, and which of its code is hot (the JVM's ahead-of-time cache): with
-it Neo4j starts in about three seconds rather than eight, and is soon at its full speed.
+"""An archive of Neo4j's loaded classes, their links, and its hot code (the JVM's ahead-of-time cache): with the archive
+Neo4j starts in about three seconds rather than eight, and soon reaches its full speed.
 
-It is made once per user from a training run of a throw-away server, which takes a minute of one core: by
-`nexus-graph up` in the background, with time that nobody else wants, or at once by
-`python -m nexus_graph.devstack.archive`. Everything works without it.
+Each user's archive is made once, from a training run of a throw-away server, which takes a minute of one core:
+`nexus-graph up` makes it in the background, in idle processor time, and `python -m nexus_graph.devstack.archive` at
+once. Everything works without the archive.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ from nexus_graph.devstack.neo4j import USER, Neo4j, archive_path, java_arguments
 from nexus_graph.devstack.ports import PortLeases
 from nexus_graph.devstack.process import ChildProcess, Command, Say, StackError, describe_exit
 
-TRAINING_PASSWORD = "of a throw-away server"  # noqa: S105 - on loopback for a minute, and it holds nothing real
-TIMEOUT_SECONDS = 300.0  # with idle time only, on a busy machine, it can take long
+TRAINING_PASSWORD = "of a throw-away server"  # noqa: S105 - a server on loopback for a minute, without real data
+TIMEOUT_SECONDS = 300.0  # a busy machine leaves little idle time
 
 
 async def make(installation: Path, say: Say, *, in_background: bool) -> None:
-    """Make the archive where it is missing. It says so when that fails, and raises nothing: Neo4j starts without it."""
+    """Make the archive if it is missing. A failure is printed and not raised: Neo4j starts without the archive."""
     target = archive_path(installation)
     if target.exists():
         return
@@ -40,9 +40,9 @@ async def make(installation: Path, say: Say, *, in_background: bool) -> None:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 await _make(installation, target, in_background=in_background)
         except TimeoutError:
-            say("that took too long; the next start tries again")
+            say("preparing Neo4j took too long; the next start tries again")
         except (StackError, OSError) as error:
-            say(f"that failed and does no harm; the next start tries again: {error}")
+            say(f"preparing Neo4j failed, which does no harm; the next start tries again: {error}")
         else:
             say("Neo4j will start quicker from now on")
 
@@ -72,7 +72,7 @@ async def _make(installation: Path, target: Path, *, in_background: bool) -> Non
         (folder / "archive").replace(target)
         for older in target.parent.glob("*.aot"):
             if older != target:
-                older.unlink(missing_ok=True)  # a server that runs on it keeps it
+                older.unlink(missing_ok=True)  # a running server keeps the open file
     finally:
         leases.release()
         shutil.rmtree(folder, ignore_errors=True)
@@ -85,8 +85,8 @@ def _training_folder(installation: Path) -> Path:
 
 
 async def _train(installation: Path, folder: Path, leases: PortLeases, *, in_background: bool) -> None:
-    """Run a server that takes notes, let it work, and let it write its notes as it stops."""
-    from nexus_graph.devstack.training import train  # with the driver, which `nexus-graph up` does not wait for
+    """Run a server that records its work, train the server, and stop it: then it writes the recording."""
+    from nexus_graph.devstack.training import train  # imports the driver, so not before `nexus-graph up` is ready
 
     server = Neo4j(
         folder / "neo4j",
@@ -99,7 +99,7 @@ async def _train(installation: Path, folder: Path, leases: PortLeases, *, in_bac
     await asyncio.to_thread(server.prepare)
     command = server.command(folder / "training.log")
     process = ChildProcess(
-        # Until the time is up: in the background it may stand still for as long as others work.
+        # No standstill before the timeout: a background process may pause while others work.
         replace(command, in_background=in_background, standstill_seconds=TIMEOUT_SECONDS, stop_timeout_seconds=0)
     )
     try:
@@ -108,11 +108,11 @@ async def _train(installation: Path, folder: Path, leases: PortLeases, *, in_bac
         process.ask_to_stop()
         await _well_ended(process)
     finally:
-        await process.stop()  # kills it at once: nobody misses what it has not written
+        await process.stop()  # kills the server at once: unwritten data have no use
 
 
 async def _create(installation: Path, folder: Path, *, in_background: bool) -> None:
-    """Make the archive from the notes."""
+    """Make the archive from the recording."""
     options = ["-XX:AOTMode=create", f"-XX:AOTConfiguration={folder / 'notes'}", f"-XX:AOTCache={folder / 'archive'}"]
     (folder / "create.args").write_text(java_arguments(installation, options))
     process = ChildProcess(

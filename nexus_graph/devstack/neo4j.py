@@ -29,7 +29,7 @@ DEFAULT_SETTINGS: Mapping[str, str] = {
     "server.bolt.enabled": "true",
     "server.http.enabled": "true",
     "server.https.enabled": "false",
-    "server.http_enabled_modules": "BROWSER",  # the rest speaks HTTP to applications; ours speak Bolt
+    "server.http_enabled_modules": "BROWSER",  # the other modules serve HTTP to applications; ours use Bolt
     "server.memory.heap.initial_size": HEAP,
     "server.memory.heap.max_size": HEAP,
     "server.memory.pagecache.size": PAGE_CACHE,
@@ -38,7 +38,7 @@ DEFAULT_SETTINGS: Mapping[str, str] = {
     "dbms.usage_report.enabled": "false",
     "dbms.fleet_manager.enabled": "false",
     "client.allow_telemetry": "false",
-    # Queries carry identifiers, and those stay out of logs.
+    # Queries carry identifiers, which stay out of logs.
     "db.logs.query.enabled": "OFF",
     "db.logs.query.parameter_logging_enabled": "false",
     "db.tx_log.rotation.retention_policy": "256M size",
@@ -68,7 +68,7 @@ JVM_OPTIONS = (
     "-Xlog:all=error:stderr",
 )
 TRAINING = "4"
-"""Edition of what an archive is trained on: another one makes a new archive."""
+"""Version of the training: a change makes a new archive."""
 FOREIGN_JVM_VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH")
 
 
@@ -83,9 +83,9 @@ class Neo4j:
     installation: Path
     settings: Mapping[str, str] = field(default_factory=dict)
     api: str = ""
-    """Where the API is, which gives Neo4j Browser its style and its guide; empty: there is none."""
+    """The API's address, from which Neo4j Browser gets its style and its guide; empty: no API."""
     archive_options: Sequence[str] | None = None
-    """Options of the JVM about its archive; None: use the archive if there is one."""
+    """The JVM's options about its archive; None: use the archive if there is one."""
 
     @property
     def uri(self) -> str:
@@ -93,7 +93,7 @@ class Neo4j:
 
     @property
     def browser_url(self) -> str:
-        """Where Neo4j Browser is, with a form that asks for nothing but the password."""
+        """The address of Neo4j Browser, with a form that asks only for the password."""
         return f"http://{LOOPBACK}:{self.browser_port}/browser/?connectURL=bolt://{USER}@{LOOPBACK}:{self.bolt_port}"
 
     def prepare(self) -> None:
@@ -108,7 +108,7 @@ class Neo4j:
             write_atomically(self.folder / "data" / "dbms" / "auth.ini", _initial_user(USER, self.password))
 
     def command(self, log: Path) -> Command:
-        """How to run it; call `prepare` first."""
+        """The command of the server; call `prepare` first."""
 
         async def answers() -> bool:
             if not (await probes.tcp(LOOPBACK, self.bolt_port)).ok:  # much cheaper than the driver's failure
@@ -117,9 +117,9 @@ class Neo4j:
             if answer.refused_credentials:
                 raise StackError(
                     f"Neo4j refuses the password kept in {self.folder.parent / 'passwords.json'}: "
-                    "that file is not the one its data was made with.\n"
-                    f"The graph can be made anew from PostgreSQL: remove {self.folder / 'data'}, start again, "
-                    "then run: nexus-graph rebuild-graph"
+                    "its data was made with another password file.\n"
+                    f"PostgreSQL holds all that is needed to rebuild the graph: remove {self.folder / 'data'}, start "
+                    "again, then run: nexus-graph rebuild-graph"
                 )
             return answer.ok and (await probes.http(f"http://{LOOPBACK}:{self.browser_port}/")).ok
 
@@ -162,15 +162,15 @@ class Neo4j:
 
 
 def archive_path(installation: Path) -> Path:
-    """Where the archive of loaded classes belongs. It fits one JVM with one set of options and one set of jars; the JVM
-    ignores one that does not fit.
+    """The file of the archive. An archive fits one JVM with one set of options and one set of jars; the JVM ignores an
+    archive that does not fit.
     """
     digest = hashlib.sha256("\n".join((TRAINING, *JVM_OPTIONS)).encode()).hexdigest()[:8]
     return installation / f"java-{java_version()}-{platform.machine()}-{digest}.aot"
 
 
 def java_environment() -> dict[str, str]:
-    """Ours, without the variables that would change the JVM's options behind our back."""
+    """Our environment, without variables that would change the JVM's options."""
     return {name: value for name, value in os.environ.items() if name not in FOREIGN_JVM_VARIABLES}
 
 
@@ -182,7 +182,7 @@ def java_arguments(installation: Path, more_options: Sequence[str]) -> str:
 
 
 def _of_the_browser(api: str) -> Mapping[str, str]:
-    """What Neo4j Browser does once it is connected, and whose files it may fetch for that."""
+    """Neo4j Browser's commands after it connects, and the hosts from which it may fetch files for these."""
     hosts = dict.fromkeys((LOOPBACK, "localhost", urlsplit(api).netloc.rpartition(":")[0]))
     return {
         "browser.post_connect_cmd": after_connecting(api),

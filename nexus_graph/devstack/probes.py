@@ -1,4 +1,4 @@
-"""Does a server answer? Each question is bounded, answers with a reason, and names no password."""
+"""Does a server answer? Each probe has a timeout, returns a reason, and names no password."""
 
 import asyncio
 import urllib.error
@@ -12,7 +12,7 @@ _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server said; `reason` tells why there was no answer, or what is odd about it."""
+    """The result of a probe; `reason` says why the server did not answer, or what is wrong with its answer."""
 
     ok: bool
     reason: str = ""
@@ -20,7 +20,7 @@ class Answer:
 
 
 async def http(url: str, *, timeout_seconds: float = PROBE_TIMEOUT_SECONDS) -> Answer:
-    """Ask for a page; only 200 is an answer."""
+    """Request a page; only status 200 is an answer."""
     return await asyncio.to_thread(_http, url, timeout_seconds)
 
 
@@ -93,7 +93,7 @@ async def neo4j(uri: str, user: str, password: str, *, timeout_seconds: float = 
 
 
 async def tcp(host: str, port: int, *, timeout_seconds: float = PROBE_TIMEOUT_SECONDS) -> Answer:
-    """Open a connection: the cheap question to ask before a dear one."""
+    """Open a connection: a cheap probe before an expensive one."""
     try:
         async with asyncio.timeout(timeout_seconds):
             _, writer = await asyncio.open_connection(host, port)

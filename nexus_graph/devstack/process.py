@@ -1,4 +1,4 @@
-"""One child process: in its own session, told to die with us, stopped within a bound, and never left behind."""
+"""One child process: in its own session, ended by the kernel with its parent, stopped within a bound."""
 
 import asyncio
 import ctypes
@@ -18,15 +18,15 @@ from nexus_graph.devstack.progress import CPU_STEP_SECONDS, Progress, is_busy, l
 
 READY_POLL_SECONDS = 0.05
 STANDSTILL_SECONDS = 60.0
-"""A process that starts and has moved on by nothing for so long is given up."""
+"""A start without progress for this long is given up."""
 START_MAX_SECONDS = 900.0
-"""And so is one that moves on for so long and does not serve: it may go round in circles."""
-START_SAID_SECONDS = 15.0
-"""How often a person hears that a start goes on."""
+"""A start that takes this long is given up despite progress: the process may loop."""
+START_REPORT_SECONDS = 15.0
+"""How often a long start is reported."""
 START_LOOK_SECONDS = 0.5
 STOP_TIMEOUT_SECONDS = 10.0
 KILL_TIMEOUT_SECONDS = 5.0
-EXIT_POLL_SECONDS = 0.1  # only where the kernel cannot tell us that a child ended
+EXIT_POLL_SECONDS = 0.1  # only on systems without pidfd
 LOG_MAX_BYTES = 10 * 1024 * 1024
 LOG_TAIL_BYTES = 4 * 1024
 LOG_TAIL_LINES = 12
@@ -41,7 +41,7 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 class StackError(Exception):
-    """What stops the stack, in words for the person who started it; `exit_code` is the command's."""
+    """Why the stack stops, in words for the operator; `exit_code` is the command's."""
 
     def __init__(self, message: str, *, exit_code: int = 1) -> None:
         super().__init__(message)
@@ -50,7 +50,7 @@ class StackError(Exception):
 
 @dataclass(frozen=True)
 class SystemUser:
-    """Whom a child runs as when that is not us."""
+    """The user of a child that runs as another user."""
 
     name: str
     uid: int
@@ -59,23 +59,23 @@ class SystemUser:
 
 @dataclass(frozen=True)
 class Command:
-    """How to run one child, how to see that it serves, and how to end it."""
+    """How to run one child, how to probe whether it serves, and how to end it."""
 
     name: str
     argv: Sequence[str]
     log: Path
     cwd: Path
     probe: Probe | None = None
-    """Polled until it says True; None: alive is enough. It may raise StackError to give up at once."""
+    """Polled until it returns True; None: a running process is enough. May raise StackError to give up at once."""
     before_start: Callable[[], None] | None = None
-    """Run in a thread before each start, also after it died: to clear what its last life left behind."""
+    """Runs in a thread before each start, also of a process that died: clears leftovers of the previous run."""
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     user: SystemUser | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     force_signal: signal.Signals = signal.SIGKILL
-    """What a second Ctrl-C sends: SIGKILL, but for a server that has a quick end of its own."""
+    """What a second Ctrl-C sends: SIGKILL, except for a server with its own quick shutdown."""
     in_background: bool = False
-    """It runs only while nobody else wants the processor."""
+    """The child runs only in idle processor time."""
     standstill_seconds: float = STANDSTILL_SECONDS
     start_max_seconds: float = START_MAX_SECONDS
     stop_timeout_seconds: float = STOP_TIMEOUT_SECONDS
@@ -93,7 +93,7 @@ class ChildProcess:
         on_change: Callable[[], None] = lambda: None,
         say: Say = lambda _: None,
     ) -> None:
-        """`on_change` is called when it has started or ended; `say` hears now and then of a start that takes long."""
+        """`on_change` is called after each start and end; `say` gets a report of a long start every few seconds."""
         self.command = command
         self._say = say
         self.wanted = False
@@ -117,14 +117,14 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
-        """The process id. Raises StackError when it does not run."""
+        """The process id. Raises StackError if the process does not run."""
         if self._popen is None or not self.running:
             raise StackError(f"{self.name} is not running")
         return self._popen.pid
 
     async def start(self) -> None:
-        """Start it and return once it serves. Raises StackError, with the end of its log and nothing left running,
-        if it ends first, stands still, or is at work for longer than any start may take.
+        """Start the process and return once it serves. Raises StackError, with the end of the log and nothing left
+        running, if the process ends first, makes no progress, or exceeds the longest start.
         """
         if self.running:
             return
@@ -145,13 +145,13 @@ class ChildProcess:
             raise
 
     async def wait(self) -> int:
-        """Return the exit code once it has ended (negative: the signal that ended it)."""
+        """Return the exit code once the process has ended (negative: the signal that ended it)."""
         if self._exited is None:
             raise StackError(f"{self.name} was never started")
         return await asyncio.shield(self._exited)
 
     async def died(self) -> int:
-        """Return the exit code once it has ended although it is wanted."""
+        """Return the exit code once the process has ended while it is wanted."""
         while True:
             code = await self.wait()
             if self.wanted:
@@ -159,7 +159,7 @@ class ChildProcess:
             await self._running.wait()
 
     async def stop(self) -> None:
-        """End it for good: its stop signal, a bounded wait, SIGKILL. Does nothing if it does not run."""
+        """End the process for good: stop signal, bounded wait, SIGKILL. Does nothing if it does not run."""
         self.wanted = False
         await self.end()
 
@@ -175,21 +175,21 @@ class ChildProcess:
             raise StackError(f"{self.name} (pid {self.pid}) survived SIGKILL: is its disk hanging?")
 
     def ask_to_stop(self) -> None:
-        """Send its stop signal and leave it to `wait` to see the end."""
+        """Send the stop signal; `wait` returns after the end."""
         self.wanted = False
         self._signal(self.command.stop_signal)
 
     def kill(self) -> None:
-        """SIGKILL, as a fault would: it stays wanted, so a supervisor starts it again."""
+        """Send SIGKILL, as a fault would: the process stays wanted, so a supervisor starts it again."""
         self._signal(signal.SIGKILL)
 
     def force(self) -> None:
-        """End it at once and for good, without waiting."""
+        """End the process at once and for good, without waiting."""
         self.wanted = False
         self._signal(self.command.force_signal)
 
     def log_tail(self) -> str:
-        """The last lines it wrote since it was started, to put into a message."""
+        """The last lines of the log since the start, for a message."""
         with suppress(OSError), self.command.log.open("rb") as log:
             size = log.seek(0, os.SEEK_END)
             log.seek(max(self._log_offset, size - LOG_TAIL_BYTES))
@@ -200,9 +200,9 @@ class ChildProcess:
         return f"it wrote nothing to {self.command.log}"
 
     async def _wait_while_at_work(self, serving: "asyncio.Task[None]") -> None:
-        """Wait until it serves. Raises StackError when it has stood still, or taken the longest that it may."""
+        """Wait until the process serves. Raises StackError after a standstill, or past the longest start."""
         progress = Progress(self.pid, self.command.log)
-        said = 0.0
+        reported = 0.0
         while True:
             done, _ = await asyncio.wait({serving}, timeout=START_LOOK_SECONDS)
             if done:
@@ -218,16 +218,16 @@ class ChildProcess:
                         f"{CPU_STEP_SECONDS:g} s of processor time and wrote nothing to its log"
                     )
                 )
-            if waited - said >= START_SAID_SECONDS:
-                said = waited
-                work = "at work" if progress.still_seconds < START_SAID_SECONDS else "standing still"
+            if waited - reported >= START_REPORT_SECONDS:
+                reported = waited
+                work = "at work" if progress.still_seconds < START_REPORT_SECONDS else "standing still"
                 self._say(
                     f"waiting for {self.name}: {waited:.0f} s so far, it is {work} "
                     f"({progress.cpu_seconds:.0f} s of processor time; {load()})"
                 )
 
     def _not_started(self, what: str) -> str:
-        """What happened, how the machine is, and what to do."""
+        """The message: the fault, the machine's load, and what to do next."""
         if is_busy():
             advice = f"This machine is busy ({load()}): run the same command again when it is less so."
         else:
@@ -252,7 +252,7 @@ class ChildProcess:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    start_new_session=True,  # a terminal's Ctrl-C reaches us alone, so that we stop things in order
+                    start_new_session=True,  # a terminal's Ctrl-C reaches only us, and we stop all in order
                     preexec_fn=_die_with_parent(command.stop_signal),  # noqa: PLW1509 - see the warning above
                     umask=0o077,
                     **options,
@@ -283,14 +283,14 @@ class ChildProcess:
 
     async def _reap_by_polling(self) -> None:
         assert self._popen is not None
-        while self._popen.poll() is None:  # noqa: ASYNC110 - there is nothing to wait for but the process table
+        while self._popen.poll() is None:  # noqa: ASYNC110 - without pidfd nothing signals the end
             await asyncio.sleep(EXIT_POLL_SECONDS)
         self._reap()
 
     def _reap(self) -> None:
         assert self._popen is not None
         assert self._exited is not None
-        # Whatever it started in its session ends with it. Until we collect its exit code nobody can get its number.
+        # End all processes of its session. Its number stays reserved until we collect the exit code.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._popen.pid, signal.SIGKILL)
         self._running.clear()
@@ -318,8 +318,8 @@ class ChildProcess:
 
 
 async def in_thread(work: Callable[..., T], *arguments: Any, interrupt: Callable[[], None] = lambda: None) -> T:
-    """Run blocking work in a thread. When cancelled, ask it to end by `interrupt`, and wait for that: nothing may go on
-    behind our back.
+    """Run blocking work in a thread. On cancellation call `interrupt` and wait for the thread's end: no work may go on
+    unattended.
     """
     task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
     try:
@@ -328,12 +328,12 @@ async def in_thread(work: Callable[..., T], *arguments: Any, interrupt: Callable
         interrupt()
         await asyncio.wait([task])
         if not task.cancelled():
-            task.exception()  # seen, so that it is not reported as forgotten
+            task.exception()  # retrieved, so that asyncio does not report the exception
         raise
 
 
 def describe_exit(code: int) -> str:
-    """Say in words how a process ended."""
+    """How a process ended, in words."""
     if code >= 0:
         return f"ended with exit code {code}"
     try:
@@ -351,15 +351,15 @@ def _only_when_idle(pid: int) -> None:
 
 
 def _open_log(path: Path) -> BinaryIO:
-    """Open a log for appending, readable by its owner only; a long one is set aside first, so that two are kept."""
+    """Open a log for appending, readable by its owner only; a long log is rotated first, and one old log kept."""
     if path.exists() and path.stat().st_size > LOG_MAX_BYTES:
         path.replace(path.with_name(path.name + ".1"))
     return os.fdopen(os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600), "ab")
 
 
 def _die_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
-    """Make what runs in the child between fork and exec, after the change of user (which would undo it): the kernel
-    sends `death_signal` when we end, even by SIGKILL.
+    """The function that runs in the child between fork and exec, after the change of user (which would undo it): then
+    the kernel sends `death_signal` when the parent ends, even by SIGKILL.
     """
     if _libc is None:
         return None
@@ -368,7 +368,7 @@ def _die_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
 
     def in_child() -> None:
         prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
-        if os.getppid() != parent:  # we ended before the kernel knew what to do about it
+        if os.getppid() != parent:  # the parent ended before the call
             os._exit(1)
 
     return in_child

@@ -1,5 +1,5 @@
-"""Is a process that starts at work, or does it stand still? On a busy machine a start takes minutes and is well; the
-clock alone cannot tell it from one that will never end.
+"""Does a starting process make progress, or stand still? On a busy machine a healthy start takes minutes, and the clock
+alone does not distinguish it from a hung one.
 """
 
 import os
@@ -9,20 +9,20 @@ from time import monotonic
 from typing import Final
 
 CPU_STEP_SECONDS: Final = 1.0
-"""Less processor time than this is no progress: a server that waits for ever still looks at its clock."""
+"""Less processor time than this is no progress: a hung server still polls its clock."""
 
 DISK_STEP_BYTES: Final = 1024 * 1024
-"""The same of what it reads from disks and writes to them."""
+"""Fewer bytes than this, read from disks or written, are no progress."""
 
 BUSY_LOAD: Final = 1.5
-"""Processes for each core that run or wait to run: from here on a machine is called busy."""
+"""Running or waiting processes per core, from which a machine counts as busy."""
 
 
 class Progress:
-    """What a process, with its children, has done since it started. Each `look` says whether there is more of it."""
+    """The work of a process and its children since the start. Each `look` returns whether the work has grown."""
 
     def __init__(self, pid: int, log: Path) -> None:
-        """`log`: what it writes to; growing is progress as well."""
+        """`log`: the file of its output, whose growth is progress too."""
         self._pid = pid
         self._log = log
         self._started = monotonic()
@@ -31,21 +31,21 @@ class Progress:
 
     @property
     def waited_seconds(self) -> float:
-        """How long it has been starting."""
+        """How long the start has taken."""
         return monotonic() - self._started
 
     @property
     def still_seconds(self) -> float:
-        """How long it has stood still, as of the last look."""
+        """The time since the last progress."""
         return monotonic() - self._moved
 
     @property
     def cpu_seconds(self) -> float:
-        """The processor time that it had used at the last progress."""
+        """The processor time used until the last progress."""
         return self._noted[0]
 
     def look(self) -> bool:
-        """True if it has moved on since the last time that it had."""
+        """True if there is progress since the last progress."""
         cpu, disk, logged = self._measured()
         noted_cpu, noted_disk, noted_logged = self._noted
         if cpu < noted_cpu + CPU_STEP_SECONDS and disk < noted_disk + DISK_STEP_BYTES and logged == noted_logged:
@@ -74,11 +74,11 @@ class Progress:
 
 
 def load() -> str:
-    """How busy the machine is, as in "load average 10.2 on 2 cores"."""
+    """The load of the machine, as in "load average 10.2 on 2 cores"."""
     cores = os.cpu_count() or 1
     return f"load average {os.getloadavg()[0]:.1f} on {cores} {'core' if cores == 1 else 'cores'}"
 
 
 def is_busy() -> bool:
-    """Tell whether more wants to run than this machine has cores for."""
+    """True if the load exceeds BUSY_LOAD per core."""
     return os.getloadavg()[0] > BUSY_LOAD * (os.cpu_count() or 1)

@@ -35,8 +35,8 @@ from nexus_graph.devstack.valkey import Valkey
 
 RESTART_DELAY_BASE_SECONDS = 0.5
 RESTART_DELAY_MAX_SECONDS = 30.0
-RESTARTS_MAX = 10  # in a row; a process that ran well for a while starts counting anew
-FAILURES_ON_A_FULL_DISK = 3  # so many are counted at most, so that it is tried again every few seconds
+RESTARTS_MAX = 10  # in a row; STABLE_AFTER_SECONDS of running reset the count
+FAILURES_ON_A_FULL_DISK = 3  # the count's limit on a full disk, so that restarts go on every few seconds
 STABLE_AFTER_SECONDS = 60.0
 EXIT_USAGE = 2
 API_PORT = 8000
@@ -44,11 +44,11 @@ API_PORT = 8000
 
 @dataclass(frozen=True)
 class StackOptions:
-    """What `nexus-graph up` can be told. A port of 0 means any free one."""
+    """The options of `nexus-graph up`. A port of 0 means any free one."""
 
     host: str = LOOPBACK
     port: int | None = None
-    """Of the API; None: the customary one, or another where that is taken."""
+    """Port of the API; None: the customary port, or a free one if that is taken."""
     data_dir: Path = Path(".nexus")
     servers_only: bool = False
     postgres_settings: Mapping[str, str] = field(default_factory=dict)
@@ -57,13 +57,13 @@ class StackOptions:
     browser_port: int = 7474
     bolt_port: int = 7687
     start_max_seconds: float = START_MAX_SECONDS
-    """The longest that a process may be at work on its start."""
+    """The longest time that a process may take to start."""
     quiet: bool = False
 
 
 @dataclass(frozen=True)
 class StackUrls:
-    """Where everything is. `api` is empty when only the servers run. Holds passwords: do not log it."""
+    """The addresses of the stack. `api` is empty when only the servers run. Holds passwords: do not log."""
 
     api: str
     database_url: str
@@ -81,7 +81,7 @@ class StackUrls:
             "NEO4J_URI": self.neo4j_uri,
             "NEO4J_USER": self.neo4j_user,
             "NEO4J_PASSWORD": self.neo4j_password,
-            # Of none of these is one here, whatever the shell says of servers elsewhere.
+            # The stack has none of these, so the shell's values must not reach its processes.
             "DATABASE_REPLICA_URL": "",
             "DATABASE_DIRECT_URL": "",
             "NEXUS_PGBOUNCER": "false",
@@ -95,9 +95,9 @@ class AppProcess:
     name: str
     argv: Sequence[str]
     health_path: str | None = None
-    """Asked at the API's address until it answers 200; None: alive is enough."""
+    """Requested at the API's address until the status is 200; None: a running process is enough."""
     runs_once: bool = False
-    """It must end with exit code 0 before the next one starts."""
+    """The process must end with exit code 0 before the next one starts."""
 
 
 AppProcesses = Callable[[StackOptions, int], Sequence[AppProcess]]
@@ -114,21 +114,21 @@ def nexus_processes(options: StackOptions, port: int) -> Sequence[AppProcess]:
 
 
 class Terminal(Console):
-    """Where lines for a person go. When nobody reads them any more the stack goes on (rich would end the program)."""
+    """The operator's terminal. After a broken pipe the stack goes on (rich would end the program)."""
 
     def on_broken_pipe(self) -> None:
         """Drop this line and all that follow."""
         self.quiet = True
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())  # else Python would stumble over it once more as it ends
+        os.dup2(nowhere, sys.stdout.fileno())  # else Python fails on the broken pipe again at exit
         os.close(nowhere)
 
 
 class Stack:
-    """An async context manager: inside it everything answers; on leaving it nothing is left running.
+    """An async context manager: inside, all processes answer; after leaving, none runs.
 
-    Raises StackError on entry when it cannot start (and then has stopped what it had started). Use it in the main
-    thread. What dies inside is started again while `supervise` runs, and else stays down until its `start`.
+    Raises StackError on entry if a process cannot start, after stopping the others. Use it in the main thread. A
+    process that dies is started again while `supervise` runs, and otherwise stays down until its `start`.
     """
 
     def __init__(self, options: StackOptions, *, app: AppProcesses = nexus_processes) -> None:
@@ -144,7 +144,7 @@ class Stack:
 
     @property
     def urls(self) -> StackUrls:
-        """Where everything is, once it has started."""
+        """The addresses, once the stack has started."""
         if self._urls is None:
             raise StackError("the stack has not started")
         return self._urls
@@ -155,7 +155,7 @@ class Stack:
 
     @property
     def processes(self) -> Sequence[ChildProcess]:
-        """In the order in which they were started."""
+        """The processes, in the order of their start."""
         return tuple(self._processes.values())
 
     async def __aenter__(self) -> Self:
@@ -172,7 +172,7 @@ class Stack:
         await self.stop()
 
     async def supervise(self) -> None:
-        """Start again what dies, until the stack is stopped. Raises StackError when a process will not stay up."""
+        """Restart processes that die, until the stack stops. Raises StackError for a process that keeps dying."""
         keepers = [asyncio.create_task(self._keep(process), name=process.name) for process in self.processes]
         stopped = asyncio.create_task(self._stopped.wait())
         try:
@@ -207,14 +207,14 @@ class Stack:
             raise StackError("\n".join(problems))
 
     def force(self) -> None:
-        """End everything at once, in the same order, without waiting; `stop` still collects what ended."""
+        """End everything at once, in the same order, without waiting; `stop` still collects the exit codes."""
         self._interrupted.set()
         for process in reversed(self.processes):
             process.force()
 
     def say(self, text: str) -> None:
-        """Print a line for the person at the terminal."""
-        with suppress(OSError):  # the terminal may be gone; that must not keep us from stopping what runs
+        """Print a line for the operator."""
+        with suppress(OSError):  # a lost terminal must not keep us from stopping the processes
             self.console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim] ", end="")
             self.console.print(text, markup=False)
 
@@ -346,7 +346,7 @@ class Stack:
         self.say(f"{command.name} is ready ({time.monotonic() - started:.1f} s)")
 
     def _record(self) -> None:
-        with suppress(OSError):  # a full disk must not turn one process's end into the stack's
+        with suppress(OSError):  # a full disk that ends one process must not end the stack
             self._data.record(self.processes)
 
     async def _keep(self, process: ChildProcess) -> None:
@@ -356,15 +356,15 @@ class Stack:
             lifetime = time.monotonic() - (process.started_at or 0.0)
             failures = 1 if lifetime > STABLE_AFTER_SECONDS else failures + 1
             if self._data.is_full:
-                failures = min(failures, FAILURES_ON_A_FULL_DISK)  # it is not its own fault, and space may come
+                failures = min(failures, FAILURES_ON_A_FULL_DISK)  # the fault is the disk's, which may get space
                 self.say(f"the disk of {self._data.path} is full")
             if failures > RESTARTS_MAX:
-                raise StackError(f"{process.name} will not stay up; {process.log_tail()}")
+                raise StackError(f"{process.name} keeps dying; {process.log_tail()}")
             delay = min(RESTART_DELAY_BASE_SECONDS * 2 ** (failures - 1), RESTART_DELAY_MAX_SECONDS)
             self.say(f"{process.name} {describe_exit(code)}; starting it again in {delay:g} s")
             await asyncio.sleep(delay)
             if process.running or not process.wanted:
-                continue  # somebody else has decided meanwhile
+                continue  # started or stopped meanwhile
             try:
                 await process.start()
             except StackError as error:
@@ -375,7 +375,7 @@ class Stack:
 
 
 class _AllOrFirstError:
-    """Run coroutines together; the first error ends the others and is raised itself, not wrapped in a group."""
+    """Run coroutines together; the first error cancels the others and is raised itself, not wrapped in a group."""
 
     def __init__(self) -> None:
         self._tasks: list[asyncio.Task[None]] = []
@@ -396,7 +396,7 @@ class _AllOrFirstError:
 
 
 def _reachable(host: str) -> str:
-    """The address to call a server by that listens on `host`."""
+    """The address for clients of a server that listens on `host`."""
     if host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
         return LOOPBACK
     return f"[{host}]" if ":" in host else host
@@ -440,18 +440,18 @@ async def _run(stack: Stack) -> None:
 
 
 def _check_exposure(stack: Stack) -> None:
-    """Refuse an address that others can reach, for there is no authentication yet."""
+    """Raises StackError for an address that other machines can reach, unless NEXUS_AUTH=off: no authentication yet."""
     host = stack.options.host
     if is_loopback(host):
         return
     if {**os.environ, **stack.options.env}.get("NEXUS_AUTH") != "off":
         raise StackError(
             f"refusing to listen on {host}: other machines could reach it, and there is no authentication yet.\n"
-            "Use --host 127.0.0.1, or set NEXUS_AUTH=off if whoever can reach it may read and change everything.",
+            "Use --host 127.0.0.1, or set NEXUS_AUTH=off if anyone who can reach it may read and change everything.",
             exit_code=EXIT_USAGE,
         )
     stack.console.print(
-        f"WARNING: NEXUS_AUTH=off and listening on {host}: whoever can reach this address can read and change every "
+        f"WARNING: NEXUS_AUTH=off and listening on {host}: anyone who can reach this address can read and change every "
         "identity, without a key.",
         style="bold red",
     )
@@ -464,7 +464,7 @@ def _stop_on_signals(stack: Stack, run: "asyncio.Task[None]") -> None:
     def on_signal(number: signal.Signals) -> None:
         seen.append(number)
         if len(seen) == 1:
-            stack.say(f"{number.name}: stopping everything; once more to force")
+            stack.say(f"{number.name}: stopping everything; send the signal again to force")
             run.cancel()
         else:
             stack.say(f"{number.name}: ending everything at once")

@@ -1,4 +1,4 @@
-"""What runs in a data directory, and where."""
+"""The status of the stack in a data directory: ready or not, and its addresses."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -10,7 +10,7 @@ from nexus_graph.devstack.stack import StackUrls
 
 
 def read_status(data_dir: Path) -> dict[str, Any] | None:
-    """Return where the servers of the stack in `data_dir` are; None if none is running there. Asks no server."""
+    """Return the addresses of the stack in `data_dir`; None if no stack runs there. Probes no server."""
     written, _ = DataDirectory(data_dir).read_status()
     return None if written is None else _urls(written)
 
@@ -18,7 +18,7 @@ def read_status(data_dir: Path) -> dict[str, Any] | None:
 async def read(data_dir: Path) -> dict[str, Any]:
     """Return `{"ready": true, …}` with all that StackUrls has, or `{"ready": false, "reason": …}`.
 
-    Ready means: the `up` that wrote it down is alive, and its API answers. A stack of servers only has no API to ask.
+    Ready means: the `up` that wrote the status is alive, and its API answers. A stack of servers only has no API.
     """
     written, reason = DataDirectory(data_dir).read_status()
     if written is None:

@@ -1,5 +1,5 @@
-"""What a throw-away Neo4j is asked while it takes notes for the archive: what the relay and the readers will ask, often
-enough that its notes say which code is hot, and a few statements as analysts write them.
+"""The training of a throw-away Neo4j that records its work for the archive: the statements of the relay and the
+readers, often enough that the recording shows the hot code, and a few statements as analysts write them.
 """
 
 from collections.abc import Iterator
@@ -20,11 +20,11 @@ from nexus_graph.telemetry import error_name
 ROUNDS = 200
 FAMILIES = 100  # of a batch
 GROWTH = 8  # a family has this many contacts when it is merged into its neighbour
-PATIENCE_SECONDS = 120.0  # with idle time only, a cold server can be slow
+PATIENCE_SECONDS = 120.0  # a cold server is slow in idle processor time
 
 
 async def train(uri: str, user: str, password: str) -> None:
-    """Ask it everything. Raises StackError if it does not answer."""
+    """Run all statements. Raises StackError if the server does not answer."""
     settings = Settings(
         neo4j_uri=uri,
         neo4j_user=user,
@@ -71,7 +71,7 @@ def _batches() -> Iterator[list[FamilyState]]:
 
 
 def _family(family: int, *, version: int, size: int) -> FamilyState:
-    """Its contacts, the last of which its odd neighbour had before; each third is tied by evidence alone."""
+    """A family with its contacts, the last ones lent by its odd neighbour; evidence alone ties every third contact."""
     lent = range(GROWTH, size)
     ids = [family + 1_000_000 * place for place in range(min(size, GROWTH))]
     ids += [family + 1 + 1_000_000 * (place - GROWTH) for place in lent]

@@ -33,7 +33,7 @@ class Valkey:
         write_atomically(self._settings, self._settings_text())
 
     def command(self, log: Path) -> Command:
-        """How to run it; call `prepare` first."""
+        """The command of the server; call `prepare` first."""
 
         async def answers() -> bool:
             return (await probes.valkey(self.url)).ok
@@ -61,7 +61,7 @@ class Valkey:
                 "protected-mode yes",
                 f"requirepass {self.password}",
                 "daemonize no",
-                "set-proc-title no",  # the command line stays as we gave it
+                "set-proc-title no",  # keeps our command line, by which strays are recognised
                 'save ""',
                 "appendonly no",
                 f"maxmemory {MEMORY_MAX}",

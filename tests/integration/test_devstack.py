@@ -270,7 +270,7 @@ async def test_a_process_that_will_not_stay_up_ends_the_supervision(
     failing._processes["relay"] = process
     await process.start()
     async with asyncio.timeout(START_SECONDS):
-        with pytest.raises(StackError, match=r"(?s)relay will not stay up; .*out of order"):
+        with pytest.raises(StackError, match=r"(?s)relay keeps dying; .*out of order"):
             await failing.supervise()
 
 
@@ -357,7 +357,7 @@ for _ in range(4):
 time.sleep(600)
 """
     monkeypatch.setattr(progress_module, "CPU_STEP_SECONDS", 0.1)
-    monkeypatch.setattr(process_module, "START_SAID_SECONDS", 0.1)
+    monkeypatch.setattr(process_module, "START_REPORT_SECONDS", 0.1)
     monkeypatch.setattr(process_module, "START_LOOK_SECONDS", 0.05)
     beats = tmp_path / "beats"
 
