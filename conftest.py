@@ -21,8 +21,8 @@ from nexus_graph.identity.opening import Identity, open_identity
 from nexus_graph.store.database import Pool
 from nexus_graph.store.migrate import migrate
 from nexus_graph.telemetry import configure_logging
-from tests.equipment import closing_line
-from tests.running import ApiServer, running_api, running_relay
+from tests.stage.equipment import closing_line
+from tests.stage.running import ApiServer, running_api, running_relay
 
 _TEMPLATE = "nexus_template"
 _numbers = count(1)

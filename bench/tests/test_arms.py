@@ -37,7 +37,7 @@ from bench.servers import serving
 from nexus_graph.config import Settings
 from nexus_graph.devstack.stack import StackUrls
 from nexus_graph.store.database import Pool
-from tests.running import ApiServer
+from tests.stage.running import ApiServer
 
 _PEOPLE = 400
 _CLIENTS = 8

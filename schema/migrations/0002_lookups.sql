@@ -2,7 +2,7 @@
 -- in a family and in what order.
 --
 -- Each is a function that PostgreSQL writes into the statement that calls it, as if it were a view with parameters, so that
--- it costs no call and is planned with the rest (tests/integration/test_plans.py). For that it is one SELECT of LANGUAGE
+-- it costs no call and is planned with the rest (tests/integration/test_query_plans.py). For that it is one SELECT of LANGUAGE
 -- sql, STABLE, that RETURNS TABLE, not STRICT, without SET and without SECURITY DEFINER; and it is called in FROM, with
 -- arguments that hold no sub-select.
 

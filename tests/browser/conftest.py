@@ -13,9 +13,9 @@ from typing import Final
 import pytest
 from playwright.async_api import Browser, BrowserContext, async_playwright
 
-from tests.commands import npm_installed, told
-from tests.equipment import not_run
-from tests.running import ApiServer
+from tests.stage.commands import npm_installed, told
+from tests.stage.equipment import not_run
+from tests.stage.running import ApiServer
 
 _QUIET: Final = (
     "--headless",

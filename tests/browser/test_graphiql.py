@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from playwright.async_api import BrowserContext, Page, expect
 
-from tests.running import ApiServer
+from tests.stage.running import ApiServer
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from playwright.async_api import Browser, Page, expect
 from nexus_graph.api.neo4j_browser.serving import FAVORITES, GUIDE, STYLE
 from nexus_graph.config import Settings
 from nexus_graph.devstack.stack import Stack, StackOptions, StackUrls
-from tests.running import running_api
+from tests.stage.running import running_api
 
 LORRAINE = {"email": "lorraine@hillvalley.edu", "phoneNumber": "123456"}
 MCFLY = {"email": "mcfly@hillvalley.edu", "phoneNumber": "123456"}

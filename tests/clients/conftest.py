@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import npm_installed
+from tests.stage.commands import npm_installed
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.commands import ran, running, told
-from tests.running import ApiServer
+from tests.stage.commands import ran, running, told
+from tests.stage.running import ApiServer
 
 LORRAINE = ("lorraine@hillvalley.edu", "123456")
 MCFLY = ("McFly@hillvalley.edu", "123456")

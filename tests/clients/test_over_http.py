@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from tests.commands import told
-from tests.running import ApiServer
+from tests.stage.commands import told
+from tests.stage.running import ApiServer
 
 # The audits are of an older draft. The edition of September 2026 wants 422 where variables do not fit.
 DEPARTURES = {

@@ -12,8 +12,8 @@ import pytest
 from jgo.maven import MavenContext
 
 from nexus_graph.devstack.jars import installation, java
-from tests.commands import npm_installed, told
-from tests.running import ApiServer
+from tests.stage.commands import npm_installed, told
+from tests.stage.running import ApiServer
 
 ECJ_VERSION: Final = "3.44.0"
 """Eclipse's compiler of Java: the runtime that Neo4j runs on has none."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from nexus_graph.statements import GRAPHQL_SCHEMA
-from tests.commands import ran
+from tests.stage.commands import ran
 
 RELEASED = GRAPHQL_SCHEMA.with_name("released.graphql")
 BREAKING = [

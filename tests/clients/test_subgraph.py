@@ -9,8 +9,8 @@ import pytest
 
 from nexus_graph.api.graphql.schema.cursors import CONTACT, FAMILY, encode_id
 from nexus_graph.config import Settings
-from tests.commands import told
-from tests.running import running_api
+from tests.stage.commands import told
+from tests.stage.running import running_api
 
 ENTITIES = """
 query ($representations: [_Any!]!) {

@@ -14,7 +14,7 @@ import pytest
 from nexus_graph.app import allow_descriptors
 from nexus_graph.config import Settings
 from tests.integration.test_direct import GRAPHQL, answered, posted
-from tests.running import ServeProcess
+from tests.stage.running import ServeProcess
 
 pytestmark = pytest.mark.drill
 

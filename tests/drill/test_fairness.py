@@ -15,11 +15,11 @@ import pytest
 
 from nexus_graph.config import Settings
 from nexus_graph.store.database import Pool
-from tests.followers import CARRIERS
-from tests.graphing import PATIENCE_SECONDS
 from tests.integration.test_subscriptions import EVENTS as EVENTS_QUERY
 from tests.integration.test_subscriptions import socket, subscribe
-from tests.running import ApiServer, ServeProcess
+from tests.stage.followers import CARRIERS
+from tests.stage.graphing import PATIENCE_SECONDS
+from tests.stage.running import ApiServer, ServeProcess
 
 pytestmark = pytest.mark.drill
 
@@ -51,7 +51,7 @@ async def followers(url: str, project: Path, carrier: str, *, reading: int, stuc
     """As many followers, subscribed. The list holds afterwards how many bytes they read."""
     address = urlsplit(url)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.followers", str(address.hostname), str(address.port), carrier, str(reading),
+        sys.executable, "-m", "tests.stage.followers", str(address.hostname), str(address.port), carrier, str(reading),
         str(stuck), cwd=project, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None

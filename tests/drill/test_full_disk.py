@@ -15,8 +15,8 @@ import pytest
 
 from nexus_graph.config import Settings
 from nexus_graph.devstack.stack import Stack, StackOptions
-from tests.equipment import not_run
-from tests.running import ServeProcess
+from tests.stage.equipment import not_run
+from tests.stage.running import ServeProcess
 
 pytestmark = pytest.mark.drill
 

@@ -18,7 +18,7 @@ from nexus_graph.devstack.stack import Stack, StackOptions
 from nexus_graph.identity.opening import Identity, open_identity
 from nexus_graph.model import FamilyKey, IdentifyRequest, Source
 from nexus_graph.store.migrate import migrate
-from tests.graphing import Gate, gate_before_graph, relaying
+from tests.stage.graphing import Gate, gate_before_graph, relaying
 
 pytestmark = pytest.mark.drill
 

@@ -15,9 +15,9 @@ import pytest
 from nexus_graph.config import Settings
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool
-from tests.running import running_api
-from tests.stopping import backends, stopped
-from tests.wire import wired
+from tests.stage.running import running_api
+from tests.stage.stopping import backends, stopped
+from tests.stage.wire import wired
 
 pytestmark = pytest.mark.drill
 

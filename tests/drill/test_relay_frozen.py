@@ -9,8 +9,8 @@ import pytest
 from nexus_graph.config import Settings
 from nexus_graph.store.database import Pool
 from nexus_graph.store.lease import RELAY_KEY
-from tests.graphing import identify, outbox_rows, relaying
 from tests.integration.test_relay_lease import relay_process
+from tests.stage.graphing import identify, outbox_rows, relaying
 
 pytestmark = pytest.mark.drill
 

@@ -10,7 +10,7 @@ import pytest
 
 from nexus_graph.config import Settings
 from tests.integration.test_direct import ADA, TWICE, answered, posted
-from tests.running import ServeProcess
+from tests.stage.running import ServeProcess
 
 pytestmark = pytest.mark.drill
 

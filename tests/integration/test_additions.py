@@ -15,7 +15,7 @@ from nexus_graph.graph.projection import project
 from nexus_graph.graph.repair import repair
 from nexus_graph.graph.states import FamilyState, read_states
 from nexus_graph.store.database import Pool
-from tests.graphing import Pair, findings, identify, picture, soft_delete
+from tests.stage.graphing import Pair, findings, identify, picture, soft_delete
 
 A, B, C = ("a@x.example", "+15550000001"), ("b@x.example", "+15550000002"), ("c@x.example", "+15550000003")
 # Eight events are told of a family; with the one that the graph shows that makes seven steps.

@@ -17,9 +17,9 @@ from nexus_graph import __version__
 from nexus_graph.app import CANNOT_BE_USED_SO, CANNOT_START, allow_descriptors, listen, serve
 from nexus_graph.config import Settings
 from nexus_graph.store.database import Pool
-from tests.graphing import identify
-from tests.running import ServeProcess, both_ways, running_api
-from tests.wire import wired
+from tests.stage.graphing import identify
+from tests.stage.running import ServeProcess, both_ways, running_api
+from tests.stage.wire import wired
 
 ADA = {"email": "ada@example.com", "phoneNumber": "123456"}
 IDENTIFY_SOMEBODY = """

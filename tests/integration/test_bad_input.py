@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nexus_graph.store.database import Pool
-from tests.running import both_ways
 from tests.scenarios.callers import IDENTIFY, GraphQLCaller, RestCaller
+from tests.stage.running import both_ways
 
 JSON = {"Content-Type": "application/json"}
 RAW_PATHS = ["/identify", "/graphql"]

@@ -5,7 +5,7 @@ import pytest
 
 from nexus_graph.config import Settings
 from tests.integration.test_direct import ADA, answered, connected, posted
-from tests.running import ApiServer, both_ways, running_api
+from tests.stage.running import ApiServer, both_ways, running_api
 
 pytestmark = both_ways
 

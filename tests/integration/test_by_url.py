@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from nexus_graph.config import Settings
-from tests.running import running_api
+from tests.stage.running import running_api
 
 FAMILY = "query F($by: FamilyLookup!) { contactFamily(by: $by) { emails version } }"
 WRITES = 'mutation { identify(input: {email: "ada@example.com"}) { __typename } }'

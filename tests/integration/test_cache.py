@@ -19,7 +19,7 @@ from nexus_graph.identity.opening import Identity, open_identity
 from nexus_graph.model import Contact, Family, FamilyKey, IdentifyRequest, Outcome, Source
 from nexus_graph.store.database import Pool
 from nexus_graph.telemetry import CACHE_READS
-from tests.running import running_relay
+from tests.stage.running import running_relay
 
 BOUND_SECONDS = 0.3
 BY_EMAIL = FamilyKey("email", "a@x.example")

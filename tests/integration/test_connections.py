@@ -16,8 +16,8 @@ from nexus_graph.config import Settings
 from nexus_graph.store.database import Pool
 from nexus_graph.telemetry import CONNECTIONS_CUT, CONNECTIONS_REFUSED
 from tests.integration.test_direct import ADA, GRAPHQL, LOCK, TWICE, UNLOCK, answered, connected, posted
-from tests.running import ApiServer, both_ways, running_api, stoppable_api
-from tests.stopping import backends
+from tests.stage.running import ApiServer, both_ways, running_api, stoppable_api
+from tests.stage.stopping import backends
 
 pytestmark = both_ways
 

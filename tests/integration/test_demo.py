@@ -15,7 +15,7 @@ from nexus_graph.identity.opening import Identity
 from nexus_graph.model import FamilyKey, Source
 from nexus_graph.store.database import Pool
 from tests.property.oracle import Oracle
-from tests.running import running_relay
+from tests.stage.running import running_relay
 
 
 def _oracle() -> tuple[Oracle, Counter[str]]:

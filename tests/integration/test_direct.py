@@ -17,7 +17,7 @@ from nexus_graph.api.http.request import RequestId
 from nexus_graph.config import Settings
 from nexus_graph.store.database import Pool
 from tests.integration.test_rest import UNKNOWN_OUTCOME
-from tests.running import ApiServer, running_api
+from tests.stage.running import ApiServer, running_api
 
 LOCK = "SELECT pg_advisory_lock(474219276659)"
 UNLOCK = "SELECT pg_advisory_unlock(474219276659)"

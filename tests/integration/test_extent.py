@@ -24,9 +24,9 @@ from nexus_graph.graph.watch import Watch
 from nexus_graph.identity.opening import open_identity
 from nexus_graph.model import FamilyKey, Source
 from nexus_graph.store.database import Pool
-from tests import loading
-from tests.graphing import PATIENCE_SECONDS, identify, relaying, soft_delete
-from tests.running import running_api
+from tests.stage import loading
+from tests.stage.graphing import PATIENCE_SECONDS, identify, relaying, soft_delete
+from tests.stage.running import running_api
 
 FAMILIES = 9
 WIPE_BUT_ONE = "MATCH (node) WHERE node.id IS NULL OR node.id <> 1 DETACH DELETE node"

@@ -10,8 +10,8 @@ import pytest
 
 from nexus_graph.config import Settings
 from nexus_graph.store.database import Pool
-from tests.exports import put
-from tests.loading import command
+from tests.stage.exports import put
+from tests.stage.loading import command
 
 both = pytest.mark.parametrize("verb", ["load", "import"])
 

@@ -13,8 +13,8 @@ from nexus_graph.errors import Unavailable, VersionUnknown
 from nexus_graph.identity.opening import Identity, open_identity
 from nexus_graph.model import FamilyKey, Source
 from nexus_graph.store.database import Pool
-from tests.graphing import identify, relaying
-from tests.running import running_api
+from tests.stage.graphing import identify, relaying
+from tests.stage.running import running_api
 
 FAR = 2**53 - 1
 ADA, BOB = FamilyKey("email", "ada@x.example"), FamilyKey("email", "bob@x.example")

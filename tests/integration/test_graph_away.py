@@ -17,7 +17,7 @@ from nexus_graph.graph.states import read_states
 from nexus_graph.identity.opening import open_identity
 from nexus_graph.model import FamilyKey, Source
 from nexus_graph.store.database import Pool
-from tests.graphing import PATIENCE_SECONDS, Gate, gate_before_graph, identify
+from tests.stage.graphing import PATIENCE_SECONDS, Gate, gate_before_graph, identify
 
 KEY = FamilyKey("email", "a@x.example")
 

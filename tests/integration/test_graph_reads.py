@@ -21,7 +21,7 @@ from nexus_graph.graph.states import read_states
 from nexus_graph.model import Family, FamilyKey, Source
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool
-from tests.graphing import PATIENCE_SECONDS, gate_before_graph, identify, soft_delete
+from tests.stage.graphing import PATIENCE_SECONDS, gate_before_graph, identify, soft_delete
 
 PEOPLE = [
     ("a@x.example", "+15550000001"),

@@ -11,7 +11,7 @@ from graphql import build_client_schema, get_introspection_query
 from nexus_graph.api.graphql.schema.cursors import CONTACT, FAMILY, encode_id
 from nexus_graph.store.database import Pool
 from tests.integration.test_rest import UNKNOWN_OUTCOME
-from tests.running import both_ways
+from tests.stage.running import both_ways
 
 pytestmark = both_ways
 

@@ -24,10 +24,10 @@ from nexus_graph.errors import Unavailable
 from nexus_graph.identity.opening import Identity, open_identity
 from nexus_graph.model import IdentifyRequest, Outcome
 from nexus_graph.store.database import Pool, connect_pool
-from tests.graphing import Pair, findings, identify, outbox_rows, relaying, soft_delete
-from tests.loading import command, random_pairs, start, write
 from tests.property.history import Answered, final_state_violations, violations
 from tests.property.oracle import Oracle
+from tests.stage.graphing import Pair, findings, identify, outbox_rows, relaying, soft_delete
+from tests.stage.loading import command, random_pairs, start, write
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from nexus_graph.api.graphql.schema.cursors import CONTACT, FAMILY, encode_id
 from nexus_graph.config import Settings
 from nexus_graph.store.database import Pool
-from tests.graphing import identify, soft_delete
+from tests.stage.graphing import identify, soft_delete
 
 PEOPLE = [
     ("ada@example.com", "+15550000001"),

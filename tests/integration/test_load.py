@@ -24,9 +24,9 @@ from nexus_graph.identity.identify import Identify
 from nexus_graph.identity.opening import open_identity
 from nexus_graph.model import Identification, IdentifyRequest, Outcome
 from nexus_graph.store.database import Pool
-from tests.graphing import Pair
-from tests.loading import command, random_pairs, start, write
 from tests.property.oracle import Oracle
+from tests.stage.graphing import Pair
+from tests.stage.loading import command, random_pairs, start, write
 
 
 async def _load(settings: Settings, file: Path, *, rate: float | None = None) -> Summary:

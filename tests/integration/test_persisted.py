@@ -17,8 +17,8 @@ from nexus_graph.api.graphql.engine.persisted import UnusableManifest, read_mani
 from nexus_graph.cache.documents import SharedDocuments
 from nexus_graph.cache.server import open_redis
 from nexus_graph.config import Settings
-from tests.graphing import PATIENCE_SECONDS
-from tests.running import running_api
+from tests.stage.graphing import PATIENCE_SECONDS
+from tests.stage.running import running_api
 
 QUERY = "query Nobody($by: FamilyLookup!) { contactFamily(by: $by) { id } }"
 HASH = sha256(QUERY.encode()).hexdigest()

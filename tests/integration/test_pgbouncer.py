@@ -18,11 +18,11 @@ from nexus_graph.identity.opening import open_identity
 from nexus_graph.model import FamilyKey, IdentifyRequest, Source
 from nexus_graph.store.database import Pool, UnfitLogin, connect_pool
 from nexus_graph.store.migrate import migrate_database
-from tests.graphing import PATIENCE_SECONDS
-from tests.pooler import FIT, PASSWORD, SESSIONS, UNFIT, Pooler, running_pooler
 from tests.property.fleet import CALLS, fleet, record_history
 from tests.property.history import final_state_violations, violations
-from tests.running import running_api, running_relay
+from tests.stage.graphing import PATIENCE_SECONDS
+from tests.stage.pooler import FIT, PASSWORD, SESSIONS, UNFIT, Pooler, running_pooler
+from tests.stage.running import running_api, running_relay
 
 SERVERS = 4
 TURNS = 10

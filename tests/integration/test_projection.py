@@ -16,7 +16,7 @@ from nexus_graph.graph.projection import _project, project
 from nexus_graph.graph.states import FamilyState, read_states
 from nexus_graph.statements import cypher
 from nexus_graph.store.database import Pool
-from tests.graphing import findings, identify, picture, shown, soft_delete
+from tests.stage.graphing import findings, identify, picture, shown, soft_delete
 
 EMAILS = PHONES = 7
 STEPS = 60

@@ -17,8 +17,8 @@ from nexus_graph.graph.projection import project
 from nexus_graph.graph.rebuild import RebuildUnderWay, rebuild
 from nexus_graph.graph.states import read_states
 from nexus_graph.store.database import CONNECTION_LOST, Pool
-from tests import loading
-from tests.graphing import findings, identify, outbox_rows, relaying, shown, soft_delete
+from tests.stage import loading
+from tests.stage.graphing import findings, identify, outbox_rows, relaying, shown, soft_delete
 
 
 def _pairs(rng: random.Random, keys: int, count: int) -> list[tuple[str, str]]:

@@ -13,9 +13,9 @@ from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.store.database import Connection, Pool, close_pool, connect, connect_pool
 from nexus_graph.store.record import Record
-from tests.graphing import PATIENCE_SECONDS
-from tests.stopping import stopped
-from tests.wire import wired
+from tests.stage.graphing import PATIENCE_SECONDS
+from tests.stage.stopping import stopped
+from tests.stage.wire import wired
 
 BACKEND = "SELECT pg_backend_pid()"
 SLEEPERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"

@@ -15,10 +15,10 @@ from pydantic import SecretStr
 from nexus_graph.config import Settings
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool
-from tests.graphing import PATIENCE_SECONDS
-from tests.running import running_api
-from tests.stopping import backends, stopped
-from tests.wire import wired
+from tests.stage.graphing import PATIENCE_SECONDS
+from tests.stage.running import running_api
+from tests.stage.stopping import backends, stopped
+from tests.stage.wire import wired
 
 Trouble = Callable[[Pool, Settings], AbstractAsyncContextManager[None]]
 

@@ -16,7 +16,7 @@ from nexus_graph.cache.shared import SharedFamilies
 from nexus_graph.config import Settings
 from tests.integration.test_cache import BY_EMAIL, family
 from tests.integration.test_persisted import silent_redis
-from tests.running import running_api
+from tests.stage.running import running_api
 
 ROUNDS = 3
 TEXT = "{ __typename }"

@@ -19,7 +19,7 @@ from nexus_graph.relay import Relay
 from nexus_graph.store.database import Pool
 from nexus_graph.store.lease import RELAY_KEY
 from nexus_graph.store.outbox import outbox_gauges
-from tests.graphing import (
+from tests.stage.graphing import (
     PATIENCE_SECONDS,
     findings,
     gate_before_graph,

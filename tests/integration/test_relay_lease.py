@@ -18,8 +18,8 @@ from nexus_graph.config import Settings
 from nexus_graph.store.database import Pool
 from nexus_graph.store.lease import RELAY_KEY
 from nexus_graph.store.outbox import lag
-from tests.graphing import PATIENCE_SECONDS, findings, identify, outbox_rows, relaying, soft_delete
-from tests.running import running_api
+from tests.stage.graphing import PATIENCE_SECONDS, findings, identify, outbox_rows, relaying, soft_delete
+from tests.stage.running import running_api
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from nexus_graph.errors import Unavailable
 from nexus_graph.identifiers.normalize import identify_request
 from nexus_graph.identity.opening import Identity
 from nexus_graph.store.database import Pool, connect_pool
-from tests.graphing import Pair, identify
+from tests.stage.graphing import Pair, identify
 
 OLD: list[Pair] = [
     ("ada@bücher.example", "+5215512345601"),

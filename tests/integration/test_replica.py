@@ -17,9 +17,9 @@ from nexus_graph.identity.opening import Identity, open_identity
 from nexus_graph.model import ContactFilter, Family, FamilyKey, IdentifyRequest, Outcome, Source
 from nexus_graph.store.database import Pool
 from nexus_graph.store.replica import Replica
-from tests.graphing import PATIENCE_SECONDS, Gate
-from tests.running import running_api
-from tests.standby import Standby, running_standby
+from tests.stage.graphing import PATIENCE_SECONDS, Gate
+from tests.stage.running import running_api
+from tests.stage.standby import Standby, running_standby
 
 ADA = FamilyKey("email", "ada@example.com")
 BOB = FamilyKey("email", "bob@example.com")

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from nexus_graph.store.database import Pool
-from tests.running import ApiServer, both_ways
+from tests.stage.running import ApiServer, both_ways
 
 pytestmark = both_ways
 

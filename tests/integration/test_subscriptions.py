@@ -21,8 +21,8 @@ from nexus_graph.identity import past
 from nexus_graph.identity.feed import Feed
 from nexus_graph.identity.opening import Identity
 from nexus_graph.store.database import Pool
-from tests.graphing import PATIENCE_SECONDS, identify, soft_delete
-from tests.running import ApiServer, running_api
+from tests.stage.graphing import PATIENCE_SECONDS, identify, soft_delete
+from tests.stage.running import ApiServer, running_api
 
 EVENTS = "subscription ($after: BigInt) { identityEvents(after: $after) { sequence kind familyId contactId } }"
 CHANGES = "subscription ($id: ID!) { familyChanged(contactId: $id) { id version emails } }"

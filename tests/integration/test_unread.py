@@ -11,9 +11,9 @@ import pytest
 from nexus_graph.config import Settings
 from nexus_graph.store.database import Pool
 from nexus_graph.telemetry import SUBSCRIBERS_CUT
-from tests.followers import CARRIERS, EVENTS, follower
-from tests.graphing import PATIENCE_SECONDS
-from tests.running import ApiServer, RunningServer, stoppable_api
+from tests.stage.followers import CARRIERS, EVENTS, follower
+from tests.stage.graphing import PATIENCE_SECONDS
+from tests.stage.running import ApiServer, RunningServer, stoppable_api
 
 WIDE = EVENTS.replace("sequence", "sequence " + " ".join(f"{'a' * 300}{number}: kind" for number in range(15)))
 MESSAGE_BYTES = 8 * 1024

@@ -8,7 +8,7 @@ from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 from tests.integration.test_direct import ADA, answered, connected, posted
-from tests.running import ApiServer, both_ways
+from tests.stage.running import ApiServer, both_ways
 
 pytestmark = both_ways
 

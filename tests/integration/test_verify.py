@@ -14,7 +14,7 @@ from nexus_graph.graph.repair import repair
 from nexus_graph.graph.states import read_states
 from nexus_graph.graph.verify import sample_drift, verify
 from nexus_graph.store.database import Pool
-from tests.graphing import findings, identify, outbox_rows, picture, relaying, soft_delete
+from tests.stage.graphing import findings, identify, outbox_rows, picture, relaying, soft_delete
 
 # Family 1: contacts 1, 2 and 3, the last of them by evidence only; it was family 3. Family 4: contacts 4 and 5; the
 # second was family 5. Family 6 is gone.

@@ -11,7 +11,7 @@ from typing import Any
 from bench.load.client import HttpClient
 from nexus_graph.config import Settings
 from tests.property.history import Answered
-from tests.running import ApiServer, running_api
+from tests.stage.running import ApiServer, running_api
 
 CLIENTS = 32
 CALLS = 3_000

@@ -18,7 +18,7 @@ from nexus_graph.bulk.rows import open_rows
 from nexus_graph.bulk.write import import_chunk
 from nexus_graph.config import Settings
 from nexus_graph.store.database import Pool, connect_pool
-from tests.graphing import Pair, soft_delete
+from tests.stage.graphing import Pair, soft_delete
 
 EXAMPLES = 80
 

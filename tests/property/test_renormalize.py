@@ -12,7 +12,7 @@ from nexus_graph.bulk.renormalize_report import Report
 from nexus_graph.config import Settings
 from nexus_graph.identifiers import normalize
 from nexus_graph.store.database import Pool, connect_pool
-from tests.graphing import Pair, findings, relaying, soft_delete
+from tests.stage.graphing import Pair, findings, relaying, soft_delete
 
 EXAMPLES = 60
 FAMILY_LIMIT = 1_000

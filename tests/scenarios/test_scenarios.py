@@ -16,8 +16,8 @@ import yaml
 
 from nexus_graph.config import Settings
 from nexus_graph.store.database import Pool
-from tests.running import running_api, running_relay
 from tests.scenarios.callers import CONTACT_FAMILY, Caller, FamilySeen, GraphQLCaller, RestCaller, family_seen
+from tests.stage.running import running_api, running_relay
 
 SCENARIOS = [
     pytest.param(scenario, id=f"{path.stem}-{scenario['name'].replace(' ', '_')}")

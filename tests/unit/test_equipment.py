@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.equipment import closing_line, debian_program
+from tests.stage.equipment import closing_line, debian_program
 
 pytest_plugins = ["pytester"]
 
@@ -32,7 +32,7 @@ def test_the_line_stands_at_the_end_of_a_run(pytester: pytest.Pytester, project:
     pytester.makeconftest((project / "conftest.py").read_text(encoding="utf-8"))
     pytester.syspathinsert(project)
     pytester.makepyfile("""
-        from tests.equipment import not_run
+        from tests.stage.equipment import not_run
 
         def test_of_a_rare_program():
             not_run("it", command="bring it")

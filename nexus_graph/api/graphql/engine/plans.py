@@ -3,8 +3,8 @@
 A plan says, for each type of the answer, which fields are read, under which names, and how each value is completed.
 graphql-core executes every operation that has directives (with variables, they decide which fields are read) or
 introspection. graphql-core also takes over an operation that meets an error, with the answers of its root fields: it
-alone decides which fields an error nulls and how the error is formatted. tests/unit/test_plans.py compares the answers
-of both.
+alone decides which fields an error nulls and how the error is formatted. tests/unit/api/test_compiled_plans.py compares
+the answers of both.
 """
 
 from collections.abc import Callable, Mapping

@@ -13,7 +13,7 @@ import asyncpg
 from nexus_graph.devstack.ports import LOOPBACK, PortLeases
 from nexus_graph.devstack.postgres import _system_user
 from nexus_graph.devstack.process import ChildProcess, Command
-from tests.equipment import debian_program
+from tests.stage.equipment import debian_program
 
 SESSIONS = 2
 FIT = "nexus_pooled"

@@ -8,7 +8,7 @@ import pytest
 
 from nexus_graph.bulk.reading import BadRow, Row, UnclearColumns, UnreadableFile
 from nexus_graph.bulk.rows import open_rows
-from tests.exports import LINE_MAX_BYTES, contacts, notes, pairs, put, understood
+from tests.stage.exports import LINE_MAX_BYTES, contacts, notes, pairs, put, understood
 
 ADA = ("a@example.com", "+14155551101")
 BOB = ("b@example.com", "+14155551102")

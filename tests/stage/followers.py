@@ -1,8 +1,8 @@
-"""Followers of a long feed, as a process of their own: `python -m tests.followers HOST PORT CARRIER READING STUCK`.
+"""Followers of a long feed in one process: `python -m tests.stage.followers HOST PORT CARRIER READING STUCK`.
 
-The carrier is `websocket` or `sse`. Those who read throw away what they are sent; the stuck ones never read. It prints
-a line once all have subscribed, and how many bytes came, once its input ends. Standard library only, so that it costs
-the machine little.
+The carrier is `websocket` or `sse`. Readers drop what they receive; stuck followers never read. The process prints a
+line once all have subscribed, and the number of received bytes once its input ends. Standard library only, so that it
+costs the machine little.
 """
 
 import json

@@ -16,7 +16,7 @@ from nexus_graph.devstack.ports import PortLeases
 from nexus_graph.devstack.postgres import Postgres, _programs, _run
 from nexus_graph.devstack.process import ChildProcess, in_thread
 from nexus_graph.store.database import Pool
-from tests.graphing import PATIENCE_SECONDS
+from tests.stage.graphing import PATIENCE_SECONDS
 
 
 @dataclass

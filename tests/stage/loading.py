@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from nexus_graph.config import Settings
-from tests.graphing import Pair
+from tests.stage.graphing import Pair
 
 
 def write(file: Path, pairs: list[Pair]) -> Path:

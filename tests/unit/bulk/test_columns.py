@@ -7,7 +7,7 @@ import pytest
 
 from nexus_graph.bulk.headers import header
 from nexus_graph.bulk.reading import UnclearColumns
-from tests.exports import contacts, pairs, put, understood
+from tests.stage.exports import contacts, pairs, put, understood
 
 OUTLOOK = (
     "Title,First Name,Middle Name,Last Name,Suffix,Company,Department,Job Title,Business Street,Business Street 2,"

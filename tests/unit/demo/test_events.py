@@ -10,7 +10,7 @@ import phonenumbers
 from nexus_graph.demo.tour import EVENTS
 from nexus_graph.identifiers.normalize import identify_request
 
-_SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "make_demo_data.py"
+_SCRIPT = Path(__file__).parents[3] / "scripts" / "make_demo_data.py"
 
 
 def test_the_shipped_events_are_what_the_script_makes(tmp_path: Path) -> None:

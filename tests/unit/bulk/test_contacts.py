@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.exports import contacts, notes, pairs, put
+from tests.stage.exports import contacts, notes, pairs, put
 
 EMAIL = "a@example.com"
 SCIENTIFIC = "phoneNumber is in scientific notation, as a spreadsheet shows large numbers: digits are gone"
