@@ -23,7 +23,7 @@ _ANSWERS: Final = telemetry.SUBSCRIPTION_ANSWERS.labels("sse")
 async def stream(
     answering: Answering, asked: Asked, post: Post, receive: Receive, send: Send, *, settings: Settings
 ) -> None:
-    """Answer until there is no more, the client leaves or is too slow, or the server stops."""
+    """Send answers until the last one, until the client leaves or is too slow, or until the server stops."""
     headers = [(b"content-type", EVENT_STREAM), (b"x-accel-buffering", b"no")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     events = _Events(send, settings)
@@ -58,7 +58,7 @@ class _Events:
         self.too_slow = asyncio.Event()
 
     async def write(self, event: bytes, *, last: bool = False) -> None:
-        """Send it, once the client has taken enough of what came before."""
+        """Send the event as soon as the client has taken enough of the earlier ones."""
         self._sent_at = monotonic()
         self._send_timeout.began()
         try:
@@ -67,7 +67,7 @@ class _Events:
             self._send_timeout.ended()
 
     async def stay_alive(self) -> None:
-        """Send a sign of life whenever nothing was sent for a while."""
+        """Send a comment whenever nothing was sent for `stream_keep_alive_seconds`."""
         while True:
             pause_seconds = self._sent_at + self._keep_alive_seconds - monotonic()
             if pause_seconds > 0:
@@ -76,7 +76,7 @@ class _Events:
                 await self.write(_KEEP_ALIVE)
 
     def close(self) -> None:
-        """Nothing more is sent."""
+        """Stop the timer: nothing more is sent."""
         self._send_timeout.close()
 
     def _lose(self) -> None:
@@ -89,13 +89,13 @@ async def _answer(answering: Answering, asked: Asked, post: Post, events: _Event
     try:
         async with aclosing(answering.answers(asked, post.state, post.identified)) as answers:
             async for answer in answers:
-                await _tell(events, answer)
+                await _write_answer(events, answer)
     except RequestError as error:
-        await _tell(events, {"errors": error.errors})
+        await _write_answer(events, {"errors": error.errors})
     await events.write(_COMPLETE, last=True)
 
 
-async def _tell(events: _Events, answer: dict[str, Any]) -> None:
+async def _write_answer(events: _Events, answer: dict[str, Any]) -> None:
     await events.write(b"event: next\ndata: %b\n\n" % encode(answer))
     _ANSWERS.inc()
 

@@ -1,4 +1,4 @@
-"""What a client accepts (RFC 9110, section 12.5.1), and so how it is answered (GraphQL over HTTP, September 2026)."""
+"""What a client accepts (RFC 9110, section 12.5.1), and the answer it gets (GraphQL over HTTP, September 2026)."""
 
 import re
 from collections.abc import Mapping
@@ -21,21 +21,21 @@ class Accepted(NamedTuple):
     """How the client of an Accept header can be answered."""
 
     media_type: bytes | None
-    """That of one answer in JSON; None if the client takes none."""
+    """The media type of an answer in JSON; None if the client accepts no JSON."""
     stream: bool
-    """It takes answers one after another: it names text/event-stream."""
+    """The client accepts a stream of answers: the header names text/event-stream."""
     stream_only: bool
-    """It wants even the one answer to a query as a stream: it takes no JSON, or likes it less."""
+    """The client wants the one answer to a query as a stream too: it accepts no JSON, or with less quality."""
     page: bool
-    """It is a browser that came to look."""
+    """The client is a browser that opens the page."""
 
 
 @lru_cache(maxsize=_ACCEPTED_REMEMBERED)
 def accepted(accept: bytes | None) -> Accepted:
-    """What the header says. The highest quality wins.
+    """The header, parsed. The highest quality wins.
 
-    A client that names neither JSON type, but takes anything, knows JSON: it gets that. A stream and a page must be
-    named: who takes anything, or says nothing, is answered in JSON.
+    A client that names neither JSON type but accepts `*/*` gets application/json. A stream or a page must be named: a
+    client that accepts `*/*`, or sends no header, gets JSON.
     """
     if accept is None or not accept.strip():
         return Accepted(JSON, stream=False, stream_only=False, page=False)

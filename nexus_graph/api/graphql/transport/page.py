@@ -1,4 +1,4 @@
-"""GraphiQL for a browser that came to look, served from this package alone: `make graphiql` bundles it."""
+"""GraphiQL for browsers, served from this package alone: `make graphiql` bundles it."""
 
 import gzip
 import re
@@ -15,7 +15,7 @@ from nexus_graph.api.http.request import Post
 _BUNDLE: Final = Path(__file__).parent / "graphiql"
 _TYPES: Final = {".js": b"text/javascript; charset=utf-8", ".css": b"text/css; charset=utf-8"}
 
-# Monaco sets styles from scripts, and its styles hold their fonts and images; else nothing but what is served here.
+# Monaco sets styles from scripts, and its styles embed fonts and images. Everything else must come from this server.
 _POLICY: Final = (
     b"default-src 'none'; script-src 'self'; worker-src 'self'; connect-src 'self'; style-src 'self' 'unsafe-inline'; "
     b"font-src data:; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -26,7 +26,7 @@ PAGE: Final = kept(
     b"no-cache",
 )
 
-# A name holds the hash of its content, so what it names never changes.
+# A name contains the hash of the content, so the content of a name never changes.
 _ASSET_HEADERS: Final = ((b"cache-control", b"public, max-age=31536000, immutable"), (b"vary", b"accept-encoding"))
 _GZIPPED: Final = (*_ASSET_HEADERS, (b"content-encoding", b"gzip"))
 

@@ -20,7 +20,7 @@ class Places:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Take a place meanwhile, free or not: call `require` before."""
+        """Take a place for the time of the block, even if none is free: call `require` before."""
         self._taken += 1
         try:
             yield

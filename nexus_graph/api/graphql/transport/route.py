@@ -1,9 +1,9 @@
 """POST and GET /graphql, by the GraphQL-over-HTTP standard.
 
-A request that cannot be executed is answered with 4xx and no data; but a client that knows nothing of the standard's
-media type would throw that answer away, so where its document is at fault it gets a 200 with errors. A request that was
-executed is answered with 200, whatever its fields met: expected failures are data, the unexpected is masked with a code
-and a correlation id. GET serves queries only, and a cache may keep what it answers (docs/adr/0008-queries-by-get.md).
+The answer to a request that cannot be executed is a 4xx without data. A client that does not accept the media type of
+the standard would discard such an answer, so for a fault of the document it gets a 200 with errors. The answer to a
+request that was executed is a 200, also if fields failed: expected failures are data, unexpected ones are masked with a
+code and a correlation id. GET serves queries only, and a cache may keep its answers (docs/adr/0008-queries-by-get.md).
 """
 
 import re
@@ -42,7 +42,7 @@ _ALLOW: Final = ((b"allow", b"POST"),)
 _LOOKING: Final = ("GET", "HEAD")
 _EMPTY_IN_URLS: Final = ("", "[]", "null")
 _has_bare_plus = re.compile(rb'(?:%22|")\+[0-9]').search
-"""A string that begins so is meant as a phone number, by a client that did not escape it."""
+"""The begin of a phone number that a client did not escape."""
 _CHARSET: Final = b"; charset=utf-8"
 _NOT_STREAMED: Final = (
     "a subscription has many answers: accept them as text/event-stream, or subscribe over a WebSocket "
@@ -86,11 +86,11 @@ class GraphQLRoute:
             asked = await self._asked(self._read_url(post), post.state, wanted, only_reads=True)
             if _in_turn(asked, wanted):
                 raise self._several(asked, post)
-            told = await self._answering.answer(asked, post.state, post.identified)
+            answered = await self._answering.answer(asked, post.state, post.identified)
         except (RequestError, NexusError) as error:
             return _refusal(error, post.identified, wanted.media_type)
-        answer = _whole(told, wanted)
-        return answer if "errors" in told else unless_had(kept(answer, self._cache_control), post)
+        answer = _whole(answered, wanted)
+        return answer if "errors" in answered else unless_had(kept(answer, self._cache_control), post)
 
     def _several(self, asked: Asked, post: Post) -> AnsweredInTurn:
         """Raises Overloaded if there is no place for another stream."""
@@ -157,12 +157,12 @@ class GraphQLRoute:
 
 
 def _in_turn(asked: Asked, wanted: Accepted) -> bool:
-    """Whether the answer is a stream: to a subscription, and to whoever takes nothing else."""
+    """Whether the answer is a stream: for a subscription, and for a client that accepts nothing else."""
     return wanted.stream_only or asked.kind is OperationType.SUBSCRIPTION
 
 
-def _whole(told: dict[str, Any], wanted: Accepted) -> Answer:
-    return Answer(HTTPStatus.OK, encode(told), (wanted.media_type or JSON) + _CHARSET)
+def _whole(answer: dict[str, Any], wanted: Accepted) -> Answer:
+    return Answer(HTTPStatus.OK, encode(answer), (wanted.media_type or JSON) + _CHARSET)
 
 
 def _not_allowed(message: str) -> RequestError:
@@ -170,7 +170,7 @@ def _not_allowed(message: str) -> RequestError:
 
 
 def _refusal(error: RequestError | NexusError, identified: RequestId, accepted: bytes | None = None) -> Answer:
-    """A 4xx has the standard's media type for any client: so it is known to come from here, not from a proxy."""
+    """A 4xx has the standard's media type for every client, which tells it from the 4xx of a proxy."""
     headers: Sequence[Header] = ()
     if isinstance(error, NexusError):
         failure = failure_of(error)

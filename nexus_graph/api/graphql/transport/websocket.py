@@ -23,7 +23,7 @@ GOING_AWAY: Final = 1001
 FORBIDDEN: Final = 4403
 UNSPOKEN: Final = 4406
 _REASON_MAX_BYTES: Final = 123
-"""What a close frame has room for (RFC 6455, section 5.5)."""
+"""The room for a reason in a close frame (RFC 6455, section 5.5)."""
 _LOG = telemetry.log("websocket")
 _ANSWERS: Final = telemetry.SUBSCRIPTION_ANSWERS.labels("websocket")
 _is_token = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}").fullmatch
@@ -37,7 +37,7 @@ class _Message(NamedTuple):
 
 
 class Closed(Exception):
-    """The socket is to be closed, with this code and reason of the protocol."""
+    """The socket must be closed with this code and reason of the protocol."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -46,7 +46,7 @@ class Closed(Exception):
 
 
 def check_connection_init(payload: object) -> None:
-    """Judge how a client introduces itself: who may come in is decided here. Raises Closed."""
+    """Check the payload of connection_init: this is the place to admit or refuse a client. Raises Closed."""
     if payload is not None and not isinstance(payload, dict):
         raise Closed(4400, "the payload of connection_init must be an object")
 
@@ -78,7 +78,7 @@ class GraphQLSockets:
             await _Socket(self._answering, scope, receive, send, self._settings).serve()
 
     async def _turn_away(self, error: Overloaded, send: Send) -> None:
-        """There are too many already: this one is not accepted. Clients of the protocol come again by themselves."""
+        """Refuse the socket, since too many are open. Clients of the protocol connect again by themselves."""
         _LOG.warning("socket_refused", reason="too many sockets", most=self._places.most)
         failure = failure_of(error)
         headers = [(b"content-type", PROBLEM), *failure.headers()]
@@ -87,8 +87,8 @@ class GraphQLSockets:
 
 
 def _refusal(scope: Scope, settings: Settings) -> Closed | None:
-    """Why the socket is refused; None if it is welcome."""
-    if not _is_welcome(scope, settings):
+    """The reason to refuse the socket; None if there is none."""
+    if not _is_admitted(scope, settings):
         return Closed(FORBIDDEN, "this page's origin is not let in: NEXUS_CORS_ORIGINS names those that are")
     if PROTOCOL not in scope["subprotocols"]:
         return Closed(UNSPOKEN, f"Subprotocol not acceptable: {PROTOCOL} is spoken here")
@@ -96,20 +96,20 @@ def _refusal(scope: Scope, settings: Settings) -> Closed | None:
 
 
 async def _refuse(refused: Closed, scope: Scope, send: Send) -> None:
-    """Accept the socket, to close it with a reason: a page learns nothing of one that was not accepted.
+    """Accept the socket and close it with a reason: browsers show a page no reason for a socket that was not accepted.
 
-    The subprotocol is the first that the client speaks. Without one, a browser would close the socket by itself.
+    The subprotocol is ours or the client's first one: without a subprotocol, a browser would close the socket itself.
     """
     origin = (header(scope, b"origin") or b"").decode("latin-1")
-    told = {"origin": origin} if _is_origin(origin) else {}
-    _LOG.warning("socket_refused", code=refused.code, reason=refused.reason, **told)
+    facts = {"origin": origin} if _is_origin(origin) else {}
+    _LOG.warning("socket_refused", code=refused.code, reason=refused.reason, **facts)
     spoken = next((one for one in (PROTOCOL, *scope["subprotocols"]) if one in scope["subprotocols"]), None)
     await send({"type": "websocket.accept", "subprotocol": spoken if spoken and _is_token(spoken) else None})
     await send({"type": "websocket.close", "code": refused.code, "reason": refused.reason})
 
 
-def _is_welcome(scope: Scope, settings: Settings) -> bool:
-    """Pages of other origins are kept out unless they are let in: browsers ask no leave before they open a socket."""
+def _is_admitted(scope: Scope, settings: Settings) -> bool:
+    """Whether the page's origin may connect. Browsers send no preflight before they open a socket."""
     origin, host = header(scope, b"origin"), header(scope, b"host")
     if origin is None or "*" in settings.cors_origins or origin.decode("latin-1") in settings.cors_origins:
         return True
@@ -129,7 +129,7 @@ class _Socket:
         self._send_timeout = SendTimeout(settings.socket_send_seconds, self._too_slow)
 
     async def serve(self) -> None:
-        """Until either side closes."""
+        """Serve until either side closes."""
         reading = asyncio.create_task(self._read())
         stopping = asyncio.create_task(self._scope["state"]["stopping"].wait())
         try:
@@ -154,7 +154,7 @@ class _Socket:
         try:
             async with asyncio.timeout(self._settings.socket_init_seconds) as introduction:
                 while (event := await self._receive())["type"] == "websocket.receive":
-                    await self._heed(self._message(event))
+                    await self._handle(self._message(event))
                     if self._introduced:
                         introduction.reschedule(None)
         except TimeoutError:
@@ -171,7 +171,7 @@ class _Socket:
             raise Closed(4400, error.message if isinstance(error, InvalidRequest) else "not a message") from None
         return _Message(found.get("type"), found.get("id"), found.get("payload"))
 
-    async def _heed(self, message: _Message) -> None:
+    async def _handle(self, message: _Message) -> None:
         if message.type == "connection_init":
             if self._introduced:
                 raise Closed(4429, "too many initialisation requests")
@@ -210,10 +210,10 @@ class _Socket:
                 self._operations.pop(operation_id, None)
                 await self._send({"id": operation_id, **end})
             except OSError:
-                pass  # the client is gone, which the reader hears as well
+                pass  # the client is gone; `_read` ends too
 
     async def _answered(self, operation_id: str, request: Request) -> dict[str, Any]:
-        """Send all answers; the message that ends them."""
+        """Send all answers; returns the message that ends the operation."""
         identified = RequestId(None)
         state = self._scope["state"]
         try:
@@ -226,7 +226,7 @@ class _Socket:
             return {"type": "error", "payload": error.errors}
         except OSError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer that tells nothing of it
+        except Exception as error:  # noqa: BLE001 - the client gets a masked error
             if not isinstance(error, NexusError):
                 _LOG.error("operation_failed", correlation_id=identified.text, error=telemetry.error_name(error))
             return {"type": "error", "payload": [error_of(error, identified.text)]}
@@ -246,7 +246,7 @@ class _Socket:
             self._cut.set_result(Closed(TOO_SLOW, "too slow: come again, and go on after the last event you have"))
 
     async def _close(self, closed: Closed) -> None:
-        """Tell why, if the client still listens."""
+        """Send the code and the reason, if the client still reads."""
         try:
             async with asyncio.timeout(self._settings.socket_send_seconds):
                 await self._send_raw({"type": "websocket.close", "code": closed.code, "reason": closed.reason})
@@ -255,7 +255,7 @@ class _Socket:
 
 
 def _request(payload: dict[str, Any]) -> Request:
-    """What a client subscribes to. Raises Closed if the protocol does not know its shape."""
+    """The request of a subscribe message. Raises Closed if the payload has another shape."""
     try:
         request = requested(payload)
     except RequestError as error:
