@@ -1,7 +1,7 @@
 """What identify does with rows one after another, decided in memory, by the rules of `identify_in_turn` and no other.
 
-Everything is in numbers. An identifier is its place among those of the chunk. A family or contact is its id, or below
-zero where it is made here: -1 is the first contact made, -2 the second. 0 is none. Moments are microseconds after the
+Everything is in numbers. An identifier is its index in the chunk. A family or contact is its id, or a negative number
+if this chunk makes it: -1 is the first contact made, -2 the second. 0 is none. Moments are microseconds after the
 chunk's beginning, each change at one of its own. A family that lost a union points to the survivor.
 
 identify_in_turn is schema/migrations/0003_identify.sql; tests/property/test_import.py holds the two against each other.
@@ -131,7 +131,7 @@ class Decider:
             self._unite(home, other)
             outcome = Outcome.MERGED
         if all_live:
-            self._keep_pairing(email, phone, home, tell=outcome is Outcome.MATCHED)
+            self._keep_pairing(email, phone, home, with_event=outcome is Outcome.MATCHED)
         elif not home:
             self._add_contact(email, phone, home=0)
             outcome = Outcome.CREATED
@@ -196,14 +196,14 @@ class Decider:
         if email is not None or phone is not None:
             self._refuse(self._add_contact(email, phone, home=0), full_family)
 
-    def _keep_pairing(self, email: int | None, phone: int | None, home: int, *, tell: bool) -> None:
+    def _keep_pairing(self, email: int | None, phone: int | None, home: int, *, with_event: bool) -> None:
         if email is None or phone is None or (email, phone) in self._pairings:
             return
-        # A union tells of its pairing, at its own moment.
-        moment = self._next_moment() if tell else self._moment
+        # Without an event of its own the pairing has the moment of the union.
+        moment = self._next_moment() if with_event else self._moment
         self._pairings.add((email, phone))
         self.decisions.evidence.append(Evidence(email, phone, home, moment))
-        if tell:
+        if with_event:
             self.decisions.changes.append(Change(EventKind.EVIDENCE_ADDED, home, None, None, moment))
 
     def _refuse(self, home: int, other: int) -> None:
