@@ -56,6 +56,9 @@ bench-full: setup  ## every arm for longer, dense families, five minutes without
 schema: setup  ## write schema/schema.graphql from the code
 	$(BIN)/nexus-graph schema export
 
+settings: setup  ## write docs/settings.md from nexus_graph/config.py
+	$(BIN)/python scripts/settings_page.py
+
 graphiql: setup  ## bundle GraphiQL from deploy/graphiql into the package (needs the npm registry)
 	cd deploy/graphiql && export PATH="$(CURDIR)/$(BIN):$$PATH" && npm ci --loglevel=error && npm run --silent build
 

@@ -26,6 +26,7 @@ from nexus_graph.api.http.cors import Cors
 from nexus_graph.api.http.direct import DirectProtocol, DirectRoutes
 from nexus_graph.api.http.envelope import Envelope
 from nexus_graph.api.http.internals import differences
+from nexus_graph.api.http.listening import BACKLOG
 from nexus_graph.api.http.one_write import OneWriteProtocol
 from nexus_graph.api.http.owing import Owing, SocketProtocol
 from nexus_graph.api.neo4j_browser.serving import BrowserFileRoute
@@ -48,6 +49,7 @@ from nexus_graph.config import Settings, is_loopback
 from nexus_graph.failures import say, why
 from nexus_graph.gc_freeze import freeze_gc
 from nexus_graph.identity.opening import open_identity
+from nexus_graph.store.record import HEALTH_SECONDS
 from nexus_graph.telemetry import configure_logging, count_together, log
 
 _LOG = log("app")
@@ -174,7 +176,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int = 1) -> int:
             "set NEXUS_AUTH=off where the network itself keeps strangers out.",
         )
     try:
-        listener = listen(host, port, backlog=settings.accept_backlog)
+        listener = listen(host, port, backlog=BACKLOG)
     except OSError as error:
         return _cannot(CANNOT_START, f"cannot listen on {host} port {port}: {error.strerror}")
     configure_logging(settings.log_level)
@@ -280,7 +282,7 @@ async def _opened(settings: Settings) -> AsyncIterator[dict[str, Any]]:
     """What requests find in their scope's state. Raises Unavailable if the record is away."""
     async with AsyncExitStack() as closing:
         identity = await closing.enter_async_context(open_identity(settings))
-        redis = open_redis(settings, timeout_seconds=settings.health_timeout_seconds)
+        redis = open_redis(settings, timeout_seconds=HEALTH_SECONDS)
         closing.push_async_callback(redis.aclose)
 
         async def redis_up() -> bool:
@@ -296,7 +298,7 @@ async def _opened(settings: Settings) -> AsyncIterator[dict[str, Any]]:
             checks["replica"] = identity.replica.up
         checks[MIGRATIONS] = Migrated(identity.identify.resolving)
         checks[OUTBOX] = outbox_check(identity.record)
-        health = Health(checks, settings)
+        health = Health(checks)
         closing.push_async_callback(health.close)
         yield {"identity": identity, "health": health, "redis": redis}
 

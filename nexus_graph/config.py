@@ -1,7 +1,8 @@
-"""Every setting and every limit of nexus_graph, read once from the environment and checked at start.
+"""The settings: what an operator may turn, read once from the environment and checked at start.
 
-The server addresses keep their customary names (`DATABASE_URL`, `REDIS_URL`, `NEO4J_*`); all else begins with `NEXUS_`.
-Units stand last in the names.
+All other bounds are constants next to the code that they bound. The addresses of the servers keep their customary names
+(`DATABASE_URL`, `REDIS_URL`, `NEO4J_*`); all other names begin with `NEXUS_`. A name ends in its unit.
+`make settings` writes `docs/settings.md` from this file.
 """
 
 import ipaddress
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from nexus_graph.gather.bounds import Bounds
+from nexus_graph.gather.bounds import READ_BATCHES, READS_MAX, READS_WAITING_MAX, REQUESTS_MAX, Bounds, bounds_within
 
 METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 """Names the folder that processes count in together. prometheus_client reads it when it is imported."""
@@ -84,272 +85,187 @@ class Settings(BaseSettings):
     database_url: SecretStr = Field(
         SecretStr("postgresql://postgres@127.0.0.1:5432/nexus"), validation_alias=AliasChoices("DATABASE_URL")
     )
+    """PostgreSQL, the record."""
     database_replica_url: SecretStr | None = Field(None, validation_alias=AliasChoices("DATABASE_REPLICA_URL"))
-    """A streaming replica of that server, for reads that may be a little behind; none when unset."""
+    """A streaming replica of the record, for reads that may be a little behind; none when unset."""
     database_direct_url: SecretStr | None = Field(None, validation_alias=AliasChoices("DATABASE_DIRECT_URL"))
-    """The same database with no pooler between; DATABASE_URL when unset. Migrations, relay and notices need that."""
-    redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), validation_alias=AliasChoices("REDIS_URL"))
-    neo4j_uri: str = Field("bolt://127.0.0.1:7687", validation_alias=AliasChoices("NEO4J_URI"))
-    neo4j_user: str = Field("neo4j", validation_alias=AliasChoices("NEO4J_USER"))
-    neo4j_password: SecretStr = Field(SecretStr("neo4j"), validation_alias=AliasChoices("NEO4J_PASSWORD"))
-
-    # Who may call
-    auth: Literal["auto", "off"] = "auto"
-    """`auto`: open on a loopback address, refused elsewhere until credentials are configured. `off`: open anywhere."""
-
-    # Normalisation
-    phone_region: str | None = None
-    """ISO country for phone numbers without a leading `+`; none is assumed when unset."""
-
-    # identify
-    family_limit_contacts: int = Field(1_000, ge=2, le=100_000, validation_alias=AliasChoices("NEXUS_FAMILY_LIMIT"))
-    """A union or a link past this many contacts is refused."""
-    batch_max_requests: int = Field(64, ge=1, le=256)
-    """At most this many requests share one call, and so one commit. A call holds the write lock for some 30 µs a
-    request: 64 are 2 ms, and 256 the most that others should have to wait for."""
-    identify_queue_max_requests: int = Field(4_096, ge=1)
-    identify_wait_max_seconds: float = Field(2.0, gt=0)
-    """A request whose estimated wait is longer is refused at once with 503 and Retry-After."""
-    identify_timeout_seconds: float = Field(10.0, gt=0)
-    """A request that has waited this long in the queue is dropped before it is sent."""
-    resolve_connections: int = Field(2, ge=1, le=32)
-    """Connections (so: statements at once) of the fast path, which resolves known identifiers without a lock."""
-    read_connections: int = Field(4, ge=1, le=64)
-
-    # PostgreSQL
-    connect_timeout_seconds: float = Field(5.0, gt=0)
-    lock_timeout_seconds: float = Field(5.0, gt=0)
-    statement_timeout_seconds: float = Field(8.0, gt=0)
+    """The same database without a pooler in between, for migrations, relay and notices; DATABASE_URL when unset."""
     pgbouncer: bool = False
     """DATABASE_URL and DATABASE_REPLICA_URL lead to pgbouncer in transaction mode: statements are not prepared ahead,
-    and the session's settings are the login's own (deploy/pgbouncer/login.sql)."""
+    and the login itself carries the session's settings (`deploy/pgbouncer/login.sql`)."""
+    redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), validation_alias=AliasChoices("REDIS_URL"))
+    """Valkey or Redis, the cache."""
+    neo4j_uri: str = Field("bolt://127.0.0.1:7687", validation_alias=AliasChoices("NEO4J_URI"))
+    """Neo4j, the graph."""
+    neo4j_user: str = Field("neo4j", validation_alias=AliasChoices("NEO4J_USER"))
+    """The login's name in Neo4j."""
+    neo4j_password: SecretStr = Field(SecretStr("neo4j"), validation_alias=AliasChoices("NEO4J_PASSWORD"))
+    """The login's password in Neo4j."""
+
+    # Operation
+    auth: Literal["auto", "off"] = "auto"
+    """`auto`: open on a loopback address, refused elsewhere until credentials are configured. `off`: open anywhere."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The least severe events that are logged."""
+    slow_request_seconds: float = Field(1.0, gt=0)
+    """A request that takes longer is logged."""
+    start_max_seconds: float = Field(900.0, gt=0)
+    """The longest that `up` waits for a server whose start makes progress. A start without progress ends sooner."""
+
+    # identify
+    phone_region: str | None = None
+    """ISO code of the country of phone numbers without a leading `+`; no country is assumed when unset."""
+    family_limit_contacts: int = Field(1_000, ge=2, le=100_000, validation_alias=AliasChoices("NEXUS_FAMILY_LIMIT"))
+    """A union or a link that would make a larger family is refused."""
+    identify_queue_max_requests: int = Field(4_096, ge=1)
+    """Requests that wait for their batch; the next one gets 503 with Retry-After."""
+    identify_wait_max_seconds: float = Field(2.0, gt=0)
+    """A request with a longer estimated wait gets 503 with Retry-After at once."""
+    identify_timeout_seconds: float = Field(10.0, gt=0)
+    """A request without an answer by then gets 503; while it waits in the queue, it is not sent any more."""
+
+    # Connections to the servers
+    resolve_connections: int = Field(2, ge=1, le=32)
+    """Connections to PostgreSQL for requests whose identifiers are known: so many statements run at once."""
+    read_connections: int = Field(4, ge=1, le=64)
+    """Connections to PostgreSQL for reads of families and lists."""
+    connect_timeout_seconds: float = Field(5.0, gt=0)
+    """The longest that a new connection to PostgreSQL or Neo4j may take."""
+    lock_timeout_seconds: float = Field(5.0, gt=0)
+    """The longest that a statement waits for the write lock; not above NEXUS_STATEMENT_TIMEOUT_SECONDS."""
+    statement_timeout_seconds: float = Field(8.0, gt=0)
+    """The longest that a statement may take."""
     replica_timeout_seconds: float = Field(1.0, gt=0)
-    """A replica that takes longer over one read is left alone, and the primary answers."""
-    replica_away_seconds: float = Field(1.0, gt=0)
-    """How long it is left alone before it is looked for again; no reader waits for that."""
+    """A replica that takes longer over one read is not asked for a while; the record answers."""
+    graph_connections: int = Field(16, ge=2, le=1_000)
+    """Connections to Neo4j."""
 
     # HTTP
     direct: Literal["on", "off"] = "on"
     """Whether plain POSTs to `/identify` and `/graphql` go past ASGI (`nexus_graph/api/http/direct.py`), which costs a
-    fraction. The answers are the same."""
+    fraction. The responses are the same."""
     body_max_bytes: int = Field(64 * 1024, ge=1_024)
-    json_depth_max: int = Field(32, ge=1)
+    """The largest body of a request; a larger one gets 413."""
     headers_max_bytes: int = Field(16 * 1024, ge=1_024)
-    headers_max_count: int = Field(100, ge=10)
+    """The largest request line and headers together; larger ones get 431."""
     page_max: int = Field(100, ge=1, le=1_000)
-    keep_alive_seconds: int = Field(75, ge=1)
-    """Longer than the idle time of the usual load balancers, so that they close first."""
-    first_byte_seconds: float = Field(10.0, gt=0)
-    """A new connection that sends nothing for so long is closed."""
-    header_seconds: float = Field(10.0, gt=0)
-    """A request's line and headers that take longer from their first byte to their last are answered with 408."""
-    body_seconds: float = Field(30.0, gt=0)
-    """And so is a body that takes longer from the end of its headers."""
-    send_seconds: float = Field(30.0, gt=0)
-    """A client that takes no answer for so long is cut."""
+    """Items of a page that a client may ask for at most."""
     connections_max: int | None = Field(None, ge=1)
-    """Connections of one process. Unset: as many as its limit on descriptors leaves room for, 10,000 at most. Past it
-    the connection that has been waited for longest is closed, or else the new one is answered with 503."""
+    """Connections of one process. Past it the longest idle connection is closed, or else the new one gets 503. Unset:
+    10,000, or what the limit on descriptors leaves room for."""
+    first_byte_seconds: float = Field(10.0, gt=0)
+    """A new connection that sends nothing for longer is closed."""
+    header_seconds: float = Field(10.0, gt=0)
+    """Request line and headers that take longer from first byte to last get 408."""
+    body_seconds: float = Field(30.0, gt=0)
+    """A body that takes longer from the end of its headers gets 408."""
+    send_seconds: float = Field(30.0, gt=0)
+    """A client that takes no bytes of its response for longer is disconnected."""
+    keep_alive_seconds: int = Field(75, ge=1)
+    """An idle connection is closed after so long: longer than usual load balancers wait, so that they close first."""
     cors_origins: Listed = ()
     """Origins whose pages may call the API from a browser: `https://app.example,https://b.example`; `*` for all."""
     cors_headers: Listed = ()
-    """Headers that they may send besides those of `nexus_graph/api/http/cors.py`; `*` for all."""
-    cors_max_age_seconds: int = Field(600, ge=0)
-    """How long a browser remembers what it may call."""
-    accept_backlog: int = Field(2_048, ge=1)
-    slow_request_seconds: float = Field(1.0, gt=0)
-    """A request that takes longer gets a line in the log."""
-    health_timeout_seconds: float = Field(1.0, gt=0)
-    health_remembered_seconds: float = Field(0.5, ge=0)
-    shutdown_grace_seconds: float = Field(10.0, gt=0)
+    """Headers that these pages may send besides those of `nexus_graph/api/http/cors.py`; `*` for all."""
     shutdown_delay_seconds: float = Field(0.0, ge=0)
-    """How long a server that was told to stop goes on as before, but for /readyz, which says 503: a load balancer that
-    asks it sends no more by then."""
-    shutdown_idle_seconds: float = Field(1.0, ge=0)
-    """How long a stopping server waits for a request on a connection that is idle."""
-
-    # Worker processes of `serve`
-    worker_young_seconds: float = Field(10.0, gt=0)
-    """A worker that dies younger makes the pause before the next start longer."""
-    worker_restart_base_seconds: float = Field(0.5, gt=0)
-    worker_restart_max_seconds: float = Field(30.0, gt=0)
-    worker_stop_seconds: float = Field(5.0, gt=0)
-    """A worker that takes so much longer than its grace to stop is killed."""
+    """A server that is told to stop serves for so long as before, while /readyz says 503: a load balancer that asks
+    /readyz sends no more requests by then."""
+    shutdown_grace_seconds: float = Field(10.0, gt=0)
+    """The longest that a stopping server works on requests that it has accepted."""
     worker_stopped_seconds: float = Field(0.5, gt=0)
-    """A worker that a signal has stopped (SIGSTOP) for longer is killed and replaced: its clients wait with it. Raise
-    it to look at a stopped worker at leisure; one that a debugger holds is left alone."""
-    worker_silent_seconds: float = Field(30.0, gt=0)
-    """And so is one that runs, and whose loop has not come round for so long: far more than any busy machine takes."""
+    """With `serve --workers`, a worker that a signal (SIGSTOP) has stopped for longer is killed and replaced. Raise it
+    to inspect a stopped worker; a worker under a debugger is left alone."""
 
     # GraphQL: what one document may ask for, fragments spread out
     graphql_document_max_bytes: int = Field(15_000, ge=100)
-    graphql_document_max_tokens: int = Field(1_000, ge=10)
+    """The largest document."""
     graphql_documents_remembered: int = Field(256, ge=1, le=10_000)
+    """Documents that a process keeps parsed and validated."""
     graphql_depth_max: int = Field(8, ge=1)
-    graphql_introspection_depth_max: int = Field(20, ge=1)
-    """Introspection describes types of types; its documents are deeper than any question about contacts."""
+    """Levels of fields."""
     graphql_fields_max: int = Field(500, ge=1)
-    graphql_fragments_max: int = Field(50, ge=1)
-    """Validation compares them with each other."""
+    """Fields of a document."""
     graphql_aliases_max: int = Field(15, ge=0)
-    graphql_root_fields_max: int = Field(5, ge=1)
-    graphql_directives_max: int = Field(50, ge=0)
+    """Aliases of a document."""
     graphql_cost_max: int = Field(5_000, ge=1)
-    """Objects that an answer may hold, pages at their full size; a write counts ten more."""
+    """Objects that a response may hold, pages at their full size; a write counts as ten more."""
     graphql_get: bool = True
-    """Serve queries (never mutations) by GET as well, as urql sends them."""
+    """Serve queries (never mutations) by GET as well."""
     graphql_cache_control: str = Field("private, no-cache", pattern=r'^[A-Za-z0-9_=",* -]+$')
-    """What caches are told of answers to queries by GET. By default only the caller's own keeps them, and asks each
-    time whether they still hold. Answers hold personal data: `public` hands them to everybody behind a shared cache."""
+    """Cache-Control of responses to queries by GET. By default only the caller's own cache keeps a response, and asks
+    each time whether it still holds. Responses hold personal data: `public` lets a shared cache give them to anyone."""
     graphql_federation: bool = False
-    """Be a subgraph of an Apollo federation as well: contacts and families are entities, by their ids."""
+    """Serve as a subgraph of an Apollo federation as well: contacts and families are entities, by their ids."""
     graphql_persisted: bool = True
-    """Let clients send a document once, and its hash from then on. They are kept in Redis."""
-    graphql_persisted_seconds: int = Field(7 * 24 * 3600, ge=1)
-    graphql_persisted_timeout_seconds: float = Field(0.02, gt=0)
-    """Redis slower than this is taken to know no document: the client sends it again. After that it is left alone for
-    `cache_away_seconds`."""
+    """Let clients send a document once and its hash from then on. Redis keeps the documents."""
     trusted_documents: Path | None = None
     """A JSON file of documents by id, as graphql-codegen's client-preset, Relay or Apollo writes it. Requests name a
     `documentId`, or `extensions.persistedQuery.sha256Hash`."""
     trusted_documents_mode: Literal["off", "log", "enforce"] = "off"
-    """What becomes of documents that are not in that file: executed; executed and logged; refused."""
-    graphql_errors_max: int = Field(10, ge=1)
+    """Documents that are not in that file are executed (`off`), executed and logged (`log`), or refused (`enforce`)."""
 
     # Subscriptions
     sockets_max: int = Field(1_000, ge=1)
     """WebSockets and event streams of one process."""
-    socket_operations_max: int = Field(10, ge=1)
-    socket_init_seconds: float = Field(5.0, gt=0)
-    """How long a socket may take to introduce itself."""
     socket_send_seconds: float = Field(5.0, gt=0)
-    """A client that takes longer to take one message is told where to go on, and cut."""
+    """A client that takes longer over one message is disconnected, and told which event to continue from."""
     socket_owed_max_bytes: int = Field(64 * 1024, ge=1_024)
-    """What a connection may have been sent and not taken before it is sent no more."""
+    """Bytes that a client has not taken yet; past it no more are sent."""
     sockets_owed_max_bytes: int = Field(16 * 1024 * 1024, ge=1_024)
-    """And all that are sent no more together, in one process: past it the one that waited longest is cut."""
-    stream_keep_alive_seconds: float = Field(12.0, gt=0)
+    """The same for all clients of a process together; past it the client that was slow for longest is disconnected."""
     feed_recent_events: int = Field(10_000, ge=1)
-    """The newest events, kept for all followers; who is further behind reads from the record."""
+    """The newest events, kept in memory for all followers; a follower that is further behind reads from the record."""
     feed_catch_up_share: float = Field(0.1, gt=0, le=1)
-    """The part of a process's time that followers who are behind may take together; requests have the rest."""
-    feed_page_events: int = Field(500, ge=1, le=10_000)
-    feed_poll_seconds: float = Field(0.5, gt=0)
-    """How often the feed looks for new events without having heard of any."""
-    feed_retry_seconds: float = Field(1.0, gt=0)
+    """Part of a process's time that all followers that are behind may take together; requests have the rest."""
 
-    # Caching of family reads (nexus_graph/cache); identify is never answered from it
-    cache: Literal["off", "process", "both"] = "off"
-    """`process`: in the memory of each process. `both`: in Redis as well, for all of them."""
-    cache_seconds: float = Field(30.0, ge=1)
-    """How long Redis keeps a family, a fifth more or less: the bound on staleness if nobody can tell it of a change."""
-    cache_process_seconds: float = Field(1.0, gt=0)
-    """How long a process keeps a family: the bound on staleness once Redis has heard of a change."""
-    cache_process_families: int = Field(2_000, ge=1)
-    cache_process_keys: int = Field(20_000, ge=1)
-    """Contacts, emails and phones that a process finds its families by: a family is asked for by any of them."""
-    cache_family_max_contacts: int = Field(200, ge=1)
-    """Larger families are not kept."""
-    cache_timeout_seconds: float = Field(0.1, gt=0)
-    cache_away_seconds: float = Field(1.0, gt=0)
-    """Redis in trouble is left alone for so long."""
-    cache_batches: int = Field(2, ge=1, le=16)
-    cache_pending_max: int = Field(10_000, ge=1)
-    """Families, and pointers to them, that may wait to be written; past it the oldest are given up."""
-    cache_warm_families: int = Field(10_000, ge=1)
-    """How many families `nexus-graph cache warm` keeps: those that changed last."""
-
-    # Freshness of graph reads
-    graph_wait_max_seconds: float = Field(0.5, ge=0)
-    """How long a reader who insists on the graph waits until it shows the version `atLeast`."""
-    graph_wait_step_seconds: float = Field(0.02, gt=0)
+    # Reads of families
     graph_timeout_seconds: float = Field(2.0, gt=0)
-    """No graph read takes longer; a reader who insists on the graph waits for it."""
+    """The longest that a read of the graph may take, for a reader who insists on the graph."""
     graph_patience_seconds: float = Field(0.1, gt=0)
-    """Any other reader waits as long as walks usually take and four deviations, but at least so long and at most twice
-    that; then the record answers."""
-    graph_warm_seconds: float = Field(30.0, gt=0)
-    """At its start the API lets the graph plan the walk; a cold server may take this long."""
-    graph_away_seconds: float = Field(0.25, gt=0)
-    """A graph that did not answer in time is looked for this often; no reader waits for that."""
-    graph_batch_max_reads: int = Field(50, ge=1, le=1_000)
-    graph_read_batches: int = Field(2, ge=1, le=32)
-    graph_queue_max_reads: int = Field(4_096, ge=1)
-
-    # The graph
-    graph_connections: int = Field(16, ge=2, le=1_000)
+    """The longest that any other reader waits for the graph, or twice as long where walks usually take longer; then the
+    record answers."""
+    graph_wait_max_seconds: float = Field(0.5, ge=0)
+    """The longest that a reader who insists on the graph waits until the graph shows the version `atLeast`."""
     graph_write_timeout_seconds: float = Field(30.0, gt=0)
-    graph_retry_seconds: float = Field(5.0, ge=0)
-    """How long a write that lost a race or a deadlock is repeated."""
-    graph_retry_base_seconds: float = Field(0.02, gt=0)
-    graph_batch_contacts: int = Field(5_000, ge=1, le=100_000)
-    """A transaction takes no further family once it holds this many contacts and evidence rows."""
+    """The longest that one transaction of the relay, of a rebuild or of repair may write to the graph."""
+    graph_batch_max_reads: int = Field(READS_MAX, ge=1, le=1_000)
+    """Reads of families that share one statement."""
+    graph_read_batches: int = Field(READ_BATCHES, ge=1, le=32)
+    """Statements that read the graph at once."""
+    cache: Literal["off", "process", "both"] = "off"
+    """Keep families for readers: `process`, in the memory of each process; `both`, in Redis as well, for all processes.
+    identify is never answered from the cache."""
+    cache_seconds: float = Field(30.0, ge=1)
+    """How long Redis keeps a family, a fifth more or less: the staleness of a read if Redis misses a change."""
+    cache_process_seconds: float = Field(1.0, gt=0)
+    """How long a process keeps a family: the staleness of a read once Redis knows of a change; not above
+    NEXUS_CACHE_SECONDS."""
+    cache_process_families: int = Field(2_000, ge=1)
+    """Families that a process keeps."""
 
-    # Relay
-    relay_poll_seconds: float = Field(0.2, gt=0)
-    relay_batch_rows: int = Field(150, ge=1, le=10_000)
-    """Rows of the outbox in one batch while the relay is in step."""
-    relay_batch_rows_max: int = Field(1_200, ge=1, le=10_000)
-    """A relay that is behind doubles its batches up to this."""
-    relay_tries_max: int = Field(5, ge=1)
-    relay_retry_base_seconds: float = Field(0.5, gt=0)
-    relay_retry_max_seconds: float = Field(30.0, gt=0)
-    relay_pace_seconds: float = Field(0.02, ge=0)
-    """Under load the relay begins no batch sooner than this after the last: fuller batches cost less."""
-    relay_away_max_seconds: float = Field(5.0, gt=0)
-    """The longest pause before the relay asks again for a server that was away."""
+    # Relay and graph
     relay_lease_seconds: float = Field(3.0, gt=0)
-    """A relay that does not say for so long that it is at work is replaced by one that waits."""
-    graph_behind_seconds: float = Field(5.0, gt=0)
-    """`/health` and `doctor` call a graph degraded that has still to show a change as old as this."""
-    relay_gauge_seconds: float = Field(1.0, gt=0)
+    """A relay that has not renewed its lease for so long is replaced by one that waits."""
     relay_metrics_port: int | None = Field(None, ge=0, le=65_535)
-    """Where the relay shows its own metrics to Prometheus; nowhere when unset."""
+    """The port where the relay shows its own metrics to Prometheus; nowhere when unset."""
     relay_metrics_host: str = "127.0.0.1"
-    rebuild_batch_families: int = Field(500, ge=1, le=10_000)
-    rebuild_lanes: int = Field(2, ge=1, le=16)
-    """Batches that a rebuild writes at once."""
-    verify_batch_families: int = Field(1_000, ge=1, le=10_000)
-    verify_batch_ids: int = Field(10_000, ge=1, le=1_000_000)
-    verify_lanes: int = Field(2, ge=1, le=16)
-    verify_timeout_seconds: float = Field(60.0, gt=0)
+    """The address where the relay shows its own metrics."""
+    graph_behind_seconds: float = Field(5.0, gt=0)
+    """`/health` and `doctor` call the graph degraded if it lacks a change that is older."""
     verify_settle_seconds: float = Field(10.0, ge=0)
-    """How long verify waits for the relay before it calls a difference drift."""
-    verify_settle_step_seconds: float = Field(0.05, gt=0)
-    verify_findings_max: int = Field(10_000, ge=1)
-    """Findings that one pass remembers and repair mends; where there are more, repair makes another pass."""
-    repair_batch_families: int = Field(50, ge=1, le=10_000)
-    repair_passes_max: int = Field(10, ge=1)
-    drift_check_seconds: float = Field(60.0, gt=0)
-    """How often the relay samples families to keep the drift gauge honest."""
-    drift_first_check_seconds: float = Field(3.0, gt=0)
-    """And how soon after it became the active one."""
-    drift_sample_families: int = Field(500, ge=0)
+    """How long verify waits for the relay before a difference counts as drift."""
 
-    # load, import and demo
-    load_in_flight_max: int = Field(256, ge=1, le=4_096)
-    """Rows of a file that are under way at once."""
-    load_line_max_bytes: int = Field(64 * 1024, ge=256)
+    # Files and demonstration
     load_tries_max: int = Field(6, ge=1)
-    """A row that found the record away or overloaded is sent this often before the load stops."""
+    """Tries of a row while the record is away or overloaded, before the load stops."""
     load_retry_base_seconds: float = Field(0.5, ge=0)
-    load_retry_max_seconds: float = Field(10.0, ge=0)
-    load_rate_slack_seconds: float = Field(0.05, ge=0)
-    """With --rate, how much lost time may be made up for at once."""
+    """The pause before the second try; each further pause is twice as long, up to ten seconds."""
     load_report_seconds: float = Field(5.0, gt=0)
-    """How often progress is printed where there is no terminal for a bar."""
-    load_lines_shown: int = Field(5, ge=1)
-    """Line numbers that the summary gives for each kind of fault."""
+    """How often progress is printed where no terminal shows a bar."""
     import_chunk_rows: int = Field(10_000, ge=1, le=200_000)
-    """Rows that an import takes in at once: as long as that takes, identify waits. Three such chunks are in memory."""
-    import_statement_timeout_seconds: float = Field(60.0, gt=0)
+    """Rows that an import writes in one transaction, while identify waits. Three such chunks are in memory."""
     demo_graph_wait_seconds: float = Field(60.0, ge=0)
     """How long the demo waits for the relay to bring its families to the graph."""
-
-    # Operation
-    start_max_seconds: float = Field(900.0, gt=0)
-    """The longest that `up` waits for a server that is at work on its start; one that stands still is given up."""
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     def resolve_bounds(self) -> Bounds:
         """Of identify's fast path."""
@@ -364,35 +280,24 @@ class Settings(BaseSettings):
         return Bounds(
             batch_max=self.graph_batch_max_reads,
             batches_max=self.read_connections,
-            queue_max=self.graph_queue_max_reads,
+            queue_max=READS_WAITING_MAX,
             wait_max_seconds=self.identify_wait_max_seconds,
             timeout_seconds=self.identify_timeout_seconds,
         )
 
     def walk_bounds(self) -> Bounds:
         """Of family reads from the graph."""
-        return self._read_bounds(self.graph_read_batches, self.graph_timeout_seconds)
-
-    def cache_bounds(self) -> Bounds:
-        """Of family reads from Redis."""
-        return self._read_bounds(self.cache_batches, self.cache_timeout_seconds)
+        return bounds_within(
+            self.graph_timeout_seconds, batch_max=self.graph_batch_max_reads, batches_max=self.graph_read_batches
+        )
 
     def _identify_bounds(self, batches_max: int) -> Bounds:
         return Bounds(
-            batch_max=self.batch_max_requests,
+            batch_max=REQUESTS_MAX,
             batches_max=batches_max,
             queue_max=self.identify_queue_max_requests,
             wait_max_seconds=self.identify_wait_max_seconds,
             timeout_seconds=self.identify_timeout_seconds,
-        )
-
-    def _read_bounds(self, batches_max: int, timeout_seconds: float) -> Bounds:
-        return Bounds(
-            batch_max=self.graph_batch_max_reads,
-            batches_max=batches_max,
-            queue_max=self.graph_queue_max_reads,
-            wait_max_seconds=timeout_seconds,
-            timeout_seconds=timeout_seconds,
         )
 
     @field_validator("*")

@@ -41,6 +41,32 @@ from nexus_graph.graph.watch import Watch
 from nexus_graph.store import database, outbox
 from nexus_graph.store.database import Connection, Pool
 from nexus_graph.store.lease import RELAY_KEY, Lease
+from nexus_graph.store.outbox import RETRY_BASE_SECONDS
+
+POLL_SECONDS: Final = 0.2
+"""Seconds between looks at the outbox without a notice: a lost notice delays the graph by no more."""
+
+BATCH_ROWS: Final = 150
+"""Rows of the outbox in one batch while the relay is in step: a larger batch would delay its first family."""
+
+BATCH_ROWS_MAX: Final = 1_200
+"""A relay that is behind doubles its batches up to so many rows: larger ones gain nothing and hold more memory."""
+
+PACE_SECONDS: Final = 0.02
+"""Under load the relay begins no batch sooner than so many seconds after the last: fuller batches cost less."""
+
+AWAY_MAX_SECONDS: Final = 5.0
+"""The longest pause before the relay asks again for a server that was away."""
+
+GAUGE_SECONDS: Final = 1.0
+"""Seconds between counts of the outbox for the metrics: a count costs a query."""
+
+DRIFT_CHECK_SECONDS: Final = 60.0
+"""Seconds between samples of families, which keep the drift gauge honest at little cost."""
+
+DRIFT_FIRST_CHECK_SECONDS: Final = 3.0
+"""Seconds until the first sample of a relay that became the active one."""
+
 
 _CHANNEL: Final = "outbox"
 _EXTENT_SECONDS: Final = 5.0
@@ -68,7 +94,7 @@ class Relay:
         self._stopping = asyncio.Event()
         self._wake = asyncio.Event()
         self._failures_in_a_row = 0
-        self._batch_rows = settings.relay_batch_rows
+        self._batch_rows = BATCH_ROWS
         self._gauged_at = float("-inf")
         self._looks = 0
         self._cached: SharedFamilies | None = None
@@ -117,7 +143,7 @@ class Relay:
         async with _pool(self._settings) as pool, pool.acquire() as held:
             connection = cast("Connection", held)  # asyncpg's proxy has every method of a connection
             while not await self._lease.taken(connection):
-                if await _wait(self._stopping, self._settings.relay_poll_seconds):
+                if await _wait(self._stopping, POLL_SECONDS):
                     return
             self._superseded.clear()
             async with self._lease.kept(pool, connection, self._superseded):
@@ -144,8 +170,8 @@ class Relay:
         began = monotonic()
         self._wake.clear()
         self._looks += 1
-        batch = await outbox.read_due(connection, self._settings, rows_max=self._batch_rows)
-        if began - self._gauged_at >= self._settings.relay_gauge_seconds:
+        batch = await outbox.read_due(connection, rows_max=self._batch_rows)
+        if began - self._gauged_at >= GAUGE_SECONDS:
             await outbox.outbox_gauges(connection)
             self._gauged_at = began
         if batch:
@@ -153,15 +179,15 @@ class Relay:
             if sum(len(family.due) for family in batch) >= self._batch_rows:
                 # More rows wait. A batch of any size takes the same round trips, so a relay that is behind takes larger
                 # batches.
-                self._batch_rows = min(2 * self._batch_rows, self._settings.relay_batch_rows_max)
+                self._batch_rows = min(2 * self._batch_rows, BATCH_ROWS_MAX)
                 return
-            self._batch_rows = self._settings.relay_batch_rows
-            await _wait(self._stopping, began + self._settings.relay_pace_seconds - monotonic())
+            self._batch_rows = BATCH_ROWS
+            await _wait(self._stopping, began + PACE_SECONDS - monotonic())
             return
         async with self._found_empty:
             self._empty_look = self._looks
             self._found_empty.notify_all()
-        await _wait(self._wake, self._settings.relay_poll_seconds)
+        await _wait(self._wake, POLL_SECONDS)
 
     async def _work_off(self, connection: Connection, driver: AsyncDriver, batch: list[outbox.Due]) -> None:
         """Project the families. If the graph refuses their data, halve the batch until the family is found, and retry
@@ -199,12 +225,12 @@ class Relay:
 
     async def _set_back(self, connection: Connection, family: outbox.Due, error: Exception) -> None:
         name = telemetry.error_name(error)
-        parked = await outbox.failed(connection, family, error=name, settings=self._settings)
+        parked = await outbox.failed(connection, family, error=name)
         _LOG.warning("family_parked" if parked else "family_set_back", family_id=family.family_id, error=name)
 
     def _pause_seconds(self) -> float:
-        doubled = self._settings.relay_retry_base_seconds * 2.0 ** min(self._failures_in_a_row - 1, 16)
-        return min(doubled, self._settings.relay_away_max_seconds) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+        doubled = RETRY_BASE_SECONDS * 2.0 ** min(self._failures_in_a_row - 1, 16)
+        return min(doubled, AWAY_MAX_SECONDS) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
 
     @asynccontextmanager
     async def _listening(self, connection: Connection) -> AsyncIterator[None]:
@@ -232,11 +258,11 @@ class Relay:
             await asyncio.wait(watching)
 
     async def _watch_drift(self, pool: Pool, driver: AsyncDriver) -> None:
-        wait_seconds = self._settings.drift_first_check_seconds
+        wait_seconds = DRIFT_FIRST_CHECK_SECONDS
         while True:
             raise_if_cancelled()
             await asyncio.sleep(wait_seconds)
-            wait_seconds = self._settings.drift_check_seconds
+            wait_seconds = DRIFT_CHECK_SECONDS
             try:
                 drifting = await sample_drift(pool, driver, self._settings)
             except Exception as error:  # noqa: BLE001 - the relay's work goes on; the next check may do better
@@ -281,10 +307,19 @@ def run(settings: Settings) -> int:
 
 async def _work_until_signalled(settings: Settings) -> None:
     relay = Relay(settings)
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(signal_number, relay.stop)
+    call_at_signals(relay.stop)
     await relay.work()
     _LOG.info("relay_stopped")
+
+
+def call_at_signals(stop: Callable[[], None]) -> None:
+    """Call `stop` in the running loop at SIGINT or SIGTERM."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, stop)
+        except NotImplementedError:  # a loop on Windows has no handlers of signals
+            signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(stop))
 
 
 @asynccontextmanager

@@ -23,6 +23,22 @@ from nexus_graph.config import METRICS_FOLDER, Settings
 from nexus_graph.metrics_folder import PREFIX, in_use, remove_unused, temporary_folder
 from nexus_graph.telemetry import log
 
+_YOUNG_SECONDS: Final = 10.0
+"""A worker that ends younger than so many seconds makes the pause before the next start longer."""
+
+_RESTART_BASE_SECONDS: Final = 0.5
+"""Seconds before the first start after such an end; each further pause is twice as long."""
+
+_RESTART_MAX_SECONDS: Final = 30.0
+"""The longest pause between two starts, in seconds."""
+
+_STOP_SECONDS: Final = 5.0
+"""Seconds past its grace after which a worker that does not end is killed."""
+
+_SILENT_SECONDS: Final = 30.0
+"""A worker whose loop has not come round for so many seconds is killed: no busy machine takes as long."""
+
+
 _LOG = log("workers")
 _SPAWN: Final = get_context("spawn")  # a fork would share event loops, locks and connections
 
@@ -78,7 +94,7 @@ class Workers:
         self._woken, self._wake = os.pipe()
 
     def run(self) -> int:
-        """Serve until a signal, and return 0; or until a worker fails within `worker_young_seconds` of the start, and
+        """Serve until a signal, and return 0; or until a worker fails within `_YOUNG_SECONDS` of the start, and
         return its exit code.
         """
         with _metrics_together(), self._signalled():
@@ -87,9 +103,9 @@ class Workers:
                 self._start()
             while (ended := self._next_death()) is not None:
                 code, lived_seconds = ended
-                if code > 0 and monotonic() - began < self._settings.worker_young_seconds:
+                if code > 0 and monotonic() - began < _YOUNG_SECONDS:
                     return self._stop(code)  # a restart would fail the same way; the worker has logged the reason
-                young = lived_seconds < self._settings.worker_young_seconds
+                young = lived_seconds < _YOUNG_SECONDS
                 self._early_deaths = self._early_deaths + 1 if young else 0
                 if self._pause():
                     break
@@ -127,7 +143,7 @@ class Workers:
             worker.look()
             if worker.stopped_looks * _LOOK_SECONDS > self._settings.worker_stopped_seconds:
                 self._kill(worker, "stopped")
-            elif worker.silent_looks * _LOOK_SECONDS > self._settings.worker_silent_seconds:
+            elif worker.silent_looks * _LOOK_SECONDS > _SILENT_SECONDS:
                 self._kill(worker, "silent")
 
     def _kill(self, worker: _Worker, cause: str) -> None:
@@ -137,8 +153,8 @@ class Workers:
 
     def _pause(self) -> bool:
         """Wait before the next start, longer after each early death; True if a signal came."""
-        doubled = self._settings.worker_restart_base_seconds * 2.0 ** min(self._early_deaths - 1, 16)
-        seconds = min(doubled, self._settings.worker_restart_max_seconds) if self._early_deaths else 0.0
+        doubled = _RESTART_BASE_SECONDS * 2.0 ** min(self._early_deaths - 1, 16)
+        seconds = min(doubled, _RESTART_MAX_SECONDS) if self._early_deaths else 0.0
         deadline = monotonic() + seconds
         while (left := deadline - monotonic()) > 0:
             if connection.wait([self._woken], timeout=min(left, _LOOK_SECONDS)):
@@ -152,7 +168,7 @@ class Workers:
             worker.process.terminate()
         began = monotonic()
         settings = self._settings
-        grace = settings.shutdown_delay_seconds + settings.shutdown_grace_seconds + settings.worker_stop_seconds
+        grace = settings.shutdown_delay_seconds + settings.shutdown_grace_seconds + _STOP_SECONDS
         while self._running:
             for ended in connection.wait([*self._running], timeout=_LOOK_SECONDS):
                 worker = self._running.pop(cast("int", ended))

@@ -13,11 +13,14 @@ from nexus_graph import __version__
 from nexus_graph.api.http.answer import Answer, encode
 from nexus_graph.api.http.request import Post
 from nexus_graph.condition import WELL, Condition
-from nexus_graph.config import Settings
 from nexus_graph.store.migrate import MigrationError, pending
 from nexus_graph.store.outbox import outbox_gauges
-from nexus_graph.store.record import Record
+from nexus_graph.store.record import HEALTH_SECONDS, Record
 from nexus_graph.telemetry import error_name, exposition, log
+
+REMEMBERED_SECONDS: Final = 0.5
+"""Seconds that an answer of /health serves all who ask: many load balancers cost the servers no more than one."""
+
 
 _LOG = log("health")
 
@@ -39,11 +42,11 @@ _LEFT_ALONE_SECONDS: Final = 10.0
 class Probe:
     """One check. Whoever asks is answered in time: a check that takes longer is left behind, and goes on."""
 
-    def __init__(self, name: str, check: Check, settings: Settings) -> None:
+    def __init__(self, name: str, check: Check) -> None:
         self._name = name
         self._check = check
-        self._timeout_seconds = _SLACK * settings.health_timeout_seconds
-        self._remembered_seconds = settings.health_remembered_seconds
+        self._timeout_seconds = _SLACK * HEALTH_SECONDS
+        self._remembered_seconds = REMEMBERED_SECONDS
         self._condition = WELL
         self._asked_at = _NEVER
         self._checking: asyncio.Task[Condition] | None = None
@@ -97,9 +100,9 @@ class Probe:
 class Health:
     """How the servers behind this process are. Every answer comes in time, whatever hangs."""
 
-    def __init__(self, checks: dict[str, Check], settings: Settings) -> None:
+    def __init__(self, checks: dict[str, Check]) -> None:
         """`checks` names each server; without the one named RECORD nothing can be answered."""
-        self._probes = {name: Probe(name, check, settings) for name, check in checks.items()}
+        self._probes = {name: Probe(name, check) for name, check in checks.items()}
 
     @property
     def servers(self) -> list[str]:

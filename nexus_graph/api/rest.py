@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from nexus_graph.api.http.answer import JSON, Answer, Header, encode, failed
-from nexus_graph.api.http.body import decode_object
+from nexus_graph.api.http.body import DEPTH_MAX, decode_object
 from nexus_graph.api.http.request import Post
 from nexus_graph.config import Settings
 from nexus_graph.identifiers.normalize import identify_request
@@ -45,7 +45,6 @@ class IdentifyRoute:
     """The endpoint."""
 
     def __init__(self, settings: Settings) -> None:
-        self._json_depth_max = settings.json_depth_max
         self._region = settings.phone_region
 
     async def answer(self, post: Post) -> Answer:
@@ -55,7 +54,7 @@ class IdentifyRoute:
         """
         if post.fault is not None:
             raise post.fault
-        given = decode_object(post.body, depth_max=self._json_depth_max)
+        given = decode_object(post.body, depth_max=DEPTH_MAX)
         all_known = len(given) == 2 and _EMAIL in given and _PHONE in given
         unknown = [] if all_known else [*given.keys() - _KNOWN]
         try:

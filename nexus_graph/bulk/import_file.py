@@ -16,16 +16,20 @@ from uuid import uuid4
 from nexus_graph import telemetry
 from nexus_graph.bulk.chunk import Chunk
 from nexus_graph.bulk.decide import FAMILY_LIMIT
-from nexus_graph.bulk.load import took_no_writes
+from nexus_graph.bulk.load import RETRY_MAX_SECONDS, took_no_writes
 from nexus_graph.bulk.reader import Reader
 from nexus_graph.bulk.rejects import Rejects
-from nexus_graph.bulk.summary import Summary
+from nexus_graph.bulk.summary import LINES_SHOWN, Summary
 from nexus_graph.bulk.write import import_chunk
 from nexus_graph.config import Settings
 from nexus_graph.errors import RowRejected, Unavailable
 from nexus_graph.identity.identify import Identify
 from nexus_graph.model import Outcome
 from nexus_graph.store.database import Pool, is_datas_fault, is_read_only, is_servers_trouble, reason
+
+STATEMENT_TIMEOUT_SECONDS: Final = 60.0
+"""Seconds of one statement of an import or a renormalisation: a chunk takes far longer than a request."""
+
 
 AGAIN: Final = "Import the file again: rows that are in already change nothing."
 
@@ -86,7 +90,7 @@ class _Importing:
         if refused:
             self._summary.refusals[FAMILY_LIMIT] += refused
         for note in chunk.notes:
-            self._summary.note(note, lines_shown=self._settings.load_lines_shown)
+            self._summary.note(note, lines_shown=LINES_SHOWN)
 
     async def _outcomes(self, chunk: Chunk) -> "Counter[Outcome]":
         settings = self._settings
@@ -94,7 +98,7 @@ class _Importing:
         for attempt in range(settings.load_tries_max):
             if attempt:
                 delay_seconds = settings.load_retry_base_seconds * 2.0 ** (attempt - 1)
-                await asyncio.sleep(min(delay_seconds, settings.load_retry_max_seconds))
+                await asyncio.sleep(min(delay_seconds, RETRY_MAX_SECONDS))
             try:
                 return await import_chunk(
                     self._pool, chunk, self._request_id, family_limit=settings.family_limit_contacts
@@ -120,7 +124,7 @@ class _Importing:
                 try:
                     outcomes[(await identify(request)).outcome] += 1
                 except RowRejected as error:
-                    self._summary.failed.add(error.message, line, lines_shown=self._settings.load_lines_shown)
+                    self._summary.failed.add(error.message, line, lines_shown=LINES_SHOWN)
                     self.failed.setdefault(error.message, array("Q")).append(line)
         finally:
             await identify.close()

@@ -21,12 +21,22 @@ from uuid import uuid4
 from nexus_graph import telemetry
 from nexus_graph.bulk.contacts import Contact, Fate, Note
 from nexus_graph.bulk.rejects import Rejects
-from nexus_graph.bulk.summary import Summary
+from nexus_graph.bulk.summary import LINES_SHOWN, Summary
 from nexus_graph.config import Settings
 from nexus_graph.errors import NexusError, Unavailable
 from nexus_graph.identity.opening import Identity
 from nexus_graph.model import IdentifyRequest
 from nexus_graph.store import database
+
+IN_FLIGHT_MAX: Final = 256
+"""Rows of a file in flight at once: four full batches of identify."""
+
+RETRY_MAX_SECONDS: Final = 10.0
+"""The longest pause before a row is sent again, in seconds."""
+
+RATE_SLACK_SECONDS: Final = 0.05
+"""With --rate, seconds of lost time that may be made up for at once."""
+
 
 AGAIN: Final = "Load the file again, or from that line on: rows that are in already change nothing."
 
@@ -53,7 +63,7 @@ async def load(
     `summary.stopped` names the line to resume at. Raises the errors of `contacts`, once the contacts before are in.
     """
     dispatch = _Dispatch(identity, settings, summary, rejects)
-    pace = _Pace(rate, settings.load_rate_slack_seconds)
+    pace = _Pace(rate, RATE_SLACK_SECONDS)
     line = 1
     try:
         try:
@@ -104,7 +114,7 @@ class _Dispatch:
         self._settings = settings
         self._summary = summary
         self._rejects = rejects
-        self._slots = asyncio.Semaphore(settings.load_in_flight_max)
+        self._slots = asyncio.Semaphore(IN_FLIGHT_MAX)
         self._under_way: set[asyncio.Task[None]] = set()
         self._retries: list[_Sent] = []
         self._reason = ""
@@ -125,7 +135,7 @@ class _Dispatch:
                 return
             retries, self._retries = sorted(self._retries, key=lambda sent: sent.place), []
             delay = self._settings.load_retry_base_seconds * 2.0**attempt
-            await asyncio.sleep(min(delay, self._settings.load_retry_max_seconds))
+            await asyncio.sleep(min(delay, RETRY_MAX_SECONDS))
             for sent in retries:
                 if self._retries:
                     self._retries.append(sent)
@@ -164,7 +174,7 @@ class _Dispatch:
             self._slots.release()
 
     def _fail(self, contact: Contact, reason: str) -> None:
-        self._summary.failed.add(reason, contact.line, lines_shown=self._settings.load_lines_shown)
+        self._summary.failed.add(reason, contact.line, lines_shown=LINES_SHOWN)
         if self._rejects is not None and contact.row is not None:
             self._rejects.add(contact.row, [Note(Fate.INVALID, contact.line, None, reason)])
             contact.row = None  # the row is rejected once, though another of its pairs may fail

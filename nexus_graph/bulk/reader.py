@@ -18,7 +18,7 @@ from nexus_graph.bulk.chunk import Chunk, chunks
 from nexus_graph.bulk.columns import Options
 from nexus_graph.bulk.contacts import Contacts
 from nexus_graph.bulk.reading import UnclearColumns, UnreadableFile
-from nexus_graph.bulk.rows import Understood, open_rows
+from nexus_graph.bulk.rows import LINE_MAX_BYTES, Understood, open_rows
 from nexus_graph.config import Settings
 from nexus_graph.gc_freeze import freeze_gc
 
@@ -135,7 +135,7 @@ def _read(sending: Connection, file: Path, settings: Settings, options: Options)
     with suppress(BrokenPipeError):  # the import is gone
         ended = _Ended()
         try:
-            with open_rows(file, line_max_bytes=settings.load_line_max_bytes, choice=options.choice) as rows:
+            with open_rows(file, line_max_bytes=LINE_MAX_BYTES, choice=options.choice) as rows:
                 understood, columns = rows.understood, rows.columns
                 opened = Opened(rows.size_bytes, understood, columns.names, columns.rejects, rows.delimiter)
                 sending.send_bytes(_encode(opened))

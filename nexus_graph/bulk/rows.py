@@ -17,6 +17,10 @@ from nexus_graph.bulk.json_rows import JsonRows
 from nexus_graph.bulk.lines import Lines, beginning_of
 from nexus_graph.bulk.reading import BadRow, Row, UnreadableFile
 
+LINE_MAX_BYTES: Final = 64 * 1024
+"""Bytes of a line of a file: as much as a request's body may have."""
+
+
 _CSV: Final = frozenset({".csv", ".tsv"})
 JSON_LINES: Final = frozenset({".jsonl", ".ndjson"})
 _HINTS: Final = {

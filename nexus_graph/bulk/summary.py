@@ -9,6 +9,10 @@ from nexus_graph.bulk.contacts import Fate, Note
 from nexus_graph.bulk.rows import Understood
 from nexus_graph.model import Outcome
 
+LINES_SHOWN: Final = 5
+"""Line numbers that the summary gives for each kind of fault."""
+
+
 KINDS_MAX: Final = 200
 """Kinds of faults counted separately: a file exceeds this bound only if its reasons contain data."""
 OTHER_KINDS: Final = "other reasons"

@@ -1,8 +1,8 @@
 """The texts of documents in Redis, by their hashes, for all processes. Its trouble is never a request's.
 
-A request waits for it no longer than `graphql_persisted_timeout_seconds`, and only for a document that its process does
-not know. After trouble Redis is left alone for `cache_away_seconds`; then one request asks it, and all others go on
-without it until that one was answered.
+A request waits for Redis no longer than `TIMEOUT_SECONDS`, and only for a document that its process does not know.
+After trouble Redis is left alone for `AWAY_SECONDS`; then one request asks Redis, and all others go on without Redis
+until that request is answered.
 """
 
 import asyncio
@@ -14,7 +14,14 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from nexus_graph import telemetry
-from nexus_graph.config import Settings
+from nexus_graph.cache.server import AWAY_SECONDS
+
+KEPT_SECONDS: Final = 7 * 24 * 3600
+"""Seconds that Redis keeps a document after it was last sent: a week, so that weekly jobs find theirs."""
+
+TIMEOUT_SECONDS: Final = 0.02
+"""Seconds that Redis has to answer. Past them it counts as knowing no document: the client sends the document again."""
+
 
 _LOG = telemetry.log("documents")
 _KEY: Final = "nexus:document:"
@@ -26,10 +33,10 @@ _WRITES_MAX: Final = 64
 class SharedDocuments:
     """Finds and keeps documents."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._wait_seconds = settings.graphql_persisted_timeout_seconds / 2
-        self._kept_seconds = settings.graphql_persisted_seconds
-        self._away_seconds = settings.cache_away_seconds
+    def __init__(self) -> None:
+        self._wait_seconds = TIMEOUT_SECONDS / 2
+        self._kept_seconds = KEPT_SECONDS
+        self._away_seconds = AWAY_SECONDS
         self._away_until = 0.0
         self._under_way: set[asyncio.Future[object]] = set()
         self._writes: set[asyncio.Task[None]] = set()

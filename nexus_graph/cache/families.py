@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextvars import Context
 
-from nexus_graph.cache.memory import MemoryFamilies
+from nexus_graph.cache.memory import FAMILY_CONTACTS_MAX, MemoryFamilies
 from nexus_graph.cache.renewal import Renewal
 from nexus_graph.cache.shared import SharedFamilies
 from nexus_graph.config import Settings
@@ -18,7 +18,7 @@ class FamilyCache:
     """What readers were told of families, as long as it may be told again."""
 
     def __init__(self, settings: Settings) -> None:
-        self._most_contacts = settings.cache_family_max_contacts
+        self._most_contacts = FAMILY_CONTACTS_MAX
         self._memory = MemoryFamilies(settings)
         self._shared = SharedFamilies(settings) if settings.cache == "both" else None
         self._renewal = Renewal(self._memory, self._shared, settings) if self._shared is not None else None

@@ -7,6 +7,7 @@ from typing import Final
 from nexus_graph.cache.memory import MemoryFamilies
 from nexus_graph.cache.shared import SharedFamilies
 from nexus_graph.config import Settings
+from nexus_graph.gather.bounds import READS_MAX
 
 _TOGETHER: Final = 0.05
 """The part of a family's life in a process during which those that are to be renewed come together."""
@@ -19,7 +20,7 @@ class Renewal:
         self._memory = memory
         self._shared = shared
         self._seconds = _TOGETHER * settings.cache_process_seconds
-        self._most = settings.graph_batch_max_reads
+        self._most = READS_MAX
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 

@@ -1,5 +1,7 @@
 """Connections to Redis."""
 
+from typing import Final
+
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -7,6 +9,12 @@ from redis.backoff import NoBackoff
 from nexus_graph.addresses import where
 from nexus_graph.config import Settings
 from nexus_graph.errors import UnusableAddress
+
+TIMEOUT_SECONDS: Final = 0.1
+"""Seconds that Redis has to answer: the graph answers in less when it is well."""
+
+AWAY_SECONDS: Final = 1.0
+"""Seconds that Redis is left alone after a failure, so that few readers wait for it."""
 
 
 def open_redis(settings: Settings, *, timeout_seconds: float) -> Redis:

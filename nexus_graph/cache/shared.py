@@ -15,12 +15,17 @@ import msgspec
 from redis.exceptions import RedisError
 
 from nexus_graph import telemetry
-from nexus_graph.cache.server import open_redis
+from nexus_graph.cache.server import AWAY_SECONDS, TIMEOUT_SECONDS, open_redis
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
+from nexus_graph.gather.bounds import bounds_within
 from nexus_graph.gather.gatherer import Gatherer
 from nexus_graph.model import Contact, Family, FamilyKey, Source
 from nexus_graph.statements import lua
+
+PENDING_MAX: Final = 10_000
+"""Families, and pointers to them, that may wait to be written; past it the oldest is dropped."""
+
 
 _LOG = telemetry.log("cache")
 _DIGITS: Final = 20
@@ -42,7 +47,7 @@ class SharedFamilies:
     """Families in Redis: reads are gathered across callers, writes go out behind their backs."""
 
     def __init__(self, settings: Settings) -> None:
-        timeout_seconds = settings.cache_timeout_seconds
+        timeout_seconds = TIMEOUT_SECONDS
         self._redis = open_redis(settings, timeout_seconds=timeout_seconds)
         self._settings = settings
         self._secret = blake2b(settings.database_url.get_secret_value().encode()).digest()
@@ -51,7 +56,7 @@ class SharedFamilies:
         self._values: dict[int, bytes] = {}
         self._pointers: dict[str, int] = {}
         self._writing: asyncio.Task[None] | None = None
-        self._reads = Gatherer("cache", self._fetch, settings.cache_bounds())
+        self._reads = Gatherer("cache", self._fetch, bounds_within(TIMEOUT_SECONDS))
 
     @property
     def is_away(self) -> bool:
@@ -118,16 +123,16 @@ class SharedFamilies:
         if not names:
             return []
         try:
-            async with asyncio.timeout(self._settings.cache_timeout_seconds):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 return cast("list[bytes | None]", await self._redis.mget(names))
         except _TROUBLE as error:
             self._left_alone("cache_not_read", error)
             raise Unavailable("the cache does not answer") from error
 
     def _write_soon(self) -> None:
-        if len(self._values) > self._settings.cache_pending_max:
+        if len(self._values) > PENDING_MAX:
             self._values.pop(next(iter(self._values)))
-        if len(self._pointers) > self._settings.cache_pending_max:
+        if len(self._pointers) > PENDING_MAX:
             self._pointers.pop(next(iter(self._pointers)))
         if self._writing is None:
             self._writing = asyncio.get_running_loop().create_task(self._write())
@@ -147,7 +152,7 @@ class SharedFamilies:
                 for family_id in pointers.values():
                     arguments += [family_id, self._life_ms()]
                 try:
-                    async with asyncio.timeout(self._settings.cache_timeout_seconds):
+                    async with asyncio.timeout(TIMEOUT_SECONDS):
                         await self._keep_newer(keys=keys, args=arguments)
                 except _TROUBLE as error:
                     self._left_alone("cache_not_written", error)
@@ -155,7 +160,7 @@ class SharedFamilies:
             self._writing = None
 
     def _left_alone(self, what: str, error: Exception) -> None:
-        self._away_until = monotonic() + self._settings.cache_away_seconds
+        self._away_until = monotonic() + AWAY_SECONDS
         _LOG.warning(what, error=telemetry.error_name(error))
 
     def _life_ms(self) -> int:

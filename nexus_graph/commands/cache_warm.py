@@ -6,7 +6,7 @@ import sys
 
 from nexus_graph.addresses import where
 from nexus_graph.cache.shared import SharedFamilies
-from nexus_graph.cache.warm import warm
+from nexus_graph.cache.warm import FAMILIES_MAX, warm
 from nexus_graph.commands.ending import without_traceback
 from nexus_graph.commands.progress import contacts_bar
 from nexus_graph.config import Settings
@@ -27,9 +27,9 @@ async def _run(settings: Settings, *, as_json: bool) -> int:
     pool = await connect_pool(settings, role="nexus_api", size=1)
     shared = SharedFamilies(settings)
     try:
-        total = min(settings.cache_warm_families, await pool.fetchval(sql("contacts_live")))
+        total = min(FAMILIES_MAX, await pool.fetchval(sql("contacts_live")))
         with contacts_bar("warm", total, quiet=as_json) as progress:
-            kept = await warm(pool, shared, settings, progress=progress)
+            kept = await warm(pool, shared, progress=progress)
         away = shared.is_away
     finally:
         await shared.close()

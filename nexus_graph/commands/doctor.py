@@ -48,10 +48,7 @@ JAVA_TIMEOUT_SECONDS = 20
 LOOK_SECONDS = 20  # for a few cheap statements on the record and the graph
 NOT_ABOVE = (
     ("cache_process_seconds", "cache_seconds"),
-    ("load_retry_base_seconds", "load_retry_max_seconds"),
-    ("relay_batch_rows", "relay_batch_rows_max"),
-    ("relay_retry_base_seconds", "relay_retry_max_seconds"),
-    ("worker_restart_base_seconds", "worker_restart_max_seconds"),
+    ("lock_timeout_seconds", "statement_timeout_seconds"),
 )
 """Pairs of settings: the first makes no sense above the second."""
 SERVER_VARIABLES = ("DATABASE_URL", "REDIS_URL", "NEO4J_URI")

@@ -6,11 +6,11 @@ from pathlib import Path
 from nexus_graph import telemetry
 from nexus_graph.bulk.columns import Options
 from nexus_graph.bulk.contacts import Fate, Note
-from nexus_graph.bulk.import_file import AGAIN, Failed, import_rows
+from nexus_graph.bulk.import_file import AGAIN, STATEMENT_TIMEOUT_SECONDS, Failed, import_rows
 from nexus_graph.bulk.reader import Reader
 from nexus_graph.bulk.reading import UnreadableFile
 from nexus_graph.bulk.rejects import Rejects
-from nexus_graph.bulk.rows import open_rows
+from nexus_graph.bulk.rows import LINE_MAX_BYTES, open_rows
 from nexus_graph.bulk.summary import Summary
 from nexus_graph.commands import load
 from nexus_graph.commands.report import Report
@@ -57,7 +57,7 @@ class _Run:
     async def go(self, rejects: Rejects | None) -> None:
         """Import the file. Raises what `import_rows` raises."""
         settings, summary = self._settings, self._summary
-        patient = settings.model_copy(update={"statement_timeout_seconds": settings.import_statement_timeout_seconds})
+        patient = settings.model_copy(update={"statement_timeout_seconds": STATEMENT_TIMEOUT_SECONDS})
         async with Reader(self._file, settings, self._options) as reader:
             opened = reader.opened
             summary.understood = opened.understood
@@ -76,7 +76,7 @@ class _Run:
     def _reject(self, failed: Failed, rejects: Rejects) -> None:
         """Read the rows at these lines again, as the chunks had only their canonical values."""
         reasons = {line: why for why, lines in failed.items() for line in lines}
-        most, choice = self._settings.load_line_max_bytes, self._options.choice
+        most, choice = LINE_MAX_BYTES, self._options.choice
         with open_rows(self._file, line_max_bytes=most, choice=choice) as rows:
             for row in rows:
                 if row.line in reasons:

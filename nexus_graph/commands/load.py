@@ -13,8 +13,8 @@ from nexus_graph.bulk.contacts import Contact, Contacts
 from nexus_graph.bulk.load import AGAIN, load, load_settings
 from nexus_graph.bulk.reading import UnclearColumns, UnreadableFile
 from nexus_graph.bulk.rejects import Rejects
-from nexus_graph.bulk.rows import open_rows
-from nexus_graph.bulk.summary import Summary
+from nexus_graph.bulk.rows import LINE_MAX_BYTES, open_rows
+from nexus_graph.bulk.summary import LINES_SHOWN, Summary
 from nexus_graph.commands.report import Report
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
@@ -48,7 +48,7 @@ def load_file(
     code = EXIT_INCOMPLETE
     try:
         with (
-            open_rows(file, line_max_bytes=settings.load_line_max_bytes, choice=options.choice) as rows,
+            open_rows(file, line_max_bytes=LINE_MAX_BYTES, choice=options.choice) as rows,
             open_rejects(options, file, summary) as rejects,
         ):
             summary.understood = rows.understood
@@ -56,7 +56,7 @@ def load_file(
             if rejects is not None:
                 rejects.begin(rows.columns.names, rows.columns.rejects, rows.delimiter)
             contacts = Contacts(rows, rows.columns, region=settings.phone_region, strict=options.strict)
-            counted = _counted(contacts, settings, summary, rejects)
+            counted = _counted(contacts, summary, rejects)
             if options.dry:
                 summary.pairs += sum(len(contact.pairs) for contact in counted)
                 summary.ended = monotonic()
@@ -112,14 +112,12 @@ async def _with_progress(progress: AbstractAsyncContextManager[None], loading: C
         await loading
 
 
-def _counted(
-    contacts: Iterable[Contact], settings: Settings, summary: Summary, rejects: Rejects | None
-) -> Iterator[Contact]:
+def _counted(contacts: Iterable[Contact], summary: Summary, rejects: Rejects | None) -> Iterator[Contact]:
     """The contacts, with their notes counted and faulty rows written to the file of rejects."""
     for contact in contacts:
         summary.rows += 1
         for note in contact.notes:
-            summary.note(note, lines_shown=settings.load_lines_shown)
+            summary.note(note, lines_shown=LINES_SHOWN)
         if rejects is not None and contact.notes and contact.row is not None:
             rejects.add(contact.row, contact.notes)
         yield contact

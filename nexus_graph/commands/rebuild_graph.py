@@ -10,7 +10,7 @@ from nexus_graph.commands.servers import opened
 from nexus_graph.config import Settings
 from nexus_graph.failures import say
 from nexus_graph.graph.extent import REBUILD
-from nexus_graph.graph.rebuild import RebuildUnderWay, rebuild
+from nexus_graph.graph.rebuild import LANES, RebuildUnderWay, rebuild
 from nexus_graph.statements import sql
 
 
@@ -20,7 +20,7 @@ def run(settings: Settings, *, as_json: bool = False) -> int:
 
 
 async def _run(settings: Settings, *, as_json: bool) -> int:
-    async with opened(settings, connections=settings.rebuild_lanes + 1) as (pool, driver):
+    async with opened(settings, connections=LANES + 1) as (pool, driver):
         await driver.verify_connectivity()  # raises before anything is deleted
         total = await pool.fetchval(sql("contacts_live"))
         try:

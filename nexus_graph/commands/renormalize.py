@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from nexus_graph.bulk.import_file import STATEMENT_TIMEOUT_SECONDS
 from nexus_graph.bulk.renormalize import renormalize
 from nexus_graph.bulk.renormalize_report import Finding, Report
 from nexus_graph.commands.ending import CANNOT_GO_ON, without_traceback
@@ -40,7 +41,7 @@ def run(settings: Settings, *, dry_run: bool, list_to: Path | None, as_json_: bo
 
 
 async def _run(settings: Settings, *, dry_run: bool, on_finding: Callable[[Finding], None]) -> Report:
-    patient = settings.model_copy(update={"statement_timeout_seconds": settings.import_statement_timeout_seconds})
+    patient = settings.model_copy(update={"statement_timeout_seconds": STATEMENT_TIMEOUT_SECONDS})
     pool = await connect_pool(patient, role="nexus_import", size=1, server="direct")
     try:
         return await renormalize(pool, settings, dry_run=dry_run, on_finding=on_finding)

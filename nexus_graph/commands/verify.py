@@ -12,8 +12,9 @@ from nexus_graph.commands.servers import opened
 from nexus_graph.config import Settings
 from nexus_graph.graph.driver import ensure_constraints
 from nexus_graph.graph.findings import Report
+from nexus_graph.graph.repair import PASSES_MAX
 from nexus_graph.graph.repair import repair as mended
-from nexus_graph.graph.verify import verify
+from nexus_graph.graph.verify import LANES, verify
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool
 
@@ -24,10 +25,10 @@ def run(settings: Settings, *, repair: bool = False, as_json: bool = False) -> i
 
 
 async def _run(settings: Settings, *, mend: bool, as_json: bool) -> int:
-    async with opened(settings, connections=settings.verify_lanes + 1) as (pool, driver):
+    async with opened(settings, connections=LANES + 1) as (pool, driver):
         await ensure_constraints(driver)
         report = await _verify_with_bar(pool, driver, settings, quiet=as_json)
-        passes_left = settings.repair_passes_max if mend else 0
+        passes_left = PASSES_MAX if mend else 0
         while report.drift and passes_left:
             if not as_json:
                 sys.stdout.write("\n".join(report.lines()) + f"\nmending {report.drift}\n")

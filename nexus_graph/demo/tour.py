@@ -12,7 +12,7 @@ from rich.tree import Tree
 
 from nexus_graph import telemetry
 from nexus_graph.bulk.contacts import Contacts
-from nexus_graph.bulk.rows import open_rows
+from nexus_graph.bulk.rows import LINE_MAX_BYTES, open_rows
 from nexus_graph.bulk.summary import Summary
 from nexus_graph.commands.load import load_file
 from nexus_graph.commands.report import Report
@@ -21,7 +21,7 @@ from nexus_graph.demo.kinship import Kin, Pairing, kinship
 from nexus_graph.errors import Unavailable
 from nexus_graph.failures import say
 from nexus_graph.graph.driver import ask, is_graphs_trouble
-from nexus_graph.identity.families import Families
+from nexus_graph.identity.families import WAIT_STEP_SECONDS, Families
 from nexus_graph.identity.opening import Identity, open_identity
 from nexus_graph.model import Family, FamilyKey, Source
 from nexus_graph.statements import cypher
@@ -71,7 +71,7 @@ async def _show(settings: Settings, console: Console) -> int:
         deadline = monotonic() + settings.demo_graph_wait_seconds
         for example in EXAMPLES:
             with console.status("waiting for the graph"):
-                family = await family_in_graph(identity.families, example, settings, deadline=deadline)
+                family = await family_in_graph(identity.families, example, deadline=deadline)
             if family is None:
                 await identity.driver.verify_connectivity()  # raises if the graph is away
                 say(
@@ -87,9 +87,7 @@ async def _show(settings: Settings, console: Console) -> int:
     return 0
 
 
-async def family_in_graph(
-    families: Families, example: Example, settings: Settings, *, deadline: float
-) -> Family | None:
+async def family_in_graph(families: Families, example: Example, *, deadline: float) -> Family | None:
     """The family in the graph, once as new as in the record; None if the deadline passes first.
 
     Raises Unavailable if the record does not answer.
@@ -105,7 +103,7 @@ async def family_in_graph(
             family = None
         if family is not None or monotonic() >= deadline:
             return family
-        await asyncio.sleep(settings.graph_wait_step_seconds)
+        await asyncio.sleep(WAIT_STEP_SECONDS)
 
 
 def tree(kin: Kin) -> Tree:
@@ -130,7 +128,7 @@ def _label(kin: Kin, precedence: str) -> str:
 def _pairings(settings: Settings) -> list[Pairing]:
     """The pairings of the file, in its order."""
     pairings = []
-    with open_rows(EVENTS, line_max_bytes=settings.load_line_max_bytes) as rows:
+    with open_rows(EVENTS, line_max_bytes=LINE_MAX_BYTES) as rows:
         for contact in Contacts(rows, rows.columns, region=settings.phone_region, strict=True):
             for email, phone in contact.pairs:
                 if email is not None and phone is not None:

@@ -39,7 +39,7 @@ async def train(uri: str, user: str, password: str) -> None:
             await project(driver, states, settings)
             await _read(driver, states)
             if number % 10 == 0:
-                await read_shown(driver, states, settings)
+                await read_shown(driver, states)
         for statement in _as_analysts_write():
             await driver.execute_query(Query(statement))
     except (DriverError, Neo4jError) as error:

@@ -10,6 +10,20 @@ PATIENCE_SECONDS: Final = 0.01
 """Several times what a usual batch takes, and far less than a reader notices."""
 
 
+REQUESTS_MAX: Final = 64
+"""Requests of one batch of identify, and so of one commit. A batch holds the write lock for some 30 µs a request: 64
+are 2 ms."""
+
+READS_MAX: Final = 50
+"""Family reads of one batch: larger ones serve no more families a second, and each reader waits longer."""
+
+READ_BATCHES: Final = 2
+"""Batches of family reads in flight at once: one is answered by the server while this process takes in the other."""
+
+READS_WAITING_MAX: Final = 4_096
+"""Family reads that wait: past it memory grows, and the last one would wait too long anyway."""
+
+
 class Bounds(NamedTuple):
     """How many requests wait, how many go together, and how long each may take."""
 
@@ -27,3 +41,14 @@ class Bounds(NamedTuple):
     """Waiting requests are split in two halves only where a half has so many."""
     patience_seconds: float = PATIENCE_SECONDS
     """A batch that is in flight for longer no longer holds up the next one."""
+
+
+def bounds_within(timeout_seconds: float, *, batch_max: int = READS_MAX, batches_max: int = READ_BATCHES) -> Bounds:
+    """The bounds of family reads from a server that has so many seconds to answer."""
+    return Bounds(
+        batch_max=batch_max,
+        batches_max=batches_max,
+        queue_max=READS_WAITING_MAX,
+        wait_max_seconds=timeout_seconds,
+        timeout_seconds=timeout_seconds,
+    )

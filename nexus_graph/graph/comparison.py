@@ -7,9 +7,12 @@ from typing import Any, Final, NamedTuple
 
 from neo4j import AsyncDriver
 
-from nexus_graph.config import Settings
 from nexus_graph.graph.driver import ask
 from nexus_graph.graph.states import FamilyState
+
+VERIFY_TIMEOUT_SECONDS: Final = 60.0
+"""Seconds of one query of verify, on a graph that has other work."""
+
 
 # Columns of a member as `verify_families` returns it, and what to call a difference in each.
 _MEMBER_COLUMNS: Final = ("members", "email", "phoneNumber", "linkPrecedence", "createdAt", "contact version", "edges")
@@ -29,10 +32,10 @@ class Shown(NamedTuple):
     ties: list[list[Any]]
 
 
-async def read_shown(driver: AsyncDriver, states: list[FamilyState], settings: Settings) -> dict[int, Shown]:
+async def read_shown(driver: AsyncDriver, states: list[FamilyState]) -> dict[int, Shown]:
     """What the graph shows of each of these families, by id. Raises what the driver raises."""
     asked = [[state["id"], state["live"]] for state in states]
-    (rows,) = await ask(driver, "verify_families", {"families": asked}, timeout_seconds=settings.verify_timeout_seconds)
+    (rows,) = await ask(driver, "verify_families", {"families": asked}, timeout_seconds=VERIFY_TIMEOUT_SECONDS)
     return {row[0]: Shown(*row) for row in rows}
 
 

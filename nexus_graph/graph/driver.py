@@ -15,6 +15,13 @@ from nexus_graph.config import CONSTRAINTS_WAIT_MAX_SECONDS, Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.statements import cypher
 
+_RETRY_SECONDS: Final = 5.0
+"""Seconds for which a write that lost a race or a deadlock is repeated."""
+
+_RETRY_BASE_SECONDS: Final = 0.02
+"""Seconds before the first repetition; each further pause is twice as long."""
+
+
 # The server keeps a plan while the graph grows: the statement names its indexes, and a new plan would stop every reader
 # for half a second.
 _PLANNED_ONCE: Final = "CYPHER replan=skip\n"
@@ -108,8 +115,8 @@ async def write(
     timed = unit_of_work(timeout=settings.graph_write_timeout_seconds)(work)
     # The server's own limit is the shorter, as its error names the slow statement; ours is for a server that hangs.
     silence_seconds = settings.graph_write_timeout_seconds + settings.connect_timeout_seconds
-    wait_seconds = settings.graph_retry_base_seconds
-    deadline = monotonic() + settings.graph_retry_seconds
+    wait_seconds = _RETRY_BASE_SECONDS
+    deadline = monotonic() + _RETRY_SECONDS
     while True:
         try:
             async with asyncio.timeout(silence_seconds), driver.session() as session:

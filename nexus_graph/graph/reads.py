@@ -28,6 +28,13 @@ from nexus_graph.graph.driver import ask, connect, is_graphs_trouble, is_too_muc
 from nexus_graph.graph.patience import Patience
 from nexus_graph.model import Contact, Family, FamilyKey, Source
 
+_WARM_SECONDS: Final = 30.0
+"""Seconds that a cold server has to plan the walk, before any reader waits for it."""
+
+_AWAY_SECONDS: Final = 0.25
+"""Seconds between two looks for a graph that did not answer in time; no reader waits for that."""
+
+
 _REFUSED_SECONDS: Final = 10.0
 """The pause after a refused login: Neo4j locks out a user after several refused logins."""
 
@@ -144,8 +151,8 @@ class GraphFamilies:
 
     async def _plan(self) -> None:
         nothing: dict[str, list[int | str]] = {"contact": [], "email": [], "phone": []}
-        async with asyncio.timeout(self._settings.graph_warm_seconds):
-            await self._rows(nothing, self._settings.graph_warm_seconds)
+        async with asyncio.timeout(_WARM_SECONDS):
+            await self._rows(nothing, _WARM_SECONDS)
 
     def _ended(self, walk: asyncio.Task[list[Family | None]]) -> None:
         self._left_behind.discard(walk)
@@ -175,9 +182,7 @@ class GraphFamilies:
                 if not told:
                     _LOG.warning("graph_away", error=telemetry.error_name(error))
                 told = True
-                await asyncio.sleep(
-                    _REFUSED_SECONDS if isinstance(error, AuthError) else self._settings.graph_away_seconds
-                )
+                await asyncio.sleep(_REFUSED_SECONDS if isinstance(error, AuthError) else _AWAY_SECONDS)
             else:
                 self.joined.set()
         telemetry.GRAPH_JOINED.set(1)

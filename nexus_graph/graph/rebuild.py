@@ -9,6 +9,7 @@ One rebuild runs at a time: it holds a lock of its PostgreSQL session, which end
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
+from typing import Final
 
 from neo4j import AsyncDriver
 
@@ -20,6 +21,12 @@ from nexus_graph.graph.states import pages, read_states, work_through
 from nexus_graph.graph.verify import Progress
 from nexus_graph.statements import cypher, sql
 from nexus_graph.store.database import CONNECTION_LOST, Pool, PoolConnection
+
+BATCH_FAMILIES: Final = 500
+"""Families of one transaction of a rebuild: one takes less than a second."""
+
+LANES: Final = 2
+"""Batches that a rebuild writes at once: one is written while the next is read."""
 
 
 class RebuildUnderWay(Unavailable):
@@ -70,8 +77,8 @@ async def _rebuilt(
         rebuilt.contacts += contacts
         progress(contacts)
 
-    page = pages(pool, settings, families_max=settings.rebuild_batch_families)
-    await work_through(page, write, lanes=settings.rebuild_lanes)
+    page = pages(pool, families_max=BATCH_FAMILIES)
+    await work_through(page, write, lanes=LANES)
     for step in ("drop_homeless", "drop_untied"):
         await _run_alone(driver, step)
     await locking.fetchval(sql("ping"))  # raises if the session broke, and with it the lock: another may have wiped

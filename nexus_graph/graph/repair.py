@@ -1,7 +1,7 @@
 """repair: mend the findings of verify, by the relay's projection."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from neo4j import AsyncDriver, AsyncManagedTransaction
 
@@ -12,6 +12,13 @@ from nexus_graph.graph.projection import project
 from nexus_graph.graph.states import FamilyState, bounded, read_states
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool
+from nexus_graph.store.outbox import BATCH_CONTACTS
+
+_BATCH_FAMILIES: Final = 50
+"""Families of one transaction of repair: few, as the relay works on the same families meanwhile."""
+
+PASSES_MAX: Final = 10
+"""Passes of repair before it reports what is left."""
 
 
 async def repair(pool: Pool, driver: AsyncDriver, settings: Settings, findings: Sequence[Finding]) -> None:
@@ -27,9 +34,9 @@ async def repair(pool: Pool, driver: AsyncDriver, settings: Settings, findings: 
     strange_families = await pool.fetchval(sql("verify_families"), refs["family"])
     await write(driver, settings, _drop, refs, strange_families)
     refs["family"] = sorted(set(refs["family"]).difference(strange_families))
-    for start in range(0, len(refs["family"]), settings.repair_batch_families):
-        states = await read_states(pool, refs["family"][start : start + settings.repair_batch_families])
-        for batch in bounded(states, settings.graph_batch_contacts):
+    for start in range(0, len(refs["family"]), _BATCH_FAMILIES):
+        states = await read_states(pool, refs["family"][start : start + _BATCH_FAMILIES])
+        for batch in bounded(states, BATCH_CONTACTS):
             await _project_again(driver, batch, settings)
 
 

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import TypeAlias, TypedDict, TypeVar, cast
 
-from nexus_graph.config import Settings
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Connection, Pool
+from nexus_graph.store.outbox import BATCH_CONTACTS
 
 Reader: TypeAlias = "Connection | Pool"
 Page = TypeVar("Page")
@@ -43,16 +43,16 @@ async def read_states(source: Reader, ids: list[int]) -> list[FamilyState]:
     return [cast("FamilyState", dict(row)) for row in rows]
 
 
-async def read_page(source: Reader, settings: Settings, *, after: int, families_max: int) -> list[int]:
+async def read_page(source: Reader, *, after: int, families_max: int) -> list[int]:
     """The next family ids after `after`, tombstones included; a page of bounded contacts."""
-    rows = await source.fetch(sql("family_page"), after, families_max, settings.graph_batch_contacts)
+    rows = await source.fetch(sql("family_page"), after, families_max, BATCH_CONTACTS)
     return [row["id"] for row in rows]
 
 
-async def pages(source: Reader, settings: Settings, *, families_max: int) -> AsyncIterator[list[int]]:
+async def pages(source: Reader, *, families_max: int) -> AsyncIterator[list[int]]:
     """Every family id, tombstones included, in order, page by page."""
     after = 0
-    while ids := await read_page(source, settings, after=after, families_max=families_max):
+    while ids := await read_page(source, after=after, families_max=families_max):
         yield ids
         after = ids[-1]
 

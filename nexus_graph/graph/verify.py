@@ -17,12 +17,31 @@ from typing import Any, Final, NamedTuple
 from neo4j import AsyncDriver
 
 from nexus_graph.config import Settings
-from nexus_graph.graph.comparison import differences, read_shown
+from nexus_graph.graph.comparison import VERIFY_TIMEOUT_SECONDS, differences, read_shown
 from nexus_graph.graph.driver import ask
 from nexus_graph.graph.findings import Finding, Report
 from nexus_graph.graph.states import FamilyState, pages, read_page, read_states, work_through
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool
+
+BATCH_FAMILIES: Final = 1_000
+"""Families that one query of verify compares."""
+
+_BATCH_IDS: Final = 10_000
+"""Ids of nodes that one query of verify looks up."""
+
+LANES: Final = 2
+"""Batches that verify compares at once: one is read from the graph while another is read from the record."""
+
+_SETTLE_STEP_SECONDS: Final = 0.05
+"""Seconds between two looks whether the relay has settled a difference."""
+
+FINDINGS_MAX: Final = 10_000
+"""Findings that one pass keeps in memory and repair mends; where there are more, repair makes another pass."""
+
+_SAMPLE_FAMILIES: Final = 500
+"""Families of one sample for the drift gauge: some milliseconds for either server."""
+
 
 Progress = Callable[[int], None]
 """Called with the number of contacts that were compared since the last call."""
@@ -44,8 +63,8 @@ async def verify(pool: Pool, driver: AsyncDriver, settings: Settings, *, progres
         report.contacts += contacts
         progress(contacts)
 
-    page = pages(pool, settings, families_max=settings.verify_batch_families)
-    await work_through(page, compare, lanes=settings.verify_lanes)
+    page = pages(pool, families_max=BATCH_FAMILIES)
+    await work_through(page, compare, lanes=LANES)
     await verification.look_for_strangers()
     await verification.look_for_loose_ends()
     report.findings = await verification.confirmed()
@@ -59,7 +78,7 @@ async def sample_drift(pool: Pool, driver: AsyncDriver, settings: Settings) -> l
     newest = await pool.fetchval(sql("family_newest"))
     after = random.randrange(-1, newest) if newest else 0  # noqa: S311 - a sample, not a secret
     verification = _Verification(pool, driver, settings)
-    ids = await read_page(pool, settings, after=after, families_max=settings.drift_sample_families)
+    ids = await read_page(pool, after=after, families_max=_SAMPLE_FAMILIES)
     verification.suspect(await verification.differing(await read_states(pool, ids)))
     return [finding.ref for finding in await verification.confirmed() if isinstance(finding.ref, int)]
 
@@ -90,7 +109,7 @@ class _Verification:
 
     async def differing(self, states: list[FamilyState]) -> dict[int, _Difference]:
         """The differences by family; a family without any has no entry."""
-        shown = await read_shown(self._driver, states, self._settings)
+        shown = await read_shown(self._driver, states)
         found = {}
         for state in states:
             names = differences(state, shown[state["id"]])
@@ -111,7 +130,7 @@ class _Verification:
             self._strange_families += (await self._pool.fetchval(sql("verify_families"), living))[: self._room()]
         after: int | None = 0
         while after is not None:
-            (page,) = await self._pool.fetch(sql("verify_stranded"), after, self._settings.verify_batch_ids)
+            (page,) = await self._pool.fetch(sql("verify_stranded"), after, _BATCH_IDS)
             self._stranded += page["stranded"][: self._room()]
             after = page["last"]
 
@@ -129,7 +148,7 @@ class _Verification:
         while monotonic() < deadline:
             if await self._pool.fetchval(sql("outbox_reached"), newest):
                 break
-            await asyncio.sleep(self._settings.verify_settle_step_seconds)
+            await asyncio.sleep(_SETTLE_STEP_SECONDS)
         return [*await self._confirmed_families(deadline), *await self._confirmed_rest()]
 
     async def _confirmed_families(self, deadline: float) -> list[Finding]:
@@ -138,13 +157,13 @@ class _Verification:
         while suspected:
             late = monotonic() >= deadline
             open_still: list[int] = []
-            for ids in _slices(suspected, self._settings.verify_batch_families):
+            for ids in _slices(suspected, BATCH_FAMILIES):
                 findings, undecided = await self._decide(ids, late=late)
                 confirmed += findings
                 open_still += undecided
             suspected = open_still
             if suspected:
-                await asyncio.sleep(self._settings.verify_settle_step_seconds)
+                await asyncio.sleep(_SETTLE_STEP_SECONDS)
         return confirmed
 
     async def _decide(self, ids: list[int], *, late: bool) -> tuple[list[Finding], list[int]]:
@@ -176,7 +195,7 @@ class _Verification:
         )
         found: dict[str, list[str]] = {}
         if any(self._loose.values()):
-            identifiers, ties, nameless = await self._ask("find_loose", limit=self._settings.verify_findings_max)
+            identifiers, ties, nameless = await self._ask("find_loose", limit=FINDINGS_MAX)
             found = {"identifier": identifiers, "tie": ties, "node": nameless}
         return [
             *(Finding("contact", contact_id, ("not in the record",)) for contact_id in contacts),
@@ -192,14 +211,14 @@ class _Verification:
     async def _graph_ids(self, statement: str) -> AsyncIterator[list[Any]]:
         after = _BEFORE_ALL_IDS
         while True:
-            (rows,) = await self._ask(statement, after=after, limit=self._settings.verify_batch_ids)
+            (rows,) = await self._ask(statement, after=after, limit=_BATCH_IDS)
             if not rows:
                 return
             yield rows
             after = rows[-1] if isinstance(rows[-1], int) else rows[-1][0]
 
     async def _ask(self, statement: str, **parameters: object) -> list[Any]:
-        return await ask(self._driver, statement, parameters, timeout_seconds=self._settings.verify_timeout_seconds)
+        return await ask(self._driver, statement, parameters, timeout_seconds=VERIFY_TIMEOUT_SECONDS)
 
     def _suspects(self) -> int:
         return (
@@ -211,7 +230,7 @@ class _Verification:
         )
 
     def _room(self) -> int:
-        return max(0, self._settings.verify_findings_max - self._suspects())
+        return max(0, FINDINGS_MAX - self._suspects())
 
 
 def _slices(ids: list[int], length: int) -> list[list[int]]:

@@ -26,6 +26,16 @@ from nexus_graph.model import Family, FamilyKey, IdentityEvent
 from nexus_graph.store import database
 from nexus_graph.store.database import Connection
 
+PAGE_EVENTS: Final = 500
+"""Events of one read from the record: some milliseconds of work between two turns of the loop."""
+
+_POLL_SECONDS: Final = 0.5
+"""Seconds between looks for new events without a notice: a lost notice delays followers by no more."""
+
+_RETRY_SECONDS: Final = 1.0
+"""Seconds before the next try while the record is away."""
+
+
 _CHANNEL = "outbox"
 _TURN_SECONDS: Final = 0.0004
 """What one follower may cost this process before others get their turn."""
@@ -105,7 +115,7 @@ class Feed:
             try:
                 return await self._past.after(place, most)
             except Unavailable:
-                await asyncio.sleep(self._settings.feed_retry_seconds)
+                await asyncio.sleep(_RETRY_SECONDS)
 
     @asynccontextmanager
     async def _followed(self) -> AsyncIterator[None]:
@@ -134,18 +144,16 @@ class Feed:
                     while True:
                         raise_if_cancelled()
                         notice.clear()
-                        found = await self._listing.events(
-                            None, after=self._newest, limit=self._settings.feed_page_events
-                        )
+                        found = await self._listing.events(None, after=self._newest, limit=PAGE_EVENTS)
                         self._take(found)
-                        if len(found) < self._settings.feed_page_events:
+                        if len(found) < PAGE_EVENTS:
                             with suppress(TimeoutError):
-                                async with asyncio.timeout(self._settings.feed_poll_seconds):
+                                async with asyncio.timeout(_POLL_SECONDS):
                                     await notice.wait()
             except Exception as error:  # noqa: BLE001 - followers wait for what it reads
                 raise_if_cancelled()
                 _LOG.warning("feed_interrupted", error=telemetry.error_name(error))
-                await asyncio.sleep(self._settings.feed_retry_seconds)
+                await asyncio.sleep(_RETRY_SECONDS)
 
     def _take(self, found: list[IdentityEvent]) -> None:
         if not found:

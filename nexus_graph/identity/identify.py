@@ -19,7 +19,7 @@ from nexus_graph.gather.gatherer import Gatherer
 from nexus_graph.model import Family, Identification, IdentifyRequest, Outcome
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool, is_datas_fault
-from nexus_graph.store.record import Record
+from nexus_graph.store.record import HEALTH_SECONDS, Record
 
 _LOG = telemetry.log("identify")
 _FEW: Final = 3
@@ -41,7 +41,7 @@ class Identify:
         self._writing = self.resolving
         if write_pool is not resolve_pool:
             # A writer waits for the lock: that is no sign of a server that hangs.
-            patience_seconds = settings.lock_timeout_seconds + settings.health_timeout_seconds
+            patience_seconds = settings.lock_timeout_seconds + HEALTH_SECONDS
             self._writing = Record(write_pool, settings, patience_seconds=patience_seconds)
         self._known_count = telemetry.IDENTIFY_OUTCOMES.labels(Outcome.MATCHED.value, "fast")
         self._written_counts = {

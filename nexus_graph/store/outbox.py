@@ -5,7 +5,7 @@ never "all up to here", so nothing is skipped whatever the order of commits.
 """
 
 from math import inf
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from nexus_graph import telemetry
 from nexus_graph.condition import WELL, Condition
@@ -14,6 +14,18 @@ from nexus_graph.statements import sql
 from nexus_graph.store.database import Connection, Pool
 from nexus_graph.store.lease import RELAY_KEY
 from nexus_graph.store.record import Record
+
+TRIES_MAX: Final = 5
+"""Tries of a family whose data the graph refuses, before its rows are parked for an operator."""
+
+RETRY_BASE_SECONDS: Final = 0.5
+"""Seconds before the second try; each further pause is twice as long."""
+
+RETRY_MAX_SECONDS: Final = 30.0
+"""The longest pause between two tries, in seconds."""
+
+BATCH_CONTACTS: Final = 5_000
+"""A transaction takes no further family once it holds so many contacts and evidence rows: it must end in time."""
 
 
 class Due(NamedTuple):
@@ -26,9 +38,9 @@ class Due(NamedTuple):
     """Those, and its rows that had failed before: one look at the family answers all of them."""
 
 
-async def read_due(connection: Connection, settings: Settings, *, rows_max: int) -> list[Due]:
+async def read_due(connection: Connection, *, rows_max: int) -> list[Due]:
     """The next families, the longest waiting first, for at most so many rows; empty if none is due."""
-    rows = await connection.fetch(sql("outbox_due"), rows_max, settings.graph_batch_contacts)
+    rows = await connection.fetch(sql("outbox_due"), rows_max, BATCH_CONTACTS)
     return [Due(*row) for row in rows]
 
 
@@ -38,15 +50,15 @@ async def done(connection: Connection, families: list[Due]) -> list[float]:
     return waited
 
 
-async def failed(connection: Connection, family: Due, *, error: str, settings: Settings) -> bool:
+async def failed(connection: Connection, family: Due, *, error: str) -> bool:
     """Count a failure of the rows that asked for this family; True if that parked them."""
     parked: bool = await connection.fetchval(
         sql("outbox_failed"),
         family.due,
         error,
-        settings.relay_tries_max,
-        settings.relay_retry_base_seconds,
-        settings.relay_retry_max_seconds,
+        TRIES_MAX,
+        RETRY_BASE_SECONDS,
+        RETRY_MAX_SECONDS,
     )
     return parked
 

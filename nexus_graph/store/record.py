@@ -28,6 +28,10 @@ from nexus_graph.store.database import (
     shows_in_statements,
 )
 
+HEALTH_SECONDS: Final = 1.0
+"""Seconds that a server has to answer a health check: one that takes longer counts as away."""
+
+
 _LOG = telemetry.log("record")
 
 _CANCEL_SECONDS: Final = 0.25
@@ -63,8 +67,8 @@ class Record:
         self._pool = pool
         self._timeout_seconds = settings.identify_timeout_seconds
         self._statement_seconds = settings.statement_timeout_seconds + 1  # the server's own bound comes first
-        self._health_seconds = settings.health_timeout_seconds
-        self._patience_seconds = settings.health_timeout_seconds if patience_seconds is None else patience_seconds
+        self._health_seconds = HEALTH_SECONDS
+        self._patience_seconds = HEALTH_SECONDS if patience_seconds is None else patience_seconds
         self._free: list[_Place] = [None] * pool.get_max_size()
         self._turns: deque[asyncio.Future[_Place]] = deque()
         self._returning: set[asyncio.Task[None]] = set()

@@ -6,6 +6,7 @@ each no longer than `replica_timeout_seconds`.
 """
 
 import asyncio
+from typing import Final
 
 import asyncpg
 
@@ -15,6 +16,10 @@ from nexus_graph.config import Settings
 from nexus_graph.errors import NexusError, Unavailable
 from nexus_graph.statements import sql
 from nexus_graph.store.database import CONNECTION_LOST, Pool, connect_pool
+
+AWAY_SECONDS: Final = 1.0
+"""Seconds that a failed replica is left alone before a task looks for it again; no reader waits for that."""
+
 
 _LOG = telemetry.log("replica")
 _GONE = (*CONNECTION_LOST, TimeoutError)
@@ -84,7 +89,7 @@ class Replica:
         self._left.add(pool)
         # Reads that are under way on its other connections have their own time yet.
         asyncio.get_running_loop().call_later(self._timeout_seconds, self._drop, pool)
-        self._joining = asyncio.create_task(self._join(after_seconds=self._settings.replica_away_seconds))
+        self._joining = asyncio.create_task(self._join(after_seconds=AWAY_SECONDS))
 
     def _drop(self, pool: Pool) -> None:
         self._left.discard(pool)
@@ -103,6 +108,6 @@ class Replica:
                     reason = error.message if isinstance(error, NexusError) else telemetry.error_name(error)
                     _LOG.warning("replica_not_joined", reason=reason)
                 told = True
-                await asyncio.sleep(self._settings.replica_away_seconds)
+                await asyncio.sleep(AWAY_SECONDS)
         self.joined.set()
         _LOG.info("replica_joined")

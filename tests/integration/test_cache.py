@@ -272,8 +272,9 @@ async def test_a_family_is_found_by_all_it_can_be_asked_for_by(cached: Settings)
     await cache.close()
 
 
-async def test_a_large_family_is_not_kept(cached: Settings) -> None:
-    cache = FamilyCache(cached.model_copy(update={"cache_family_max_contacts": 2}))
+async def test_a_large_family_is_not_kept(cached: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nexus_graph.cache.families.FAMILY_CONTACTS_MAX", 2)
+    cache = FamilyCache(cached)
     for _ in range(2):
         assert await cache.family(BY_EMAIL, None, lambda: _given(family(3, "1", "2", "3"))) is not None
     with pytest.raises(AssertionError, match="a store was asked"):
@@ -281,8 +282,9 @@ async def test_a_large_family_is_not_kept(cached: Settings) -> None:
     await cache.close()
 
 
-async def test_the_memory_is_bounded(cached: Settings) -> None:
-    small = {"cache": "process", "cache_process_families": 5, "cache_process_keys": 7}
+async def test_the_memory_is_bounded(cached: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nexus_graph.cache.memory.KEYS_MAX", 7)
+    small = {"cache": "process", "cache_process_families": 5}
     cache = FamilyCache(cached.model_copy(update=small))
     for number in range(20):
         contact = Contact(number, f"{number}@x.example", None, START)
@@ -292,8 +294,11 @@ async def test_the_memory_is_bounded(cached: Settings) -> None:
     await cache.close()
 
 
-async def test_redis_away_is_nobodys_trouble(cached: Settings, driver: AsyncDriver) -> None:
-    away = cached.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0"), "cache_away_seconds": 60.0})
+async def test_redis_away_is_nobodys_trouble(
+    cached: Settings, driver: AsyncDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nexus_graph.cache.shared.AWAY_SECONDS", 60.0)
+    away = cached.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")})
     async with processes(away) as (identity,), running_relay(away) as relay:
         await identify(identity, "a@x.example", "1")
         _, linked = await identify(identity, "a@x.example", "2")
@@ -308,7 +313,7 @@ async def test_warmed_families_are_found_by_all_they_are_known_by(cached: Settin
         _, known = await identify(identity, "a@x.example", "2")
         await identify(identity, "b@x.example", None)
     shared = SharedFamilies(cached)
-    assert await warm(pool, shared, cached) == 2
+    assert await warm(pool, shared) == 2
     await shared.close()
     cache = FamilyCache(cached)
     for key in (BY_EMAIL, FamilyKey("phone", "2"), *(FamilyKey("contact", contact.id) for contact in known.contacts)):

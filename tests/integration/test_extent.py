@@ -121,14 +121,14 @@ async def test_what_somebody_dropped_is_noticed_and_the_relay_puts_it_back(
 
 
 async def test_a_rebuild_that_broke_off_is_known_until_another_ends(
-    projected: Pool, driver: AsyncDriver, settings: Settings, tmp_path: Path
+    projected: Pool, driver: AsyncDriver, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def break_off(_contacts: int) -> None:
         raise KeyError("the first batch is written")
 
-    hasty = settings.model_copy(update={"rebuild_batch_families": 1})
+    monkeypatch.setattr("nexus_graph.graph.rebuild.BATCH_FAMILIES", 1)
     with pytest.raises(KeyError):
-        await rebuild(projected, driver, hasty, progress=break_off)
+        await rebuild(projected, driver, settings, progress=break_off)
     found = await gap(driver, projected, settings)
     assert found is not None
     assert found.reason.startswith("is partial: a rebuild began at ")
@@ -328,7 +328,7 @@ async def test_doctor_warns_of_a_relay_that_does_not_work_or_is_kept_from_it(
 
 
 async def test_readers_of_a_graph_that_loses_its_nodes_get_what_the_record_has(
-    pool: Pool, driver: AsyncDriver, settings: Settings, rng: random.Random
+    pool: Pool, driver: AsyncDriver, settings: Settings, rng: random.Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever a wipe, a rebuild that broke off or an analyst has left of the graph."""
     await identify(pool, *((f"e{rng.randrange(12)}@x.example", f"+1555000{rng.randrange(12):04d}") for _ in range(20)))
@@ -339,7 +339,8 @@ async def test_readers_of_a_graph_that_loses_its_nodes_get_what_the_record_has(
     for number in range(12):
         keys += [FamilyKey("email", f"e{number}@x.example"), FamilyKey("phone", f"+1555000{number:04d}")]
     by_graph = []
-    waits = ("graph_patience_seconds", "graph_timeout_seconds", "graph_warm_seconds")
+    monkeypatch.setattr("nexus_graph.graph.reads._WARM_SECONDS", PATIENCE_SECONDS)
+    waits = ("graph_patience_seconds", "graph_timeout_seconds")
     patient = settings.model_copy(update=dict.fromkeys(waits, PATIENCE_SECONDS))  # a busy machine hides no answer
     async with open_identity(patient) as identity:
         recorded = [await identity.families.family(key, source=Source.RECORD) for key in keys]
@@ -355,14 +356,15 @@ async def test_readers_of_a_graph_that_loses_its_nodes_get_what_the_record_has(
 
 
 async def test_graphql_answers_from_the_record_while_the_graph_is_partial(
-    projected: Pool, driver: AsyncDriver, settings: Settings
+    projected: Pool, driver: AsyncDriver, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def break_off(_contacts: int) -> None:
         raise KeyError("the first batch is written")
 
-    hasty = settings.model_copy(update={"rebuild_batch_families": 1, "rebuild_lanes": 1})
+    monkeypatch.setattr("nexus_graph.graph.rebuild.BATCH_FAMILIES", 1)
+    monkeypatch.setattr("nexus_graph.graph.rebuild.LANES", 1)
     with pytest.raises(KeyError):
-        await rebuild(projected, driver, hasty, progress=break_off)
+        await rebuild(projected, driver, settings, progress=break_off)
     async with running_api(settings) as server, httpx2.AsyncClient(base_url=server.url, timeout=30) as api:
 
         async def family(email: str) -> Any:

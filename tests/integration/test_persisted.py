@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from nexus_graph.api.graphql.engine.persisted import UnusableManifest, read_manifest
-from nexus_graph.cache.documents import SharedDocuments
+from nexus_graph.cache.documents import KEPT_SECONDS, SharedDocuments
 from nexus_graph.cache.server import open_redis
 from nexus_graph.config import Settings
 from tests.stage.graphing import PATIENCE_SECONDS
@@ -70,11 +70,11 @@ async def silent_redis(settings: Settings) -> AsyncIterator[tuple[Settings, list
         yield settings.model_copy(update={"redis_url": SecretStr(f"redis://127.0.0.1:{port}/0")}), asked
 
 
-async def test_a_silent_redis_is_asked_once_and_left_alone(settings: Settings) -> None:
+async def test_a_silent_redis_is_asked_once_and_left_alone(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """No identify waits for it: the document is kept behind the answer, and this process knows it from then on."""
     async with silent_redis(settings) as (muted, asked):
-        patient = muted.model_copy(update={"cache_away_seconds": 600.0})
-        async with serving(patient) as api:
+        monkeypatch.setattr("nexus_graph.cache.documents.AWAY_SECONDS", 600.0)
+        async with serving(muted) as api:
             assert (await api.post("/graphql", json={**WRITES, "query": IDENTIFY})).json()["data"] == DONE
             for _ in range(20):
                 assert (await api.post("/graphql", json=WRITES)).json()["data"] == DONE
@@ -85,10 +85,13 @@ async def test_a_silent_redis_is_asked_once_and_left_alone(settings: Settings) -
             assert len(asked) <= began + 1
 
 
-async def test_one_request_at_a_time_looks_whether_redis_is_back(settings: Settings) -> None:
+async def test_one_request_at_a_time_looks_whether_redis_is_back(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The others are told at once that the document is not known."""
     async with silent_redis(settings) as (muted, _):
-        documents = SharedDocuments(muted.model_copy(update={"graphql_persisted_timeout_seconds": 600.0}))
+        monkeypatch.setattr("nexus_graph.cache.documents.TIMEOUT_SECONDS", 600.0)
+        documents = SharedDocuments()
         redis = open_redis(muted, timeout_seconds=600.0)
         documents._away_until = 1e-9  # it was away, and its time is over
         probing = asyncio.create_task(documents.find("0" * 64, redis))
@@ -101,13 +104,14 @@ async def test_one_request_at_a_time_looks_whether_redis_is_back(settings: Setti
         await redis.aclose()
 
 
-async def test_redis_is_asked_again_once_it_is_back(settings: Settings) -> None:
+async def test_redis_is_asked_again_once_it_is_back(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     redis = open_redis(settings, timeout_seconds=5.0)
     nowhere = open_redis(
         settings.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")}), timeout_seconds=5.0
     )
-    swift = settings.model_copy(update={"cache_away_seconds": 1e-6, "graphql_persisted_timeout_seconds": 60.0})
-    documents = SharedDocuments(swift)
+    monkeypatch.setattr("nexus_graph.cache.documents.AWAY_SECONDS", 1e-6)
+    monkeypatch.setattr("nexus_graph.cache.documents.TIMEOUT_SECONDS", 60.0)
+    documents = SharedDocuments()
     documents.keep(HASH, QUERY, redis)
     await kept(settings)
     assert await documents.find(HASH, nowhere) is None
@@ -133,7 +137,7 @@ async def test_a_document_is_sent_once_and_known_to_every_process(settings: Sett
     async with Redis.from_url(settings.redis_url.get_secret_value()) as redis:
         (key,) = await redis.keys()
         assert key == b"nexus:document:" + HASH.encode()
-        assert 0 < await redis.ttl(key) <= settings.graphql_persisted_seconds
+        assert 0 < await redis.ttl(key) <= KEPT_SECONDS
 
 
 async def test_a_hash_of_another_document_or_a_forged_text_is_refused(settings: Settings) -> None:

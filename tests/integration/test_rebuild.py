@@ -105,9 +105,10 @@ async def test_a_family_that_grows_during_the_wipe_is_whole_afterwards(
 
 
 async def test_rebuild_beside_relay_and_traffic(
-    populated: Pool, driver: AsyncDriver, settings: Settings, rng: random.Random
+    populated: Pool, driver: AsyncDriver, settings: Settings, rng: random.Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = settings.model_copy(update={"rebuild_batch_families": 3, "relay_batch_rows": 20})
+    monkeypatch.setattr("nexus_graph.graph.rebuild.BATCH_FAMILIES", 3)
+    monkeypatch.setattr("nexus_graph.relay.BATCH_ROWS", 20)
     stopping = asyncio.Event()
 
     async def traffic() -> None:
@@ -117,11 +118,11 @@ async def test_rebuild_beside_relay_and_traffic(
                 living = await populated.fetch("SELECT id FROM contacts WHERE deleted_at IS NULL")
                 await soft_delete(populated, rng.choice(living)["id"])
 
-    async with relaying(small) as relay:
+    async with relaying(settings) as relay:
         await relay.active.wait()
         writing = asyncio.create_task(traffic())
         for _ in range(3):
-            await rebuild(populated, driver, small)
+            await rebuild(populated, driver, settings)
         stopping.set()
         await writing
         await relay.drained()

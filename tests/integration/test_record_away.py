@@ -43,13 +43,14 @@ def _somebody_new() -> str:
 
 
 @pytest.fixture
-async def login(settings: Settings, pool: Pool) -> AsyncIterator[Settings]:
+async def login(settings: Settings, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Settings]:
     """Settings whose record is reached by a login of its own, and whose probes remember nothing."""
     name = f"login_{await pool.fetchval('SELECT current_database()')}"
     await pool.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'right' IN ROLE nexus_api")
     url = urlsplit(settings.database_url.get_secret_value())
     reached = url._replace(netloc=f"{name}:right@{url.hostname}:{url.port}").geturl()
-    yield settings.model_copy(update={"database_url": SecretStr(reached), "health_remembered_seconds": 0.0})
+    monkeypatch.setattr("nexus_graph.api.ops.REMEMBERED_SECONDS", 0.0)
+    yield settings.model_copy(update={"database_url": SecretStr(reached)})
     await pool.execute(f"DROP ROLE {name}")
 
 
@@ -247,15 +248,10 @@ async def _events(stream: httpx2.Response) -> AsyncIterator[dict[str, Any]]:
 
 
 @pytest.fixture
-def hasty(settings: Settings) -> Settings:
-    """Nobody waits for long."""
-    return settings.model_copy(
-        update={
-            "identify_timeout_seconds": 1.0,
-            "connect_timeout_seconds": 1.0,
-            "health_remembered_seconds": 0.0,
-        }
-    )
+def hasty(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """No caller waits for long."""
+    monkeypatch.setattr("nexus_graph.api.ops.REMEMBERED_SECONDS", 0.0)
+    return settings.model_copy(update={"identify_timeout_seconds": 1.0, "connect_timeout_seconds": 1.0})
 
 
 async def _probes_answer(api: httpx2.AsyncClient) -> list[int]:

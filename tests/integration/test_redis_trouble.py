@@ -24,14 +24,15 @@ DIGEST = sha256(TEXT.encode()).hexdigest()
 
 
 @pytest.fixture
-def lasting(settings: Settings) -> Settings:
+def lasting(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Where Redis would be left alone, a test would notice; and a busy machine is no trouble."""
-    patience = {
-        "cache_timeout_seconds": 30.0,
-        "graphql_persisted_timeout_seconds": 30.0,
-        "health_timeout_seconds": 30.0,
-    }
-    return settings.model_copy(update={"cache_away_seconds": 600.0, "health_remembered_seconds": 0.0, **patience})
+    for place in ("shared", "documents"):
+        monkeypatch.setattr(f"nexus_graph.cache.{place}.TIMEOUT_SECONDS", 30.0)
+        monkeypatch.setattr(f"nexus_graph.cache.{place}.AWAY_SECONDS", 600.0)
+    for place in ("app", "api.ops", "store.record"):
+        monkeypatch.setattr(f"nexus_graph.{place}.HEALTH_SECONDS", 30.0)
+    monkeypatch.setattr("nexus_graph.api.ops.REMEMBERED_SECONDS", 0.0)
+    return settings
 
 
 async def close_idle(settings: Settings) -> None:
@@ -53,7 +54,7 @@ async def test_families_are_found_and_kept(lasting: Settings) -> None:
 
 
 async def test_documents_are_found(lasting: Settings) -> None:
-    redis, documents = open_redis(lasting, timeout_seconds=30.0), SharedDocuments(lasting)
+    redis, documents = open_redis(lasting, timeout_seconds=30.0), SharedDocuments()
     await redis.set("nexus:document:" + DIGEST, TEXT)
     for _ in range(ROUNDS):
         assert await documents.find(DIGEST, redis) == TEXT.encode()
@@ -124,8 +125,12 @@ READ = "query ($by: FamilyLookup!, $seen: BigInt!) { contactFamily(by: $by, atLe
 
 
 @pytest.mark.parametrize("trouble", [memory_full, replica, login_refused, silent, emptied])
-async def test_writes_and_reads_are_right_whatever_redis_does(settings: Settings, trouble: Trouble) -> None:
-    cached = settings.model_copy(update={"cache": "both", "cache_away_seconds": 0.01})
+async def test_writes_and_reads_are_right_whatever_redis_does(
+    settings: Settings, trouble: Trouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("shared", "documents"):
+        monkeypatch.setattr(f"nexus_graph.cache.{place}.AWAY_SECONDS", 0.01)
+    cached = settings.model_copy(update={"cache": "both"})
     async with (
         Redis.from_url(settings.redis_url.get_secret_value()) as admin,
         trouble(cached, admin) as troubled,

@@ -18,7 +18,7 @@ from nexus_graph.config import Settings
 from nexus_graph.relay import Relay
 from nexus_graph.store.database import Pool
 from nexus_graph.store.lease import RELAY_KEY
-from nexus_graph.store.outbox import outbox_gauges
+from nexus_graph.store.outbox import TRIES_MAX, outbox_gauges
 from tests.stage.graphing import (
     PATIENCE_SECONDS,
     findings,
@@ -32,17 +32,15 @@ from tests.stage.graphing import (
 
 
 @pytest.fixture
-def quick(settings: Settings) -> Settings:
-    """Settings under which nobody waits long."""
-    return settings.model_copy(
-        update={
-            "relay_poll_seconds": 0.05,
-            "relay_retry_base_seconds": 0.01,
-            "relay_retry_max_seconds": 0.05,
-            "relay_away_max_seconds": 0.1,
-            "relay_pace_seconds": 0.0,
-        }
-    )
+def quick(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The settings, and a relay that waits for nothing long."""
+    monkeypatch.setattr("nexus_graph.relay.POLL_SECONDS", 0.05)
+    monkeypatch.setattr("nexus_graph.relay.AWAY_MAX_SECONDS", 0.1)
+    monkeypatch.setattr("nexus_graph.relay.PACE_SECONDS", 0.0)
+    for place in ("relay", "store.outbox"):
+        monkeypatch.setattr(f"nexus_graph.{place}.RETRY_BASE_SECONDS", 0.01)
+    monkeypatch.setattr("nexus_graph.store.outbox.RETRY_MAX_SECONDS", 0.05)
+    return settings
 
 
 def _people(count: int) -> list[tuple[str, str]]:
@@ -60,19 +58,22 @@ async def test_what_the_record_holds_appears_in_the_graph(
         assert await findings(pool, driver, settings) == []
 
 
-async def test_a_notice_wakes_it_and_without_one_it_looks_all_the_same(pool: Pool, quick: Settings) -> None:
-    never_polls = quick.model_copy(update={"relay_poll_seconds": 3600.0})
+async def test_a_notice_wakes_it_and_without_one_it_looks_all_the_same(
+    pool: Pool, quick: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     projected = asyncio.Event()
 
     async def on_projected() -> None:
         projected.set()
 
-    async with relaying(never_polls, on_projected=on_projected) as relay:
-        await relay.drained()
-        for email in ("the.very.first@x.example", "another@x.example"):
-            projected.clear()
-            await identify(pool, (email, None))
-            await projected.wait()
+    with monkeypatch.context() as patched:
+        patched.setattr("nexus_graph.relay.POLL_SECONDS", 3600.0)
+        async with relaying(quick, on_projected=on_projected) as relay:
+            await relay.drained()
+            for email in ("the.very.first@x.example", "another@x.example"):
+                projected.clear()
+                await identify(pool, (email, None))
+                await projected.wait()
     projected.clear()
     async with relaying(quick, on_projected=on_projected) as relay:
         await relay.drained()
@@ -125,10 +126,10 @@ async def test_a_row_that_comes_while_its_family_is_written_is_not_lost(
 
 
 async def test_two_active_relays_do_no_harm(
-    pool: Pool, driver: AsyncDriver, settings: Settings, quick: Settings
+    pool: Pool, driver: AsyncDriver, settings: Settings, quick: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = quick.model_copy(update={"relay_batch_rows": 7})
-    async with relaying(small) as one, relaying(small, key=RELAY_KEY + 1) as other:
+    monkeypatch.setattr("nexus_graph.relay.BATCH_ROWS", 7)
+    async with relaying(quick) as one, relaying(quick, key=RELAY_KEY + 1) as other:
         await asyncio.gather(one.active.wait(), other.active.wait())
         people = _people(12)
         for email, _ in people:
@@ -216,15 +217,16 @@ async def test_a_family_that_cannot_be_projected_is_parked_and_the_others_flow(
 
 
 async def test_neo4j_away_is_waited_for_and_then_worked_off_in_order(
-    pool: Pool, driver: AsyncDriver, settings: Settings, quick: Settings
+    pool: Pool, driver: AsyncDriver, settings: Settings, quick: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     oldest: list[int] = []
 
     async def on_projected() -> None:
         oldest.append((await outbox_rows(pool))[0])
 
-    tens = quick.model_copy(update={"relay_batch_rows": 10, "relay_batch_rows_max": 20})
-    async with gate_before_graph(tens) as (gate, through), relaying(through, on_projected=on_projected) as relay:
+    monkeypatch.setattr("nexus_graph.relay.BATCH_ROWS", 10)
+    monkeypatch.setattr("nexus_graph.relay.BATCH_ROWS_MAX", 20)
+    async with gate_before_graph(quick) as (gate, through), relaying(through, on_projected=on_projected) as relay:
         await relay.drained()
         gate.shut()
         await identify(pool, *_people(60))
@@ -244,31 +246,36 @@ async def test_neo4j_away_counts_against_no_row(pool: Pool, quick: Settings) -> 
         await relay.drained()
         gate.shut()
         await identify(pool, ("a@x.example", None))
-        for _ in range(quick.relay_tries_max + 2):
+        for _ in range(TRIES_MAX + 2):
             gate.refused.clear()
             await gate.refused.wait()
         (row,) = await pool.fetch("SELECT * FROM outbox")
         assert (row["attempts"], row["parked_at"], row["last_error"]) == (0, None, None)
 
 
-async def test_it_stops_between_batches(pool: Pool, driver: AsyncDriver, settings: Settings, quick: Settings) -> None:
+async def test_it_stops_between_batches(
+    pool: Pool, driver: AsyncDriver, settings: Settings, quick: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await identify(pool, *_people(30))
 
     async def stop() -> None:
         relay.stop()
 
-    relay = Relay(quick.model_copy(update={"relay_batch_rows": 10}), on_projected=stop)
+    monkeypatch.setattr("nexus_graph.relay.BATCH_ROWS", 10)
+    relay = Relay(quick, on_projected=stop)
     async with asyncio.timeout(PATIENCE_SECONDS):
         await relay.work()
     assert len(await outbox_rows(pool)) == 20
     assert (await picture(driver))[0]
 
 
-async def test_it_watches_for_drift(pool: Pool, driver: AsyncDriver, quick: Settings) -> None:
+async def test_it_watches_for_drift(
+    pool: Pool, driver: AsyncDriver, quick: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await identify(pool, *_people(3))
-    async with relaying(
-        quick.model_copy(update={"drift_first_check_seconds": 0.02, "drift_check_seconds": 0.02})
-    ) as relay:
+    monkeypatch.setattr("nexus_graph.relay.DRIFT_FIRST_CHECK_SECONDS", 0.02)
+    monkeypatch.setattr("nexus_graph.relay.DRIFT_CHECK_SECONDS", 0.02)
+    async with relaying(quick) as relay:
         await relay.drained()
         await driver.execute_query("MATCH (c:Contact {id: 2}) SET c.email = 'z@x.example'")
         while REGISTRY.get_sample_value("nexus_drift_families") != 1:
@@ -320,13 +327,16 @@ async def test_the_command_relays_shows_its_metrics_and_stops_when_told(
     assert "example" not in rest
 
 
-async def test_it_tells_how_far_behind_the_graph_is(pool: Pool, quick: Settings) -> None:
+async def test_it_tells_how_far_behind_the_graph_is(
+    pool: Pool, quick: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await identify(pool, *_people(4))
     await outbox_gauges(pool)
     assert REGISTRY.get_sample_value("nexus_outbox_depth") == 4
     assert 0 < (REGISTRY.get_sample_value("nexus_outbox_oldest_age_seconds") or 0) < PATIENCE_SECONDS
     lags = REGISTRY.get_sample_value("nexus_relay_lag_seconds_count") or 0
-    async with relaying(quick.model_copy(update={"relay_gauge_seconds": 1e-6})) as relay:
+    monkeypatch.setattr("nexus_graph.relay.GAUGE_SECONDS", 1e-6)
+    async with relaying(quick) as relay:
         await relay.drained()
     assert REGISTRY.get_sample_value("nexus_relay_lag_seconds_count") == lags + 4
     assert REGISTRY.get_sample_value("nexus_outbox_depth") == 0

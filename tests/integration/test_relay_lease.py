@@ -23,10 +23,10 @@ from tests.stage.running import running_api
 
 
 @pytest.fixture
-def quick(settings: Settings) -> Settings:
-    return settings.model_copy(
-        update={"relay_poll_seconds": 0.05, "relay_away_max_seconds": 0.2, "relay_lease_seconds": 0.5}
-    )
+def quick(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setattr("nexus_graph.relay.POLL_SECONDS", 0.05)
+    monkeypatch.setattr("nexus_graph.relay.AWAY_MAX_SECONDS", 0.2)
+    return settings.model_copy(update={"relay_lease_seconds": 0.5})
 
 
 @asynccontextmanager
@@ -124,10 +124,12 @@ async def test_one_that_cannot_renew_its_lease_does_not_take_it_for_its_own(pool
         await relay.active.wait()
 
 
-async def test_health_tells_that_the_graph_is_behind_and_what_to_do(pool: Pool, settings: Settings) -> None:
-    live = settings.model_copy(update={"health_remembered_seconds": 0.0})
+async def test_health_tells_that_the_graph_is_behind_and_what_to_do(
+    pool: Pool, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nexus_graph.api.ops.REMEMBERED_SECONDS", 0.0)
     await identify(pool, ("a@x.example", None))
-    async with running_api(live) as server, httpx2.AsyncClient(base_url=server.url, timeout=10) as api:
+    async with running_api(settings) as server, httpx2.AsyncClient(base_url=server.url, timeout=10) as api:
         assert (await api.get("/health")).json()["checks"]["relay"] == {"status": "ok"}
         await pool.execute("UPDATE outbox SET queued_at = now() - interval '90 s'")
         response = await api.get("/health")

@@ -222,9 +222,10 @@ async def test_a_replica_that_dies_is_not_missed(identity: Identity, pool: Pool,
 
 
 async def test_a_replica_that_stalls_costs_its_readers_one_wait(
-    replicated: Settings, pool: Pool, standby: Standby
+    replicated: Settings, pool: Pool, standby: Standby, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hasty = replicated.model_copy(update={"replica_timeout_seconds": 0.2, "replica_away_seconds": 3_600.0})
+    monkeypatch.setattr("nexus_graph.store.replica.AWAY_SECONDS", 3_600.0)
+    hasty = replicated.model_copy(update={"replica_timeout_seconds": 0.2})
     async with opened(hasty) as identity:
         family = (await identity.identify(request("ada@example.com"))).family
         await standby.caught_up(pool)
@@ -273,9 +274,11 @@ async def test_a_statement_that_the_replica_refuses_is_answered_by_the_primary(
     assert await identity.families.family(ADA) == family
 
 
-async def test_health_tells_of_a_replica_where_there_is_one(replicated: Settings, standby: Standby) -> None:
-    live = replicated.model_copy(update={"health_remembered_seconds": 0.0})
-    async with running_api(live) as server, httpx2.AsyncClient(base_url=server.url, timeout=10) as api:
+async def test_health_tells_of_a_replica_where_there_is_one(
+    replicated: Settings, standby: Standby, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nexus_graph.api.ops.REMEMBERED_SECONDS", 0.0)
+    async with running_api(replicated) as server, httpx2.AsyncClient(base_url=server.url, timeout=10) as api:
         servers = ("postgres", "neo4j", "redis", "relay", "replica")
         assert await health(api, until="ok") == dict.fromkeys(servers, "ok")
         await standby.kill()

@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from nexus_graph.api.graphql.schema.cursors import FAMILY, encode_id
+from nexus_graph.api.graphql.transport.websocket import OPERATIONS_MAX
 from nexus_graph.config import Settings
 from nexus_graph.identity import past
 from nexus_graph.identity.feed import Feed
@@ -140,8 +141,11 @@ async def test_a_feed_that_skips_what_it_did_not_read_in_time_is_caught(
     assert await gaps(settings, pool)
 
 
-async def test_whoever_was_cut_goes_on_where_it_was(settings: Settings, pool: Pool) -> None:
-    small = settings.model_copy(update={"feed_recent_events": 3, "feed_page_events": 2})
+async def test_whoever_was_cut_goes_on_where_it_was(
+    settings: Settings, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nexus_graph.identity.feed.PAGE_EVENTS", 2)
+    small = settings.model_copy(update={"feed_recent_events": 3})
     async with running_api(small) as server:
         await identify(pool, *((f"p{number}@x.example", None) for number in range(10)))
         whole = await committed(pool)
@@ -300,10 +304,10 @@ async def test_the_slow_are_cut_and_the_quick_get_everything(settings: Settings,
     ],
 )
 async def test_what_breaks_the_protocol_is_closed_with_its_code(
-    settings: Settings, messages: list[Any], code: int
+    settings: Settings, messages: list[Any], code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hasty = settings.model_copy(update={"socket_init_seconds": 0.5})
-    async with running_api(hasty) as server, socket(server, introduced=False) as client:
+    monkeypatch.setattr("nexus_graph.api.graphql.transport.websocket.INIT_SECONDS", 0.5)
+    async with running_api(settings) as server, socket(server, introduced=False) as client:
         for message in messages:
             await client.send(message if isinstance(message, str | bytes) else json.dumps(message))
         assert (await until_closed(client))[0] == code
@@ -403,10 +407,10 @@ async def test_queries_and_errors_over_a_socket(server: ApiServer, settings: Set
             await tell(client, id="1", type="subscribe", payload={"query": query, "variables": variables})
             told = await hear(client)
             assert (told["type"], told["payload"][0]["extensions"]["code"]) == ("error", code)
-        for number in range(settings.socket_operations_max + 1):
+        for number in range(OPERATIONS_MAX + 1):
             await subscribe(client, EVENTS, id=f"op{number}")
         told = await hear(client)
-        assert (told["id"], told["type"]) == (f"op{settings.socket_operations_max}", "error")
+        assert (told["id"], told["type"]) == (f"op{OPERATIONS_MAX}", "error")
 
 
 async def test_a_server_that_stops_says_so(settings: Settings, pool: Pool) -> None:
@@ -446,15 +450,15 @@ def _reading_on() -> list[str]:
     return [task.get_name() for task in asyncio.all_tasks() if "Feed" in repr(task.get_coro())]
 
 
-async def test_events_as_a_stream(settings: Settings, pool: Pool) -> None:
-    lively = settings.model_copy(update={"stream_keep_alive_seconds": 0.05})
+async def test_events_as_a_stream(settings: Settings, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nexus_graph.api.graphql.transport.event_stream.KEEP_ALIVE_SECONDS", 0.05)
     await identify(pool, ("ada@x.example", None))
     body = {"query": EVENTS, "variables": {"after": 0}}
     wants = {"accept": "text/event-stream"}
     heard: list[int] = []
     async with (
         asyncio.timeout(PATIENCE_SECONDS),
-        running_api(lively) as server,
+        running_api(settings) as server,
         httpx2.AsyncClient(base_url=server.url, timeout=PATIENCE_SECONDS) as api,
     ):
         bad = await api.post("/graphql", json={"query": "{ nothing }"}, headers=wants)

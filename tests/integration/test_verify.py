@@ -10,7 +10,7 @@ from neo4j import AsyncDriver
 from nexus_graph.commands import verify as command_of_verify
 from nexus_graph.config import Settings
 from nexus_graph.graph.projection import project
-from nexus_graph.graph.repair import repair
+from nexus_graph.graph.repair import PASSES_MAX, repair
 from nexus_graph.graph.states import read_states
 from nexus_graph.graph.verify import sample_drift, verify
 from nexus_graph.store.database import Pool
@@ -225,7 +225,7 @@ async def test_drift_on_drift_is_mended(pool: Pool, driver: AsyncDriver, agreein
         await driver.execute_query(PLANTED[name][0])
     found = await findings(pool, driver, agreeing)
     assert found
-    for _ in range(agreeing.repair_passes_max):
+    for _ in range(PASSES_MAX):
         await repair(pool, driver, agreeing, found)
         found = await findings(pool, driver, agreeing)
     assert found == []
@@ -250,7 +250,9 @@ async def test_what_nobody_will_do_is_drift(pool: Pool, driver: AsyncDriver, agr
     assert len(await outbox_rows(pool)) == 1
 
 
-async def test_verify_beside_live_traffic_finds_nothing(pool: Pool, driver: AsyncDriver, agreeing: Settings) -> None:
+async def test_verify_beside_live_traffic_finds_nothing(
+    pool: Pool, driver: AsyncDriver, agreeing: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")
     rng = random.Random(seed)
@@ -263,7 +265,8 @@ async def test_verify_beside_live_traffic_finds_nothing(pool: Pool, driver: Asyn
             if rng.random() < 0.3:
                 await soft_delete(pool, await pool.fetchval("SELECT max(id) FROM contacts WHERE deleted_at IS NULL"))
 
-    hasty = agreeing.model_copy(update={"verify_batch_families": 7, "verify_settle_seconds": 1.0})
+    monkeypatch.setattr("nexus_graph.graph.verify.BATCH_FAMILIES", 7)
+    hasty = agreeing.model_copy(update={"verify_settle_seconds": 1.0})
     async with relaying(agreeing) as relay:
         writing = asyncio.create_task(traffic())
         for _ in range(3):
@@ -292,10 +295,11 @@ async def test_the_record_itself_is_held_to_its_shape(pool: Pool, driver: AsyncD
 
 
 async def test_a_pass_remembers_so_much_and_says_that_there_is_more(
-    pool: Pool, driver: AsyncDriver, agreeing: Settings
+    pool: Pool, driver: AsyncDriver, agreeing: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await driver.execute_query("MATCH (n) DETACH DELETE n")
-    report = await verify(pool, driver, agreeing.model_copy(update={"verify_findings_max": 2}))
+    monkeypatch.setattr("nexus_graph.graph.verify.FINDINGS_MAX", 2)
+    report = await verify(pool, driver, agreeing)
     assert (report.drift, report.complete) == (2, False)
     assert list(report.lines())[-1] == "drift 2 or more"
 

@@ -45,7 +45,7 @@ async def test_versions_order_all_changes(settings: Settings, pool: Pool, keys: 
 
 
 async def test_locks_on_the_two_identifiers_are_caught(
-    settings: Settings, pool: Pool, seed: int, project: Path
+    settings: Settings, pool: Pool, seed: int, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     print(f"NEXUS_TEST_SEED={seed}")
     await pool.execute((project / "tests/property/planted_identifier_locks.sql").read_text(encoding="utf-8"))
@@ -55,7 +55,8 @@ async def test_locks_on_the_two_identifiers_are_caught(
     )
     history: list[Answered] = []
     found: list[str] = []
-    async with fleet(settings.model_copy(update={"batch_max_requests": 1}), 8) as servers:
+    monkeypatch.setattr("nexus_graph.config.REQUESTS_MAX", 1)
+    async with fleet(settings, 8) as servers:
         # More of the same until the bug shows: on a slow machine its window is hit less often.
         for attempt in range(5):
             history += await record_history(servers, keys=1000, seed=seed + attempt)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import uvicorn
 
+from nexus_graph.api.http.listening import BACKLOG
 from nexus_graph.app import Server, create_app, listen, server_config
 from nexus_graph.config import Settings
 from nexus_graph.relay import Relay
@@ -62,7 +63,7 @@ async def running_api(settings: Settings) -> AsyncIterator[ApiServer]:
 @asynccontextmanager
 async def stoppable_api(settings: Settings) -> AsyncIterator[tuple[ApiServer, RunningServer]]:
     """That server, and what stops it."""
-    listener = listen("127.0.0.1", 0, backlog=settings.accept_backlog)
+    listener = listen("127.0.0.1", 0, backlog=BACKLOG)
     address = ApiServer(*listener.getsockname())
     server = RunningServer(server_config(create_app(settings), settings))
     server.serving = asyncio.create_task(server.serve(sockets=[listener]))

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
+import pytest
 from pydantic import SecretStr
 
 from nexus_graph.config import Settings
@@ -84,6 +85,8 @@ async def wired(settings: Settings) -> AsyncIterator[tuple[Settings, Wire]]:
     credentials, at, _ = url.netloc.rpartition("@")
     moved = url._replace(netloc=f"{credentials}{at}127.0.0.1:{wire.port}").geturl()
     try:
-        yield settings.model_copy(update={"database_url": SecretStr(moved), "health_remembered_seconds": 0.0}), wire
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("nexus_graph.api.ops.REMEMBERED_SECONDS", 0.0)
+            yield settings.model_copy(update={"database_url": SecretStr(moved)}), wire
     finally:
         await wire.cut()

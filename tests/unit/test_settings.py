@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -231,7 +232,7 @@ def test_unknown_variables_are_named_with_the_nearest_setting() -> None:
         ("NEXUS_FAMILY_LIMITT", "9", "WARN nothing reads NEXUS_FAMILY_LIMITT"),
         ("NEXUS_PHONE_REGION", "GERMANY", "FAIL NEXUS_PHONE_REGION=GERMANY must be the two-letter ISO code"),
         ("NEXUS_RATE_LIMIT", "1/minute", "WARN nothing reads NEXUS_RATE_LIMIT"),
-        ("NEXUS_RELAY_BATCH_ROWS", "1201", "WARN NEXUS_RELAY_BATCH_ROWS (1201) is above NEXUS_RELAY_BATCH_ROWS_MAX"),
+        ("NEXUS_CACHE_PROCESS_SECONDS", "31", "WARN NEXUS_CACHE_PROCESS_SECONDS (31) is above NEXUS_CACHE_SECONDS"),
         ("NEXUS_TRUSTED_DOCUMENTS", "/no/such/file", "FAIL NEXUS_TRUSTED_DOCUMENTS: /no/such/file cannot be read"),
         ("NEXUS_TRUSTED_DOCUMENTS_MODE", "enforce", "FAIL NEXUS_TRUSTED_DOCUMENTS_MODE=enforce needs"),
         ("NEXUS_AUTH", "off", "WARN NEXUS_AUTH=off: anyone who can reach"),
@@ -282,12 +283,9 @@ def test_every_name_in_the_project_is_known(project: Path) -> None:
     """Those that documents, scripts, tests and container files give their readers."""
     files = [
         *(project / folder for folder in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "docker-compose.yml")),
-        project / ".env.example",
-        *(
-            file
-            for folder in ("nexus_graph", "scripts", "examples", "docs")
-            for file in (project / folder).rglob("*.py")
-        ),
+        *(project / name for name in (".env.example", "CHANGELOG.md", "deploy/pgbouncer/login.sql")),
+        *(project / "docs").rglob("*.md"),
+        *(file for folder in ("nexus_graph", "scripts", "examples") for file in (project / folder).rglob("*.py")),
     ]
     names = {name for file in files for name in re.findall(r"\bNEXUS_[A-Z0-9_]*[A-Z0-9]\b", file.read_text("utf-8"))}
     assert len(names) > 10
@@ -298,3 +296,25 @@ def test_every_setting_is_read_by_something(project: Path) -> None:
     """By the package, as `settings.x`; or by a method of the settings, as `self.x`."""
     code = "".join(file.read_text("utf-8") for file in (project / "nexus_graph").rglob("*.py"))
     assert [field for field in Settings.model_fields if not re.search(rf"(settings|self)\.{field}\b", code)] == []
+
+
+def test_every_setting_is_documented_and_the_page_is_in_step(project: Path) -> None:
+    script = runpy.run_path(str(project / "scripts" / "settings_page.py"))
+    meanings = script["meanings"]((project / "nexus_graph" / "config.py").read_text("utf-8"))
+    assert meanings.keys() == Settings.model_fields.keys()
+    assert [field for field, (_, meaning) in meanings.items() if not meaning] == []
+    page = (project / "docs" / "settings.md").read_text("utf-8")
+    assert page == script["page"](), "make settings"
+    listed = re.findall(r"^\| `([A-Z0-9_]+)` \|", page, re.MULTILINE)
+    assert listed == [names_of(field)[0] for field in Settings.model_fields]
+
+
+def test_a_setting_without_a_meaning_is_found(project: Path) -> None:
+    meanings = runpy.run_path(str(project / "scripts" / "settings_page.py"))["meanings"]
+    fields = ("one: int = 1", '"""Its meaning."""', "two: int = 2", "three: int = 3", '"""Again."""')
+    source = "class Settings:\n" + "".join(f"    {line}\n" for line in fields)
+    assert {field: meaning for field, (_, meaning) in meanings(source).items()} == {
+        "one": "Its meaning.",
+        "two": "",
+        "three": "Again.",
+    }

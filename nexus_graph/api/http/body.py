@@ -12,6 +12,10 @@ from nexus_graph.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaTyp
 from nexus_graph.identifiers.normalize import Written
 from nexus_graph.members import RepeatedMember, check_members, members
 
+DEPTH_MAX: Final = 32
+"""Levels of objects and lists in a JSON body: requests need six, and a parser needs stack for each."""
+
+
 _QUOTE, _BACKSLASH = b'"'[0], b"\\"[0]
 _OPENERS, _CLOSERS = b"[{", b"]}"
 _INTEGER_MAX_DIGITS: Final = 40

@@ -30,6 +30,10 @@ from nexus_graph.config import Settings
 from nexus_graph.errors import HeadersTooLarge, NexusError, Overloaded, RequestTimedOut
 from nexus_graph.telemetry import CONNECTIONS, CONNECTIONS_CUT, CONNECTIONS_REFUSED, log
 
+_SHUTDOWN_IDLE_SECONDS: Final = 1.0
+"""Seconds that a stopping server waits for a request on an idle connection: one may be on its way."""
+
+
 _LOG = log("connections")
 
 OPERATORS: Final = frozenset({b"/livez", b"/readyz", b"/health", b"/metrics"})
@@ -84,7 +88,7 @@ class Connections:
         self.head_max_bytes = settings.headers_max_bytes + _HEAD_SLACK_BYTES
         self.send_seconds = settings.send_seconds
         waits = (settings.first_byte_seconds, settings.header_seconds, settings.body_seconds)
-        idle = settings.shutdown_idle_seconds
+        idle = _SHUTDOWN_IDLE_SECONDS
         self.limits: tuple[float, ...] = (*waits, float(settings.keep_alive_seconds), *NEVER)
         self.limits_of_surplus = tuple(min(_SURPLUS_SECONDS, limit) for limit in self.limits[:ANSWERING]) + NEVER
         self.limits_while_stopping = (idle, *waits[1:], idle, *NEVER)

@@ -10,6 +10,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from nexus_graph.api.neo4j_browser.serving import FOLDER
 from nexus_graph.config import Settings
 
+_MAX_AGE_SECONDS: Final = 600
+"""Seconds that a browser remembers what it may call: ten minutes after a change all browsers know of it."""
+
+
 ALLOWED_HEADERS: Final = (
     # What this API reads, or will
     "Accept",
@@ -78,7 +82,7 @@ class Cors(CORSMiddleware):
             allow_methods=("GET", "HEAD", "POST"),
             allow_headers=(*ALLOWED_HEADERS, *settings.cors_headers),
             expose_headers=EXPOSED_HEADERS,
-            max_age=settings.cors_max_age_seconds,
+            max_age=_MAX_AGE_SECONDS,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

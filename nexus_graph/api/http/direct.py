@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from nexus_graph.api.http.answer import JSON, NO_STORE, SAFE_HEADERS, Answer, AnsweredInTurn, Header, failed
 from nexus_graph.api.http.carrier import Endpoint
 from nexus_graph.api.http.connections import ANSWERING, BODY, HEADER, IDLE, Connection, Connections
+from nexus_graph.api.http.envelope import HEADERS_MAX
 from nexus_graph.api.http.observing import Observing
 from nexus_graph.api.http.request import Post, RequestId
 from nexus_graph.config import Settings
@@ -41,7 +42,7 @@ class DirectRoutes:
         }
         self._body_max_bytes = settings.body_max_bytes
         self._headers_max_bytes = settings.headers_max_bytes
-        self._headers_max_count = settings.headers_max_count
+        self._headers_max_count = HEADERS_MAX
         self._not_plain = _NOT_PLAIN | {_OF_PAGES} if settings.cors_origins else _NOT_PLAIN
         self.observe = Observing(settings)
         self._headers_of_all: Sequence[Header] = ()

@@ -21,6 +21,10 @@ from nexus_graph.telemetry import CORRELATION_ID
 
 REFUSED: Final = "nexus_graph.refused"
 """A key of the scope: the connection has found that the request cannot be answered in time."""
+
+HEADERS_MAX: Final = 100
+"""Headers of one request: browsers behind several proxies send thirty."""
+
 _NO_ROUTE: Final = "none"
 
 
@@ -75,8 +79,8 @@ class Envelope:
         if REFUSED in scope:
             raise Overloaded("too many requests are waiting")
         headers = scope["headers"]
-        if len(headers) > self._settings.headers_max_count:
-            raise HeadersTooLarge(f"too many headers: at most {self._settings.headers_max_count}")
+        if len(headers) > HEADERS_MAX:
+            raise HeadersTooLarge(f"too many headers: at most {HEADERS_MAX}")
         if sum(len(name) + len(value) for name, value in headers) > self._settings.headers_max_bytes:
             raise HeadersTooLarge(f"the headers are too large: at most {self._settings.headers_max_bytes} bytes")
 

@@ -17,6 +17,10 @@ from typing import Final
 from nexus_graph.config import is_loopback
 from nexus_graph.telemetry import log
 
+BACKLOG: Final = 2_048
+"""Connections that wait to be accepted: the kernel refuses more, and lowers the number to its own limit."""
+
+
 _LOG = log("listening")
 
 _FEW: Final = 4

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from graphql import ExecutionResult, GraphQLError, GraphQLSchema, OperationType
 
-from nexus_graph.api.graphql.engine.documents import Document, Documents, Operation
+from nexus_graph.api.graphql.engine.documents import ERRORS_MAX, Document, Documents, Operation
 from nexus_graph.api.graphql.engine.execution import Executing
 from nexus_graph.api.graphql.engine.persisted import Persisted
 from nexus_graph.api.graphql.engine.refusal import (
@@ -56,7 +56,7 @@ class Answering:
     def __init__(self, schema: GraphQLSchema, settings: Settings) -> None:
         """Raises UnusableManifest."""
         self._settings = settings
-        self._executing = Executing(schema, errors_max=settings.graphql_errors_max)
+        self._executing = Executing(schema, errors_max=ERRORS_MAX)
         self._documents = Documents(schema, settings)
         self._persisted = Persisted(settings)
 

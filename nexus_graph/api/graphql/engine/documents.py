@@ -25,6 +25,14 @@ from nexus_graph.api.graphql.engine.refusal import located, request_error, unexe
 from nexus_graph.config import Settings
 from nexus_graph.errors import Code
 
+ERRORS_MAX: Final = 10
+"""Errors that a response lists: a client that mends those can ask again."""
+
+_TOKENS_MAX: Final = 1_000
+"""Tokens of a document: parsing takes time for each, and a document of the largest size has more only if it is a
+trick."""
+
+
 _RULES: Final = [
     StringsAreIdentifiersRule if rule is VariablesInAllowedPositionRule else rule for rule in specified_rules
 ]
@@ -81,14 +89,14 @@ class Documents:
             most = settings.graphql_document_max_bytes
             raise unexecutable([_limit(f"the document is too long: at most {most} bytes", "bytes", most)])
         try:
-            ast = parse(text, max_lexical_tokens=settings.graphql_document_max_tokens)
+            ast = parse(text, max_lexical_tokens=_TOKENS_MAX)
         except GraphQLError as error:
             raise unexecutable([located(error, Code.PARSE_FAILED)], status=400) from None
         try:
             measures = gate.check(ast, settings, self._pages)
         except gate.LimitPassed as passed:
             raise unexecutable([_limit(passed.message, passed.limit, passed.most)]) from None
-        errors = validate(self._schema, ast, _RULES, settings.graphql_errors_max, hide_suggestions=True)
+        errors = validate(self._schema, ast, _RULES, ERRORS_MAX, hide_suggestions=True)
         if errors:
             raise unexecutable([located(error, Code.VALIDATION_FAILED) for error in errors])
         return Document(ast, tuple(self._operations(ast, measures)))

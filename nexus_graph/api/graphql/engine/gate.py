@@ -26,6 +26,19 @@ from graphql import (
 
 from nexus_graph.config import PAGE_DEFAULT, Settings
 
+INTROSPECTION_DEPTH_MAX: Final = 20
+"""Levels of fields in introspection: types of types are deeper than any question about contacts."""
+
+FRAGMENTS_MAX: Final = 50
+"""Fragments of a document: validation compares each with every other."""
+
+ROOT_FIELDS_MAX: Final = 5
+"""Fields at the root of a document: each is a read or a write of its own."""
+
+DIRECTIVES_MAX: Final = 50
+"""Directives of a document: far more than any client sends."""
+
+
 _MANY: Final = 1_000_000_000
 """Sums stop here: fragments that double each other reach numbers of so many digits that adding them is slow."""
 _INTROSPECTION: Final = frozenset({"__schema", "__type"})
@@ -72,8 +85,8 @@ def check(document: DocumentNode, settings: Settings, pages: Collection[str]) ->
         for definition in document.definitions
         if isinstance(definition, FragmentDefinitionNode)
     }
-    if len(fragments) > settings.graphql_fragments_max:
-        raise _passed("fragments", settings.graphql_fragments_max)
+    if len(fragments) > FRAGMENTS_MAX:
+        raise _passed("fragments", FRAGMENTS_MAX)
     measuring = _Measuring(fragments, _Lengths(pages, settings.page_max, None))
     operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
     try:
@@ -111,11 +124,11 @@ def cost(
 def _compare(measure: Measure, settings: Settings) -> None:
     for limit, found, most in (
         ("depth", measure.depth, settings.graphql_depth_max),
-        ("introspectionDepth", measure.introspection_depth, settings.graphql_introspection_depth_max),
+        ("introspectionDepth", measure.introspection_depth, INTROSPECTION_DEPTH_MAX),
         ("fields", measure.fields, settings.graphql_fields_max),
-        ("rootFields", measure.own_fields, settings.graphql_root_fields_max),
+        ("rootFields", measure.own_fields, ROOT_FIELDS_MAX),
         ("aliases", measure.aliases, settings.graphql_aliases_max),
-        ("directives", measure.directives, settings.graphql_directives_max),
+        ("directives", measure.directives, DIRECTIVES_MAX),
         ("cost", measure.cost, settings.graphql_cost_max),
     ):
         if found > most:

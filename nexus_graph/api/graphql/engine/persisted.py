@@ -38,7 +38,7 @@ class Persisted:
         """Raises UnusableManifest."""
         self._settings = settings
         self._texts: OrderedDict[str, str] = OrderedDict()
-        self._shared = SharedDocuments(settings)
+        self._shared = SharedDocuments()
         self._trusted = {} if settings.trusted_documents is None else read_manifest(settings.trusted_documents)
         self._trusted_texts = frozenset(self._trusted.values())
         self._asks_for_trust = settings.trusted_documents_mode != "off"

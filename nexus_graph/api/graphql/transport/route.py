@@ -32,7 +32,7 @@ from nexus_graph.api.graphql.transport.negotiation import GRAPHQL_RESPONSE, Acce
 from nexus_graph.api.graphql.transport.page import PAGE
 from nexus_graph.api.graphql.transport.places import Places
 from nexus_graph.api.http.answer import JSON, Answer, AnsweredInTurn, Header, encode, failure_of, graphql_extensions
-from nexus_graph.api.http.body import decode_object
+from nexus_graph.api.http.body import DEPTH_MAX, decode_object
 from nexus_graph.api.http.kept import kept, unless_had
 from nexus_graph.api.http.request import OTHER_SITES, Post, RequestId
 from nexus_graph.config import Settings
@@ -121,7 +121,7 @@ class GraphQLRoute:
             raise RequestError(
                 422, [request_error("batches are not served: send one request a call", Code.BAD_REQUEST)]
             )
-        return requested(decode_object(body, depth_max=self._settings.json_depth_max))
+        return requested(decode_object(body, depth_max=DEPTH_MAX))
 
     def _read_url(self, post: Post) -> Request:
         if not self._settings.graphql_get:
@@ -153,7 +153,7 @@ class GraphQLRoute:
         if text in _EMPTY_IN_URLS:
             return {}
         raw = text.encode(errors="surrogatepass")
-        return decode_object(raw, depth_max=self._settings.json_depth_max, what=name)
+        return decode_object(raw, depth_max=DEPTH_MAX, what=name)
 
 
 def _in_turn(asked: Asked, wanted: Accepted) -> bool:

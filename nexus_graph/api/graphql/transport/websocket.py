@@ -12,10 +12,17 @@ from nexus_graph.api.graphql.engine import Answering, Request, RequestError, err
 from nexus_graph.api.graphql.transport.places import Places
 from nexus_graph.api.graphql.transport.send_timeout import SendTimeout
 from nexus_graph.api.http.answer import PROBLEM, encode, failure_of, problem
-from nexus_graph.api.http.body import decode_object
+from nexus_graph.api.http.body import DEPTH_MAX, decode_object
 from nexus_graph.api.http.request import RequestId, header
 from nexus_graph.config import Settings
 from nexus_graph.errors import Code, InvalidRequest, NexusError, Overloaded
+
+OPERATIONS_MAX: Final = 10
+"""Operations of one WebSocket at once: a page subscribes to a few."""
+
+INIT_SECONDS: Final = 5.0
+"""The longest from a WebSocket's opening to its `connection_init`: clients send it at once."""
+
 
 PROTOCOL: Final = "graphql-transport-ws"
 TOO_SLOW: Final = 1013
@@ -152,7 +159,7 @@ class _Socket:
     async def _read(self) -> None:
         """Raises Closed."""
         try:
-            async with asyncio.timeout(self._settings.socket_init_seconds) as introduction:
+            async with asyncio.timeout(INIT_SECONDS) as introduction:
                 while (event := await self._receive())["type"] == "websocket.receive":
                     await self._handle(self._message(event))
                     if self._introduced:
@@ -166,7 +173,7 @@ class _Socket:
             raise Closed(4400, "messages must be text")
         try:
             raw = text.encode()
-            found = decode_object(raw, depth_max=self._settings.json_depth_max, what="the message")
+            found = decode_object(raw, depth_max=DEPTH_MAX, what="the message")
         except (InvalidRequest, UnicodeEncodeError) as error:
             raise Closed(4400, error.message if isinstance(error, InvalidRequest) else "not a message") from None
         return _Message(found.get("type"), found.get("id"), found.get("payload"))
@@ -196,8 +203,8 @@ class _Socket:
         request = _request(message.payload)
         if message.id in self._operations:
             raise Closed(4409, "there is a subscriber of this id already")
-        if len(self._operations) >= self._settings.socket_operations_max:
-            most = self._settings.socket_operations_max
+        if len(self._operations) >= OPERATIONS_MAX:
+            most = OPERATIONS_MAX
             errors = [request_error(f"too many operations on this socket: at most {most}", Code.LIMIT_EXCEEDED)]
             await self._send({"id": message.id, "type": "error", "payload": errors})
             return
