@@ -15,6 +15,9 @@ _ROUND_SECONDS: Final = 0.1
 """A new connection's request waits about three turns: to be accepted, to be read, to be answered."""
 _ROUND_MIN_REQUESTS: Final = 16
 """However dear requests seem: a machine that stood still for a while makes all of them look so."""
+_FEW_SECONDS_EACH: Final = _ROUND_SECONDS / _ROUND_MIN_REQUESTS
+"""The most that fewer requests than a round's least can seem to cost: a first request prepares what later
+requests find ready, and one turn that stood still says nothing of the next."""
 _ROUND_FIRST_REQUESTS: Final = 256
 _LATE_SECONDS: Final = 0.15
 """A loop that comes round to `measure` no sooner than this had no rest."""
@@ -78,6 +81,8 @@ class Rounds:
             # A loop that has no rest spends all time on requests: also what other processes take of the processor.
             is_busy = self.waiting or wall - self._wall > _LATE_SECONDS
             spent = wall - self._wall if is_busy else cpu - self._cpu
+            if self.since_measured < _ROUND_MIN_REQUESTS:
+                spent = min(spent, _FEW_SECONDS_EACH * self.since_measured)
             self._seconds += _SMOOTHING * (spent - self._seconds)
             self._requests += _SMOOTHING * (self.since_measured - self._requests)
             self._seconds_each = self._seconds / self._requests

@@ -64,5 +64,19 @@ def test_it_is_overloaded_while_those_who_wait_would_wait_too_long(monkeypatch: 
     assert not _is_overloaded(rounds)
 
 
+def test_one_slow_request_does_not_refuse_the_many_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first request of a process prepares what later requests find ready."""
+    clock = iter([0.0, 10.0, 20.0])
+    monkeypatch.setattr(subject, "perf_counter", lambda: next(clock))
+    rounds = Rounds(wait_max_seconds=2.0)
+    rounds.begin(lambda _: None, 0)
+    rounds.begun()
+    rounds.measure()  # one request in ten seconds
+    for number in range(300):
+        rounds.begin(lambda _: None, number)
+    assert rounds.waiting
+    assert not _is_overloaded(rounds)
+
+
 def _is_overloaded(rounds: Rounds) -> bool:
     return rounds.overloaded
