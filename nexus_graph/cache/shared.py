@@ -46,8 +46,9 @@ _decode = msgspec.msgpack.Decoder(_Encoded).decode
 class SharedFamilies:
     """Families in Redis: reads are gathered across callers, writes go out behind their backs."""
 
-    def __init__(self, settings: Settings) -> None:
-        timeout_seconds = TIMEOUT_SECONDS
+    def __init__(self, settings: Settings, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        """Redis has `timeout_seconds` for each answer: readers wait for it, while a command may be patient."""
+        self._timeout_seconds = timeout_seconds
         self._redis = open_redis(settings, timeout_seconds=timeout_seconds)
         self._settings = settings
         self._secret = blake2b(settings.database_url.get_secret_value().encode()).digest()
@@ -56,7 +57,7 @@ class SharedFamilies:
         self._values: dict[int, bytes] = {}
         self._pointers: dict[str, int] = {}
         self._writing: asyncio.Task[None] | None = None
-        self._reads = Gatherer("cache", self._fetch, bounds_within(TIMEOUT_SECONDS))
+        self._reads = Gatherer("cache", self._fetch, bounds_within(timeout_seconds))
 
     @property
     def is_away(self) -> bool:
@@ -123,7 +124,7 @@ class SharedFamilies:
         if not names:
             return []
         try:
-            async with asyncio.timeout(TIMEOUT_SECONDS):
+            async with asyncio.timeout(self._timeout_seconds):
                 return cast("list[bytes | None]", await self._redis.mget(names))
         except _TROUBLE as error:
             self._left_alone("cache_not_read", error)
@@ -152,7 +153,7 @@ class SharedFamilies:
                 for family_id in pointers.values():
                     arguments += [family_id, self._life_ms()]
                 try:
-                    async with asyncio.timeout(TIMEOUT_SECONDS):
+                    async with asyncio.timeout(self._timeout_seconds):
                         await self._keep_newer(keys=keys, args=arguments)
                 except _TROUBLE as error:
                     self._left_alone("cache_not_written", error)

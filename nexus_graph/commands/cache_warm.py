@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from typing import Final
 
 from nexus_graph.addresses import where
 from nexus_graph.cache.shared import SharedFamilies
@@ -13,6 +14,9 @@ from nexus_graph.config import Settings
 from nexus_graph.failures import say
 from nexus_graph.statements import sql
 from nexus_graph.store.database import close_pool, connect_pool
+
+TIMEOUT_SECONDS: Final = 5.0
+"""The longest that Redis may take for one batch of families: no reader waits for this command."""
 
 
 def run(settings: Settings, *, as_json: bool = False) -> int:
@@ -25,7 +29,7 @@ def run(settings: Settings, *, as_json: bool = False) -> int:
 
 async def _run(settings: Settings, *, as_json: bool) -> int:
     pool = await connect_pool(settings, role="nexus_api", size=1)
-    shared = SharedFamilies(settings)
+    shared = SharedFamilies(settings, timeout_seconds=TIMEOUT_SECONDS)
     try:
         total = min(FAMILIES_MAX, await pool.fetchval(sql("contacts_live")))
         with contacts_bar("warm", total, quiet=as_json) as progress:

@@ -58,7 +58,6 @@ STOP_AT = ('"event": "serving"', '"event": "relay_active"', '"event": "relay_fai
 
 ENVIRONMENT = {
     "NEXUS_CACHE": "both",
-    "NEXUS_CACHE_TIMEOUT_SECONDS": "30",  # a busy machine is no fault of Redis
     "NEXUS_LOAD_RETRY_BASE_SECONDS": "0",
     "NEXUS_LOAD_TRIES_MAX": "2",
     "NEXUS_DEMO_GRAPH_WAIT_SECONDS": "0",
