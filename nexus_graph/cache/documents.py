@@ -42,7 +42,7 @@ class SharedDocuments:
         self._writes: set[asyncio.Task[None]] = set()
 
     async def find(self, digest: str, redis: Redis) -> bytes | None:
-        """The text of this hash, as anybody may have written it; None if there is none, or Redis is in trouble."""
+        """The text of this hash, not checked against the hash; None if there is none or Redis is in trouble."""
         if monotonic() < self._away_until:
             return None
         found = await self._asked("document_not_fetched", redis.get(_KEY + digest))
@@ -63,13 +63,13 @@ class SharedDocuments:
     async def _asked(self, what: str, asking: Awaitable[object]) -> object:
         """What Redis answers in time; None if it is in trouble."""
         if self._away_until:
-            self._away_until = monotonic() + self._away_seconds  # nobody else waits to see whether it is back
-        # A task that can be left behind: to break a connection off may take longer than anybody should wait.
+            self._away_until = monotonic() + self._away_seconds  # no other request waits for the result
+        # A task that the request can leave: closing a connection may take longer than a request should wait.
         task = asyncio.ensure_future(asking)
         self._under_way.add(task)
         task.add_done_callback(self._ended)
         try:
-            # Twice: where this process was late, the answer may have come and was not looked at yet.
+            # Twice: if this process was late, the answer may have arrived unread.
             for _ in range(2):
                 if (await asyncio.wait({task}, timeout=self._wait_seconds))[0]:
                     break
@@ -88,4 +88,4 @@ class SharedDocuments:
     def _ended(self, task: "asyncio.Future[object]") -> None:
         self._under_way.discard(task)
         if not task.cancelled():
-            task.exception()  # known, also where nobody waits for it any more
+            task.exception()  # retrieved, so that asyncio does not log it

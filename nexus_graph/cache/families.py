@@ -15,7 +15,7 @@ Read = Callable[[], Awaitable[Family | None]]
 
 
 class FamilyCache:
-    """What readers were told of families, as long as it may be told again."""
+    """Families that readers got, for as long as they may be returned again."""
 
     def __init__(self, settings: Settings) -> None:
         self._most_contacts = FAMILY_CONTACTS_MAX
@@ -30,7 +30,9 @@ class FamilyCache:
         }
 
     async def family(self, key: FamilyKey, at_least: int | None, read: Read) -> Family | None:
-        """The family of the key, of that version at least: as it is kept, or as one `read` gives it to all who wait."""
+        """The family of the key, of that version at least: from the cache, or from one `read` that all waiting callers
+        share.
+        """
         family = self._memory.find(key)
         if _serves(family, key, at_least):
             self._counts["process", "hit"].inc()
@@ -41,12 +43,12 @@ class FamilyCache:
         asked = (key, at_least)
         reading = self._under_way.get(asked)
         if reading is None:
-            # A context of its own: it is nobody's in particular.
+            # A context of its own: the read belongs to no single request.
             coroutine = self._find_or_read(key, at_least, read)
             reading = asyncio.get_running_loop().create_task(coroutine, context=Context())
             self._under_way[asked] = reading
             reading.add_done_callback(lambda done: self._ended(asked, done))
-        return await asyncio.shield(reading)  # who goes away takes nothing from the others
+        return await asyncio.shield(reading)  # a caller that leaves does not cancel the others' read
 
     def keep(self, keys: Iterable[FamilyKey], family: Family) -> None:
         """Remember the family under these keys, unless it is too large or a newer one is known."""
@@ -59,12 +61,12 @@ class FamilyCache:
             self._shared.keep(keys, family)
 
     def identified(self, answer: Identification) -> None:
-        """A write was committed: what was kept of its families is stale."""
+        """A write was committed: cached states of its families are stale."""
         family = answer.family
         if answer.outcome is Outcome.LINKED:
             self._forget(family.id, family.version)
         elif answer.outcome is Outcome.MERGED:
-            # The family that was taken in was known by one of them; which one, the answer does not say.
+            # One of these identifiers led to the family that was taken in; the answer does not say which.
             for contact in family.contacts:
                 self._forget(contact.id, family.version)
 
@@ -74,12 +76,12 @@ class FamilyCache:
             self._shared.forget(family_id, version)
 
     async def written(self) -> None:
-        """Return when the other processes can see what this one kept and forgot, or Redis is in trouble."""
+        """Return once other processes can see this process's changes, or Redis is in trouble."""
         if self._shared is not None:
             await self._shared.written()
 
     async def close(self) -> None:
-        """Finish what is under way, then stop."""
+        """Finish the work under way, then stop."""
         while self._under_way:
             await asyncio.wait(list(self._under_way.values()))
         if self._renewal is not None:
@@ -90,7 +92,7 @@ class FamilyCache:
     def _ended(self, asked: tuple[FamilyKey, int | None], reading: "asyncio.Task[Family | None]") -> None:
         del self._under_way[asked]
         if not reading.cancelled():
-            reading.exception()  # known, also where every caller has gone
+            reading.exception()  # retrieved, so that asyncio does not log it
 
     async def _find_or_read(self, key: FamilyKey, at_least: int | None, read: Read) -> Family | None:
         if self._shared is not None:
@@ -107,7 +109,7 @@ class FamilyCache:
 
 
 def _serves(family: Family | None, key: FamilyKey, at_least: int | None) -> bool:
-    """May the family be the answer? Pointers may be stale: it must hold what it was asked by."""
+    """True if the family may be the answer: pointers may be stale, so it must hold the key."""
     if family is None or (at_least is not None and family.version < at_least):
         return False
     return family.is_known_by(key)

@@ -1,13 +1,13 @@
 """Reading families: from the graph by traversal, from the record where the graph is behind or away.
 
-A reader may demand `at_least` a version it was given by a write: the answer is no older than that event. A family of
-that version, or of a newer one, is not; nor is any family in a snapshot that holds the event, for the version may be
-another family's. Where the graph's is older, the record answers at once. A version past every event is an error. Every
-family says which source it came from.
+A reader may demand `at_least` the version that a write returned: the answer is no older than that event. A family of
+that version or a newer one qualifies; so does any family of a snapshot that holds the event, as the version may be
+another family's. If the graph's family is older, the record answers at once. A version past every event is an error.
+Every answer names its source.
 
-Where there is a replica, the record's part falls to it. It shows a prefix of what was committed, in the order of the
-versions, so whoever sees a version there sees all before it. What it does not know, or not as fresh as is demanded, the
-primary is asked for.
+A replica, if there is one, answers in the record's place. The replica shows a prefix of the commits in the order of
+versions, so a reader that sees a version there sees all earlier ones. If the replica lacks the family or is too old,
+the primary answers.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from nexus_graph.store.record import Record
 from nexus_graph.store.replica import Replica
 
 WAIT_STEP_SECONDS: Final = 0.02
-"""Seconds between two walks for a reader who waits for a version: a fifth of the graph's usual delay."""
+"""Seconds between two walks for a reader that waits for a version: a fifth of the graph's usual delay."""
 
 
 _Fetch: TypeAlias = Callable[..., Awaitable[list[asyncpg.Record]]]
@@ -72,23 +72,23 @@ class Families:
         has the version.
         """
         if self._cache is not None and source is None:
-            # Not from the replica: what is kept would be older than the cache may be by whatever the replica is behind.
+            # Not from the replica: its lag would add to the age that the cache may have.
             return await self._cache.family(key, at_least, lambda: self._read(key, at_least, None, self._from_primary))
         return await self._read(key, at_least, source, self._from_record)
 
     async def current(self, key: FamilyKey) -> Family | None:
-        """The family as the primary has it now; None if there is none. Raises Unavailable."""
+        """The primary's current family; None if there is none. Raises Unavailable."""
         return self._counted(await self._from_primary(key, None), fallback="asked")
 
     async def close(self) -> None:
-        """Answer what was asked, then stop."""
+        """Answer the waiting readers, then stop."""
         await self._graph.close()
         await self._replayed.close()
         await self._newest.close()
         await self._record.close()
 
     async def reach(self, version: int) -> None:
-        """Return once the event of this version is known to be there. Raises VersionUnknown, Unavailable."""
+        """Return if the record has the event of this version. Raises VersionUnknown, Unavailable."""
         newest = await self._newest.ask(version)
         if version > newest:
             raise VersionUnknown(f"no event has this version: the newest is {newest}", field="atLeast", newest=newest)
@@ -106,14 +106,14 @@ class Families:
         return self._counted(await from_record(key, at_least), fallback="graph")
 
     async def _from_record(self, key: FamilyKey, at_least: int | None) -> Family | None:
-        """The record's family: the replica's if that will do, else the primary's."""
+        """The record's family: the replica's if it is fresh enough, else the primary's."""
         if self._replica is None:
             return await self._from_primary(key, at_least)
         try:
             family = await self._replayed.ask(key)
         except Unavailable:
             return await self._from_primary(key, at_least, fallback="away")
-        # That there is no family is for the primary to say: the replica may not have heard of it yet.
+        # Only the primary may say that there is no family: the replica may be behind.
         if family is None or not _is_fresh(family, at_least):
             return await self._from_primary(key, at_least, fallback="behind")
         _record_reads("replica", "none").inc()
@@ -123,21 +123,21 @@ class Families:
         """Raises VersionUnknown, Unavailable."""
         family = await self._record.ask(key)
         if at_least is not None and not _is_fresh(family, at_least):
-            # Another family's version, or nobody's; and that event may have come since the family was read.
+            # The version is another family's or unknown, or its event came after this read.
             await self.reach(at_least)
             family = await self._record.ask(key)
         _record_reads("primary", fallback).inc()
         return family
 
     async def _from_graph(self, key: FamilyKey) -> Family | None:
-        """The graph's family; None if it cannot say now."""
+        """The graph's family; None if the graph has no answer now."""
         try:
             return await self._graph.family(key)
         except Unavailable:
             return None
 
     async def _by_graph(self, key: FamilyKey, at_least: int | None) -> Family | None:
-        """The family for a reader who insists on the graph. What the record has is waited for, and nothing else.
+        """The family for a reader that insists on the graph. The reader waits only for a version that the record has.
 
         Raises VersionUnknown, Unavailable.
         """
@@ -184,7 +184,7 @@ def _is_fresh(family: Family | None, at_least: int | None) -> bool:
 
 
 async def _families(fetch: _Fetch, keys: list[FamilyKey]) -> list[Family | None]:
-    """The families of the keys, in their order, as the server behind `fetch` has them. Raises what that raises."""
+    """The families of the keys, in order, from the server behind `fetch`. Raises what `fetch` raises."""
     contact_ids = await _contact_ids(fetch, keys)
     rows = await fetch(sql("family_of_contact"), [i for i in contact_ids if i is not None])
     families = {row[0]: Family.of_columns(*row[1:]) for row in rows}

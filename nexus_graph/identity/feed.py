@@ -1,12 +1,12 @@
 """The feed: identity events as they are committed, in order and without a gap, for any number of followers.
 
-All writers hold one lock until their commit can be seen, so events become visible in the order of their sequence:
-whoever has read up to one has missed none before it (docs/adr/0001). One task reads what is new, once for all, and
-keeps the last of it; each follower takes from there at its own pace, or from the record if it is further behind.
+Every writer holds one lock until its commit is visible, so events become visible in the order of their sequence: a
+reader at event n has seen every event up to n (docs/adr/0001). One task reads new events for all followers and keeps
+the newest; each follower takes from these at its own pace, or from the record if it is further behind.
 
-Nothing is kept for a follower but its place. A follower takes a few events at a time: at once if it has read all
-others, else when it is its turn. All who catch up share a part of this process's time (`feed_catch_up_share`); requests
-have the rest.
+The feed stores only a follower's position. A follower takes a few events at a time: at once if it is up to date, else
+in its turn. Followers that catch up share a part of this process's time (`feed_catch_up_share`); requests have the
+rest.
 """
 
 import asyncio
@@ -38,15 +38,15 @@ _RETRY_SECONDS: Final = 1.0
 
 _CHANNEL = "outbox"
 _TURN_SECONDS: Final = 0.0004
-"""What one follower may cost this process before others get their turn."""
+"""The time that one follower may take before others get their turn."""
 _TURN_MAX_EVENTS: Final = 64
 _GUESS_SECONDS: Final = 0.00002
-"""What one event costs to tell, before anything is known of it."""
+"""The first estimate of the time to send one event."""
 _LOG = telemetry.log("feed")
 
 
 class Feed:
-    """Events for followers. It reads nothing while nobody follows. `listing` is the primary's, as its notices are."""
+    """Events for followers. Without a follower it reads nothing. `listing` is the primary's, as the notices are."""
 
     def __init__(self, listing: Listing, families: Families, settings: Settings) -> None:
         self._listing = listing
@@ -64,7 +64,9 @@ class Feed:
         self._pace = Pace(settings.feed_catch_up_share)
 
     async def events(self, after: int | None) -> AsyncGenerator[Sequence[IdentityEvent], None]:
-        """Every event past `after`, or from now on, in batches. Raises Unavailable if the record is away at first."""
+        """Every event past `after`, or from now on, in batches. Raises Unavailable if the record is away at the
+        start.
+        """
         place = await self._listing.newest_event() if after is None else after
         effort = Effort(_GUESS_SECONDS)
         async with self._followed():
@@ -84,7 +86,7 @@ class Feed:
                     effort.end(len(batch))
 
     async def family(self, contact_id: int) -> AsyncGenerator[Family | None, None]:
-        """The family of the contact as the record has it: now, and after each change. None, once, if it has none."""
+        """The contact's family in the record, now and after each change. None, once, if the contact has none."""
         place = await self._listing.newest_event()
         family = await self._family(contact_id)
         yield family
@@ -100,7 +102,7 @@ class Feed:
                     yield family
 
     async def close(self) -> None:
-        """Stop reading, whoever still follows."""
+        """Stop reading. Followers end."""
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
@@ -137,7 +139,7 @@ class Feed:
                 await asyncio.wait({reading})
 
     async def _read(self) -> None:
-        """Read on for ever; while the record is away, ask again now and then."""
+        """Read until cancelled; while the record is away, retry after a pause."""
         while True:
             try:
                 async with self._noticed() as notice:
@@ -169,7 +171,7 @@ class Feed:
 
     @asynccontextmanager
     async def _noticed(self) -> AsyncIterator[asyncio.Event]:
-        """Set whenever somebody has committed a change; a hint, as notices may be lost."""
+        """Set at each notice of a commit; a hint, as notices may be lost."""
         notice = asyncio.Event()
 
         def heard(*_: object) -> None:
@@ -190,7 +192,7 @@ class Feed:
 
 
 def _concerns(event: IdentityEvent, contact_id: int, family: Family | None) -> bool:
-    """Whether the contact's family, last seen as `family`, may be another after the event."""
+    """True if the event may have changed the contact's family, last seen as `family`."""
     if contact_id in (event.contact_id, event.family_id, event.other_family_id):
         return True
     return family is not None and family.id in (event.family_id, event.other_family_id)

@@ -23,7 +23,7 @@ from nexus_graph.store.record import HEALTH_SECONDS, Record
 
 _LOG = telemetry.log("identify")
 _FEW: Final = 3
-"""Fewer requests than these are decided one after another in less time than together (docs/performance.md)."""
+"""A batch of fewer requests is decided in turn, as that is cheaper than together (docs/tried.md)."""
 
 
 class Identify:
@@ -34,13 +34,13 @@ class Identify:
     def __init__(
         self, *, resolve_pool: Pool, write_pool: Pool, settings: Settings, cache: FamilyCache | None = None
     ) -> None:
-        """`cache`: is told of what is written, and never asked."""
+        """`cache` learns of writes; identify never reads it."""
         self._cache = cache
         self.resolving = Record(resolve_pool, settings)
-        """For the fast path, and for what else identify cannot be without."""
+        """For the fast path, and for migrations' and versions' checks."""
         self._writing = self.resolving
         if write_pool is not resolve_pool:
-            # A writer waits for the lock: that is no sign of a server that hangs.
+            # A writer may wait for the lock, and that wait is no sign of a server that hangs.
             patience_seconds = settings.lock_timeout_seconds + HEALTH_SECONDS
             self._writing = Record(write_pool, settings, patience_seconds=patience_seconds)
         self._known_count = telemetry.IDENTIFY_OUTCOMES.labels(Outcome.MATCHED.value, "fast")
@@ -52,10 +52,10 @@ class Identify:
         self._unknown = Gatherer("identify", self._decide, settings.write_bounds())
 
     async def __call__(self, request: IdentifyRequest) -> Identification:
-        """The family of the request and what was done; the answer is committed and durable.
+        """The family of the request and the outcome; the write is committed and durable.
 
-        Raises Overloaded or Unavailable (nothing is known of the effect; sending it again is safe) and RowRejected,
-        within `identify_timeout_seconds` whatever hangs.
+        Raises Overloaded or Unavailable (the effect is unknown; a repeat is safe) and RowRejected, within
+        `identify_timeout_seconds` even if a server hangs.
         """
         began = monotonic()
         try:
@@ -72,12 +72,12 @@ class Identify:
         return answer
 
     async def condition(self) -> Condition:
-        """How the record is for the fast path and for the write path, whichever is worse off."""
+        """The worse condition of the record's two paths: fast path and write path."""
         conditions = await asyncio.gather(self.resolving.condition(), self._writing.condition())
         return next((condition for condition in conditions if condition is not WELL), WELL)
 
     async def close(self) -> None:
-        """Answer what was accepted, then stop, and give the pools their connections back."""
+        """Answer accepted requests, then stop and give the pools their connections back."""
         await self._known.close()
         await self._unknown.close()
         await self.resolving.close()
@@ -91,7 +91,7 @@ class Identify:
         except Exception as error:
             if not is_datas_fault(error):
                 raise
-            # Somebody's data is unreadable: nobody is known for now, and the write path finds out whose it is.
+            # One request's data is unreadable: all count as unknown, and the write path finds the request.
             _LOG.warning("resolve_rejected", error=telemetry.error_name(error), requests=len(requests))
             return families
         for row in rows:
@@ -107,7 +107,7 @@ class Identify:
         except Exception as error:
             if not is_datas_fault(error):
                 raise
-            # The call failed for one request's data, and nothing was written.
+            # One request's data failed the call, and nothing was written.
             event = "row_rejected" if len(requests) == 1 else "batch_rejected"
             _LOG.warning(event, error=telemetry.error_name(error), requests=len(requests))
         if len(requests) == 1:
@@ -118,7 +118,7 @@ class Identify:
             try:
                 answers += await self._decide([request])
             except Exception as error:  # noqa: BLE001 - an answer to the callers it concerns
-                # The server takes no requests now. Those before are committed; those after would each wait for it.
+                # The server fails. Earlier requests are committed; each later one would wait for the same failure.
                 answers += [error] * (len(requests) - len(answers))
                 break
         return answers

@@ -1,7 +1,7 @@
-"""Lists of the record, page by page: each page begins after a place, so that no page costs more than another.
+"""Lists of the record, page by page: each page begins after a position, so every page costs the same.
 
-A replica's lists may be older, never torn: it shows a prefix of what was committed. So a page of events lacks none
-between its first and its last, whichever server gave the page before.
+A replica's lists may be older, never torn: it shows a prefix of the commits. So a page of events has no gap, even if
+another server gave the page before.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ _EVER: Final = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 
 
 class Listing:
-    """Reads of the record that list rather than look up: by the replica where there is one, else by the primary.
+    """Lists of the record: from the replica if there is one, else from the primary.
 
     They raise Unavailable when the record does not answer.
     """
@@ -32,7 +32,7 @@ class Listing:
         self._replica = replica
 
     async def contacts(self, wanted: ContactFilter, *, after: ContactPlace | None, limit: int) -> list[ListedContact]:
-        """The next live contacts: by email if that is asked for, else by phone if that is, else by time."""
+        """The next live contacts, ordered by email if the filter has one, else by phone if it has one, else by time."""
         if wanted.email_prefix is not None:
             rows = await self._by_prefix("contacts_by_email", wanted.email_prefix, wanted, after, limit)
         elif wanted.phone_prefix is not None:
@@ -64,10 +64,10 @@ class Listing:
         return [IdentityEvent.of_row(row) for row in rows]
 
     async def events_at(self, sequences: Sequence[int]) -> dict[int, IdentityEvent]:
-        """Those of the events that there are, by their sequences."""
+        """The events with these sequences; unknown sequences are left out."""
         rows = await self._fetch("events_at", sequences)
         if len(rows) < len(set(sequences)) and self._replica is not None:
-            # That there is no such event is for the primary to say.
+            # Only the primary may say that an event does not exist.
             rows = await self._fetch_primary("events_at", sequences, fallback="behind")
         return {event.sequence: event for event in map(IdentityEvent.of_row, rows)}
 

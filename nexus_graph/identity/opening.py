@@ -39,7 +39,7 @@ class Identity:
     settings: Settings
 
     async def record_condition(self) -> Condition:
-        """Down while identify is not answered; degraded while only families and lists are not."""
+        """Down while identify fails; degraded while only reads of families and lists fail."""
         identified, read = await asyncio.gather(self.identify.condition(), self.record.condition())
         if identified is WELL and read is not WELL:
             return Condition("degraded", f"reads: {read.reason}")
@@ -55,7 +55,7 @@ class Identity:
         try:
             found = await gap(self.driver, self.record, self.settings)
         except Unavailable:
-            return WELL  # the record is away, of which another check tells
+            return WELL  # the record is away: another check reports that
         return WELL if found is None else Condition("degraded", f"{found.reason}: {found.next_step}")
 
 
@@ -63,7 +63,7 @@ class Identity:
 async def open_identity(settings: Settings) -> AsyncIterator[Identity]:
     """The verbs, ready to call. Raises Unavailable if the record is away; the graph may be.
 
-    Each path has connections of its own: slow reads take none from identify, and none waits behind the write lock.
+    Each path has connections of its own: slow reads take none from identify, and no read waits behind the write lock.
     """
     async with AsyncExitStack() as closing:
         pools = []
@@ -74,7 +74,7 @@ async def open_identity(settings: Settings) -> AsyncIterator[Identity]:
         read_pool, resolve_pool, write_pool = pools
         record = Record(read_pool, settings)
         closing.push_async_callback(record.close)
-        # Half of what a read may take, so that a read's own bound never breaks off a connection that is being made.
+        # Half of a read's limit, so that a read's limit never interrupts a connection attempt.
         driver = open_driver(settings, connect_seconds=settings.graph_timeout_seconds / 2)
         closing.push_async_callback(driver.close)
         cache = None if settings.cache == "off" else FamilyCache(settings)
@@ -95,7 +95,7 @@ async def open_identity(settings: Settings) -> AsyncIterator[Identity]:
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
-    """Stop what may still be under way. Raises what it found, if it had ended by itself."""
+    """Stop the task. Raises its error if it had failed before."""
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task

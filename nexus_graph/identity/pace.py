@@ -1,15 +1,15 @@
-"""Work that may wait, beside work that may not: together its turns get a share of a process's time, and no more."""
+"""Turns for work that may wait: all turns together get a bounded share of a process's time."""
 
 import asyncio
 from time import perf_counter
 from typing import Final
 
 _SMOOTHING: Final = 0.3
-"""Weight of the newest turn in the estimate of what the next will cost."""
+"""Weight of the newest turn in the estimate of the next turn's time."""
 
 
 class Pace:
-    """Gives turns, one after another, to all who ask. Each is followed by a pause in which it gets none."""
+    """Gives turns one after another. A pause without turns follows each."""
 
     def __init__(self, share: float) -> None:
         """`share`: the part of the time that turns may take."""
@@ -18,15 +18,15 @@ class Pace:
         self._next = asyncio.Lock()
 
     async def turn(self, seconds: float) -> None:
-        """Wait for a turn that will take about so long. The event loop has served all others meanwhile."""
+        """Wait for a turn of about `seconds`. The event loop serves other tasks meanwhile."""
         async with self._next:
-            # Not sooner than the loop's next turn, however late this one is.
+            # At the loop's next turn at the soonest, even if this turn is late.
             await asyncio.sleep(max(0.0, self._free_at - perf_counter()))
             self._free_at = perf_counter() + seconds / self._share
 
 
 class Effort:
-    """What one item of somebody's work costs this process, learned from what the last ones did."""
+    """The time that one item costs this process, learned from the last items."""
 
     def __init__(self, guess_seconds: float) -> None:
         self.seconds_each = guess_seconds
@@ -41,7 +41,7 @@ class Effort:
         self._began = perf_counter()
 
     def end(self, items: int) -> None:
-        """It has ended. If it waited for anything meanwhile, nothing is learned: others worked in that time."""
+        """The work has ended. If the task waited meanwhile, the time says nothing, as other tasks ran."""
         seconds = perf_counter() - self._began
         if self._mark is not None:
             self._mark.cancel()

@@ -1,4 +1,4 @@
-"""Events of the past, page by page: a page that was read for one follower serves all who come by."""
+"""Events of the past, page by page: followers share the pages that were read last."""
 
 import asyncio
 from bisect import bisect_right, insort
@@ -12,12 +12,14 @@ from nexus_graph.model import IdentityEvent
 
 _PAGE_EVENTS: Final = 128
 _PAGES_KEPT: Final = 128
-"""About 8 MB: pages that followers at other places will come to, or are still in."""
+"""About 8 MB of pages, for followers at different positions."""
 _SEQUENCE: Final = attrgetter("sequence")
 
 
 class Past:
-    """Pages of `listing`, those that were used last. No event changes once it can be seen, nor comes before another."""
+    """The pages of `listing` that were used last. A visible event never changes, and no event appears before it
+    later.
+    """
 
     def __init__(self, listing: Listing) -> None:
         self._listing = listing
@@ -27,10 +29,10 @@ class Past:
         self._reading = asyncio.Lock()
 
     async def after(self, place: int, most: int) -> Sequence[IdentityEvent]:
-        """The next events past the sequence `place`; none if there is none. Raises Unavailable."""
+        """The next events past the sequence `place`; empty at the end. Raises Unavailable."""
         if found := self._find(place, most):
             return found
-        async with self._reading:  # one page at a time, whoever waits: catching up takes one connection at most
+        async with self._reading:  # one page at a time: followers that catch up take one connection at most
             if found := self._find(place, most):
                 return found
             page = await self._listing.events(None, after=place, limit=_PAGE_EVENTS)
@@ -59,6 +61,6 @@ class Past:
 
 
 def following(events: list[IdentityEvent], place: int, most: int) -> list[IdentityEvent]:
-    """The first of the events, which are in order, past the sequence `place`."""
+    """The index of the first event past the sequence `place`. The events are in order."""
     first = bisect_right(events, place, key=_SEQUENCE)
     return events[first : first + most]

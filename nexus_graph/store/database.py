@@ -1,4 +1,4 @@
-"""Connections to the record, and what their failures mean."""
+"""Connections to the record, and the meaning of their failures."""
 
 import asyncio
 import os
@@ -19,7 +19,8 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 PoolConnection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 Role = Literal["nexus_api", "nexus_relay", "nexus_import"]
 Server = Literal["primary", "direct", "replica"]
-"""`direct`: the primary with no pooler between, for whatever lives as long as a session: notices, session locks."""
+"""`direct`: the primary without a pooler in between, for notices and session locks, which need a session of their
+own."""
 
 _STATEMENTS_PREPARED: Final = 100
 """Statements that one connection keeps prepared."""
@@ -40,12 +41,12 @@ CONNECTION_LOST: Final = (
 # trigger, outside a view, past a limit, or refused by a trigger. Every other class speaks of the server.
 _DATA_CLASSES: Final = frozenset({"0A", "21", "22", "23", "27", "44", "54", "P0"})
 
-# The server is well, and busy: a deadlock or a lost race, a lock or an object in use, a statement that took too long.
+# The server is well and busy: a deadlock or lost race, a lock or object in use, a statement past its limit.
 _BUSY: Final = ("40", "55006", "55P03", "57014")
 
 _READ_ONLY: Final = "25006"
 
-# What a server says when it is connected to, or as it ends a connection; and what a session is asked anyhow.
+# Codes that a server gives to a new connection, or when it ends one; and codes of any session.
 _TOLD_BY_CONNECTING: Final = ("08", "28", "3D", "53300", "57", _READ_ONLY)
 
 _REASONS: Final = {
@@ -69,14 +70,14 @@ _REASONS: Final = {
 """What an SQLSTATE, or else its class, says of the server."""
 
 _NO_SUCH_ROLE: Final = "22023"
-"""How a server refuses a session that is to act as a role which it does not have."""
+"""The refusal of a session that should act as a role that the server lacks."""
 
-# A peer that is gone without a word is noticed: asked after 10 s of silence, three times, 5 s apart.
+# TCP keep-alive notices a dead peer: three probes, 5 s apart, after 10 s of silence.
 _SILENCE_SECONDS: Final = 10
 _ASKED_EVERY_SECONDS: Final = 5
 _ASKED_TIMES: Final = 3
 _UNACKNOWLEDGED_MS: Final = 20_000
-"""What was sent and is not acknowledged for so long went nowhere."""
+"""The connection is dead if sent data stays without acknowledgement for this long."""
 
 
 class UnfitLogin(Unavailable):
@@ -84,20 +85,20 @@ class UnfitLogin(Unavailable):
 
 
 def is_datas_fault(error: BaseException) -> bool:
-    """True if the statement failed for the values it was given, on their way to the server or there."""
+    """True if the statement failed for its values, in the driver or in the server."""
     return isinstance(error, asyncpg.DataError | UnicodeError) or is_datas_state(sqlstate_of(error))
 
 
 def is_datas_state(sqlstate: str | None) -> bool:
-    """True if this SQLSTATE speaks of the values that a statement was given."""
+    """True if this SQLSTATE speaks of a statement's values."""
     return sqlstate is not None and sqlstate[:2] in _DATA_CLASSES
 
 
 def is_servers_trouble(error: BaseException) -> bool:
-    """True if the server is away or not itself: the same statement may succeed later, there or on its successor.
+    """True if the server is away: the same statement may succeed later, there or on its successor.
 
-    The one rule of what "away" means: a connection that broke or came to nothing, a server that says nothing in time,
-    and every SQLSTATE that does not speak of the values.
+    The one rule of "away": a connection that broke or failed to open, a server that does not answer in time, and every
+    SQLSTATE that does not speak of the values.
     """
     if isinstance(error, (*CONNECTION_LOST, TimeoutError)):
         return True
@@ -106,9 +107,9 @@ def is_servers_trouble(error: BaseException) -> bool:
 
 
 def is_lost(error: BaseException) -> bool:
-    """True if the connection broke, or leads to a server that takes no writes any more: another one may do.
+    """True if the connection broke, or leads to a server that takes no writes any more: another connection may succeed.
 
-    A server that says nothing in time is not that: whoever asked it has waited long enough.
+    A server that does not answer in time is not a lost connection: the caller has waited long enough.
     """
     if isinstance(error, TimeoutError):
         return False
@@ -121,12 +122,12 @@ def is_read_only(error: BaseException) -> bool:
 
 
 def is_busy(error: BaseException) -> bool:
-    """True if the server is well and only had no time for this statement."""
+    """True if the server is well and had no time for this statement."""
     return (sqlstate_of(error) or "").startswith(_BUSY)
 
 
 def shows_in_statements(error: BaseException) -> bool:
-    """True if connections can be well while statements fail so: a full disk, a table or a right that is gone."""
+    """True if statements can fail so on a sound connection: a full disk, a missing table or right."""
     sqlstate = sqlstate_of(error)
     return sqlstate is not None and not sqlstate.startswith(_TOLD_BY_CONNECTING) and not is_busy(error)
 
@@ -138,7 +139,7 @@ def sqlstate_of(error: BaseException) -> str | None:
 
 
 def reason(error: BaseException) -> str:
-    """What the matter is, as a predicate of the server: "refuses the login (28P01)". It quotes no text of a driver."""
+    """The fault, as a predicate of the server: "refuses the login (28P01)". It quotes no text of a driver."""
     if isinstance(error, TimeoutError):
         return "does not answer in time"
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
@@ -152,7 +153,7 @@ def reason(error: BaseException) -> str:
 
 def _words(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno and not isinstance(error, ssl.SSLError):
-        known = isinstance(error, socket.gaierror)  # its numbers are of another kind
+        known = isinstance(error, socket.gaierror)  # its numbers are not errno's
         return (error.strerror if known else os.strerror(error.errno)) or type(error).__name__
     return type(error).__name__
 
@@ -172,10 +173,10 @@ async def connect_pool(settings: Settings, *, role: Role | None, size: int, serv
             max_size=size,
             command_timeout=settings.statement_timeout_seconds + 1,
             server_settings={"application_name": role or "nexus"} | ({} if pooled else session | _KEEP_ALIVE),
-            # In transaction mode the next statement may run in another session, which knows none of the last's names.
+            # In transaction mode the next statement may run in another session, which has none of the prepared names.
             statement_cache_size=0 if pooled else _STATEMENTS_PREPARED,
             max_inactive_connection_lifetime=0,
-            max_queries=sys.maxsize,  # one made anew has to plan its statements again: a pause a minute under load
+            max_queries=sys.maxsize,  # a new connection plans its statements again: a pause each minute under load
             reset=_nothing_to_reset,
             **_connecting(settings, server),
         )
@@ -187,7 +188,7 @@ async def connect_pool(settings: Settings, *, role: Role | None, size: int, serv
 
 
 async def connect(settings: Settings, server: Server = "direct") -> Connection:
-    """One connection that acts as the login itself. Raises Unavailable. Whoever asked closes it."""
+    """One connection that acts as the login itself. The caller closes it. Raises Unavailable."""
     try:
         connection: Connection = await asyncpg.connect(url_of(settings, server), **_connecting(settings, server))
     except Exception as error:
@@ -196,7 +197,7 @@ async def connect(settings: Settings, server: Server = "direct") -> Connection:
 
 
 async def close_pool(pool: Pool, settings: Settings) -> None:
-    """Close it: in order where the server answers within the time of a connection, else at once."""
+    """Close the pool: in order if the server answers within the time of a connection, else at once."""
     try:
         async with asyncio.timeout(settings.connect_timeout_seconds):
             await pool.close()
@@ -225,7 +226,7 @@ def _setting(settings: Settings, server: Server) -> addresses.Server:
 
 
 class _Watched(asyncpg.Connection):
-    """A connection whose socket notices when the server is gone without a word."""
+    """A connection whose socket notices a server that vanished."""
 
     def __init__(self, protocol: Any, transport: asyncio.Transport, *rest: Any) -> None:
         """As asyncpg calls it."""
@@ -235,7 +236,7 @@ class _Watched(asyncpg.Connection):
             return
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in _SOCKET_OPTIONS.items():
-            if hasattr(socket, option):  # not every system has each of them
+            if hasattr(socket, option):  # some systems lack one
                 opened.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
@@ -246,7 +247,7 @@ _SOCKET_OPTIONS: Final = {
     "TCP_USER_TIMEOUT": _UNACKNOWLEDGED_MS,
 }
 
-# The same, for the server's end of the session: locks of a host that is gone are not held for hours.
+# The same for the server's end: it releases the locks of a host that vanished.
 _KEEP_ALIVE: Final = {
     "tcp_keepalives_idle": str(_SILENCE_SECONDS),
     "tcp_keepalives_interval": str(_ASKED_EVERY_SECONDS),
@@ -256,16 +257,16 @@ _KEEP_ALIVE: Final = {
 
 
 def _connecting(settings: Settings, server: Server) -> dict[str, Any]:
-    """How every connection is made."""
+    """The arguments of every connection."""
     made: dict[str, Any] = {"timeout": settings.connect_timeout_seconds, "connection_class": _Watched}
     if server != "replica":
-        # After a failover the address may still lead to the old primary: a standby of now, whose answers are older.
+        # After a failover the address may still lead to the old primary, now a standby with older data.
         made["target_session_attrs"] = "primary"
     return made
 
 
 def _unavailable(settings: Settings, server: Server, error: Exception) -> Exception:
-    """What it means that no connection could be made."""
+    """The error for a connection that failed to open."""
     place = where(settings, server)
     if is_servers_trouble(error) and not isinstance(error, ValueError):
         return Unavailable(f"PostgreSQL at {place} {reason(error)}")
@@ -277,14 +278,14 @@ def _unavailable(settings: Settings, server: Server, error: Exception) -> Except
 
 
 def _session(settings: Settings, role: Role | None) -> dict[str, str]:
-    """What each session is given, by the names that pg_settings has, in its units."""
+    """The settings of each session, by pg_settings' names and units."""
     statement_ms = str(int(settings.statement_timeout_seconds * 1000))
     session = {
         "lock_timeout": str(int(settings.lock_timeout_seconds * 1000)),
         "statement_timeout": statement_ms,
         "idle_in_transaction_session_timeout": statement_ms,
         "default_transaction_isolation": "read committed",
-        # Each statement of ours is served by an index it names. On fresh tables the statistics would say otherwise.
+        # Each of our statements names its index. On new tables the statistics would choose a scan.
         "enable_seqscan": "off",
         "plan_cache_mode": "force_generic_plan",
         "jit": "off",
@@ -293,7 +294,7 @@ def _session(settings: Settings, role: Role | None) -> dict[str, str]:
 
 
 async def _check_login(settings: Settings, server: Server, pool: Pool, session: dict[str, str]) -> None:
-    """Raises UnfitLogin unless a session behind the pooler has these settings of itself; the pool is closed then."""
+    """Raises UnfitLogin, and closes the pool, unless a session behind the pooler has these settings by itself."""
     try:
         found: dict[str, str] = {row[0]: row[1] for row in await pool.fetch(sql("session_settings"), list(session))}
     except Exception as error:
@@ -309,4 +310,4 @@ async def _check_login(settings: Settings, server: Server, pool: Pool, session: 
 
 
 async def _nothing_to_reset(_connection: Connection) -> None:
-    """No statement of ours leaves anything behind in its session; asking the server to clear it costs a round trip."""
+    """Our statements leave nothing behind in a session, and a reset would cost a round trip."""

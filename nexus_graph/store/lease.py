@@ -1,8 +1,8 @@
 """The lease of the active relay: many relays may run, and one of them works.
 
-The record's clock decides. The holder renews the lease; another takes it where it has run out, as its holder is frozen
-or cut off, or where the holder's session is gone. A holder that comes back finds that the lease is another's and stands
-back. For a moment both may work, which harms nothing (docs/adr/0002): the lease is for economy.
+The record's clock decides. The holder renews the lease. Another relay takes the lease once it has run out (its holder
+is frozen or cut off) or once the holder's session is gone. A holder that returns sees the new holder and stops. For a
+moment both may work, which does no harm (docs/adr/0002): the lease saves work.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ class Lease:
     """One relay's claim to be the active one."""
 
     def __init__(self, settings: Settings, *, key: int = RELAY_KEY) -> None:
-        """`key`: relays with different keys do not know of each other."""
+        """`key`: relays with different keys have leases of their own."""
         self._key = key
         self._lasts_seconds = settings.relay_lease_seconds
         self._holder = str(uuid4())
@@ -43,8 +43,8 @@ class Lease:
 
     @asynccontextmanager
     async def kept(self, pool: Pool, connection: Connection, lost: asyncio.Event) -> AsyncIterator[None]:
-        """Renew it by connections of the pool as long as the session of `connection` works; sets `lost` once another
-        relay has it, or if that cannot be told. In the end it is given back.
+        """Renew the lease by connections of the pool while the session of `connection` works. Sets `lost` once another
+        relay has the lease, or if that is unknown. Gives the lease back at the end.
         """
         renewing = asyncio.create_task(self._renew(pool, connection.get_server_pid(), lost))
         try:

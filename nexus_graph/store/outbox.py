@@ -1,7 +1,7 @@
-"""The queue of families that the graph has still to hear of. Its rows hold ids only, never an identifier.
+"""The queue of families whose changes the graph still lacks. Rows hold ids, never an identifier.
 
-A row means "look at this family again". It is deleted by its own number after a look that began when the row was there:
-never "all up to here", so nothing is skipped whatever the order of commits.
+A row means "project this family again". The relay deletes a row by its own number, after a read of the family that
+began when the row existed. It never deletes "all rows up to here", so the order of commits cannot skip a row.
 """
 
 from math import inf
@@ -29,7 +29,7 @@ BATCH_CONTACTS: Final = 5_000
 
 
 class Due(NamedTuple):
-    """A family whose turn it is."""
+    """A family that is due."""
 
     family_id: int
     due: list[int]
@@ -76,9 +76,9 @@ class Lag(NamedTuple):
     """How far the graph is behind, and whether a relay is at work."""
 
     seconds: float
-    """Age of the oldest change that the graph has still to show."""
+    """Age of the oldest change that the graph lacks."""
     renewed_seconds: float
-    """Since a relay last said that it is at work; infinite if none is."""
+    """Seconds since a relay last renewed its lease; infinite without one."""
 
     def condition(self, settings: Settings) -> Condition:
         """Degraded while the graph is behind for longer than `graph_behind_seconds`, with what to do."""

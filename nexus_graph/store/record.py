@@ -1,9 +1,9 @@
-"""Statements for the record, each answered within its time, whatever hangs.
+"""Statements for the record, each answered within its limit even if a server hangs.
 
-A statement may be sent twice: reading changes nothing, and neither does an identify that is repeated. So where a
-connection is lost under it, it is sent once more if there is time. Where the server says nothing in time, it is not:
-whoever asked has waited long enough. A connection that does not answer is ended behind the caller's back, and another
-takes its place.
+A statement may be sent twice: a read changes nothing, and neither does a repeated identify. If a connection breaks
+under a statement, the statement is sent once more if there is time. If the server does not answer in time, the
+statement is not sent again: its caller has waited long enough. A connection that does not answer is ended in the
+background, and another takes its place.
 """
 
 import asyncio
@@ -35,20 +35,20 @@ HEALTH_SECONDS: Final = 1.0
 _LOG = telemetry.log("record")
 
 _CANCEL_SECONDS: Final = 0.25
-"""How long a server may take to confirm that it has given a statement up; a connection that takes longer is ended."""
+"""How long a server may take to confirm a cancellation; a connection that takes longer is ended."""
 
 _RENEW_SECONDS: Final = 1.0
 """Connections to a server that takes no writes are given up no more often than this: its successor may take a while."""
 
 _TROUBLE_SECONDS: Final = 5.0
-"""How long a failed statement speaks against the record, if it does not succeed meanwhile. Then callers try again."""
+"""How long a failed statement counts against the record unless it succeeds meanwhile. Then callers try again."""
 
 _Place: TypeAlias = "PoolConnection | None"
 """A place for one statement at a time: its connection, or None where there is none yet."""
 
 
 class _Trouble(NamedTuple):
-    """A statement that failed for the server's trouble: when, and why."""
+    """A statement that the server failed: when, and why."""
 
     statement: str
     at: float
@@ -57,12 +57,12 @@ class _Trouble(NamedTuple):
 
 class Record:
     """The record through a pool's connections, which are kept between statements: to take one and give it back is a
-    third of what a statement costs the client. Whoever else asks the pool meanwhile may wait for ever.
+    third of what a statement costs the client. Other users of the pool would wait without end.
     """
 
     def __init__(self, pool: Pool, settings: Settings, *, patience_seconds: float | None = None) -> None:
         """`patience_seconds`: a statement may take so long before `condition` calls it hung; None: what a health check
-        may take. Whoever waits for locks is given more.
+        may take. Statements that wait for locks get more.
         """
         self._pool = pool
         self._timeout_seconds = settings.identify_timeout_seconds
@@ -76,10 +76,10 @@ class Record:
         self._moved_at = monotonic()
         """When a statement last began or ended."""
         self._trouble: _Trouble | None = None
-        """The last; None once its statement has succeeded since."""
+        """The last failure; None once its statement has succeeded since."""
 
     async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
-        """The statement's rows. Raises Unavailable for whatever the server's trouble is; errors of the data pass."""
+        """The statement's rows. Raises Unavailable for any trouble of the server; errors of the data pass through."""
         deadline = monotonic() + self._timeout_seconds
         try:
             try:
@@ -98,7 +98,7 @@ class Record:
         return rows
 
     async def condition(self) -> Condition:
-        """Does it answer, and does it take writes? Told within the time of a health check.
+        """Whether the record answers and takes writes, within the time of a health check.
 
         Where all connections are in use, it is hung if no statement has begun or ended for longer than one may take. A
         statement that just failed for trouble that no connection shows speaks against it for a while.
@@ -183,11 +183,11 @@ class Record:
             if not turn.done():
                 turn.set_result(place)
                 return
-        # Connections that are there are taken first, the one used last before all.
+        # Open connections first, the most recently used before others.
         self._free.insert(0 if place is None else len(self._free), place)
 
     def _renew(self) -> bool:
-        """Give up the connections: they may lead to a server that was the primary once. False if that was just done."""
+        """Give up the connections: they may lead to a former primary. False if that was done a moment ago."""
         if monotonic() - self._renewed_at < _RENEW_SECONDS:
             return False
         self._renewed_at = monotonic()
@@ -198,7 +198,7 @@ class Record:
         return True
 
     def _give_back(self, place: _Place, *, end: bool = False) -> None:
-        """Give a connection back to its pool, without waiting for what that takes. `end`: it is to be closed."""
+        """Give a connection back to its pool without waiting. `end` closes the connection."""
         if place is not None:
             returning = asyncio.get_running_loop().create_task(self._returned(place, end=end))
             self._returning.add(returning)
@@ -223,4 +223,4 @@ def _is_lost(connection: PoolConnection) -> bool:
     try:
         return connection.is_closed()
     except asyncpg.InterfaceError:
-        return True  # its pool has taken it back already, as it does where a connection breaks
+        return True  # the pool takes a broken connection back by itself

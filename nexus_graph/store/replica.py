@@ -1,8 +1,8 @@
 """A read replica: a server that follows the record, and may be a little behind it.
 
-Its trouble is never a reader's: a read that it does not answer in time is the primary's, and from then on it is left
-alone until a task of its own has connected anew. So at most the reads under way wait for a replica that goes away, and
-each no longer than `replica_timeout_seconds`.
+Trouble of the replica does not reach readers: the primary answers a read that the replica does not answer in time, and
+no reader asks the replica again until a task has reconnected. So only the reads under way wait for a replica that goes
+away, each no longer than `replica_timeout_seconds`.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _GONE = (*CONNECTION_LOST, TimeoutError)
 
 
 class Replica:
-    """Reads of the replica. Whatever it cannot answer raises Unavailable, and the primary is to be asked."""
+    """Reads of the replica. A read that it cannot answer raises Unavailable, and the caller asks the primary."""
 
     def __init__(self, settings: Settings) -> None:
         """It is away until it has been connected; that begins at once. Call it inside an event loop."""
@@ -40,11 +40,11 @@ class Replica:
         self._joining = asyncio.create_task(self._join())
 
     async def fetch(self, statement: str, *parameters: object) -> list[asyncpg.Record]:
-        """The statement's rows, from what it has replayed. Raises Unavailable, whatever the matter is."""
+        """The statement's rows, from the replayed commits. Raises Unavailable for any failure."""
         pool = self._pool
         if pool is None:
             raise Unavailable("the replica is away")
-        # A task that can be left behind: a cancelled statement waits until the server confirms it, and this may not.
+        # A task that the reader can leave: a cancelled statement would wait for the server's confirmation.
         reading = asyncio.create_task(pool.fetch(statement, *parameters))
         self._reads.add(reading)
         reading.add_done_callback(self._ended)
@@ -55,7 +55,7 @@ class Replica:
         except Exception as error:
             if isinstance(error, _GONE):
                 self._leave(pool, error)
-            else:  # the statement's own trouble, such as a conflict with what it replays
+            else:  # the statement's own fault, such as a conflict with replay
                 _LOG.warning("replica_refused", error=telemetry.error_name(error))
             raise Unavailable("the replica does not answer") from error
         finally:
@@ -77,17 +77,17 @@ class Replica:
     def _ended(self, reading: "asyncio.Task[list[asyncpg.Record]]") -> None:
         self._reads.discard(reading)
         if not reading.cancelled():
-            reading.exception()  # known, also where nobody waits for it any more
+            reading.exception()  # retrieved, so that asyncio does not log it
 
     def _leave(self, pool: Pool, error: Exception) -> None:
-        """Ask it no more until it has been connected anew."""
+        """Stop asking the replica until it is connected again."""
         if pool is not self._pool:
             return
         _LOG.warning("replica_away", error=telemetry.error_name(error))
         self._pool = None
         self.joined.clear()
         self._left.add(pool)
-        # Reads that are under way on its other connections have their own time yet.
+        # Reads under way on other connections keep their own limits.
         asyncio.get_running_loop().call_later(self._timeout_seconds, self._drop, pool)
         self._joining = asyncio.create_task(self._join(after_seconds=AWAY_SECONDS))
 
