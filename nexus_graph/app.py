@@ -59,7 +59,7 @@ CANNOT_START: Final = 1
 CANNOT_BE_USED_SO: Final = 2
 
 _DESCRIPTORS_MAX: Final = 65_536
-"""Files and sockets of one process, where the system allows more."""
+"""The most files and sockets of one process."""
 _TICK_SECONDS: Final = 0.1
 """As uvicorn's, which ends as the server stops."""
 
@@ -71,11 +71,11 @@ class App(Starlette):
     direct: DirectRoutes
     connections: Connections
     leaving: asyncio.Event
-    """Set when it was told to stop: /readyz says so."""
+    """Set when the process got the signal to stop: /readyz says so."""
     stopping: asyncio.Event
-    """Set when it stops: streams and sockets end by it."""
+    """Set when the process stops: streams and sockets end."""
     cannot_start: str | None = None
-    """Why it did not start."""
+    """Why the application did not start."""
 
     def build_middleware_stack(self) -> ASGIApp:
         enveloped = Envelope(self.router, routes=self.routes, settings=self.settings)
@@ -83,7 +83,9 @@ class App(Starlette):
 
 
 class Server(uvicorn.Server):
-    """Says when it serves, and where; and returns when it was told to stop, where uvicorn's would die of the signal."""
+    """Logs its address once it serves, and returns after a signal to stop, while uvicorn's server would die of the
+    signal.
+    """
 
     def __init__(self, config: uvicorn.Config, beat: Callable[[], None] | None = None) -> None:
         """`beat` is called twice a second; None where no other process shares the sockets."""
@@ -95,7 +97,7 @@ class Server(uvicorn.Server):
         return cast("App", self.config.app)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup([])  # it opens the application; connections are taken by our own hand
+        await super().startup([])  # opens the application; our `Acceptor` accepts the connections
         make = partial(
             cast("type[DirectProtocol]", self.config.http_protocol_class),
             config=self.config,

@@ -11,7 +11,7 @@ from nexus_graph.api.http.request import Post
 _TEXT: Final = b"text/plain; charset=utf-8"
 _VARIES: Final[Header] = (b"vary", b"accept")
 _GRAPHIQL: Final[Header] = (b"location", b"/graphql")
-"""A path, so that a browser keeps the scheme and the host that it came by, whatever stands between."""
+"""A path, so that a browser keeps its scheme and host behind any proxy."""
 
 _CONTENTS: Final = encode(
     {

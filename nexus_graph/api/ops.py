@@ -19,13 +19,13 @@ from nexus_graph.store.record import HEALTH_SECONDS, Record
 from nexus_graph.telemetry import error_name, exposition, log
 
 REMEMBERED_SECONDS: Final = 0.5
-"""Seconds that an answer of /health serves all who ask: many load balancers cost the servers no more than one."""
+"""Seconds for which /health repeats its answer: many load balancers cost the servers no more than one."""
 
 
 _LOG = log("health")
 
 Check = Callable[[], Awaitable[Condition | bool]]
-"""How a server is; True for well, False for down. Any error is down."""
+"""The check of a server: True is well, False is down, an error is down."""
 
 RECORD: Final = "postgres"
 MIGRATIONS: Final = "migrations"
@@ -33,14 +33,14 @@ OUTBOX: Final = "outbox"
 
 _NEVER: Final = float("-inf")
 _SLACK: Final = 1.25
-"""A check bounds its own questions by the time of a health check; then it has a moment to say which came to nothing."""
+"""A check bounds its own questions by the time of a health check; this is its time to report which failed."""
 
 _LEFT_ALONE_SECONDS: Final = 10.0
-"""A check that hangs for longer is given up, and another begins: at most one a server is under way."""
+"""A check that hangs for longer is cancelled, and another begins: at most one a server is under way."""
 
 
 class Probe:
-    """One check. Whoever asks is answered in time: a check that takes longer is left behind, and goes on."""
+    """One check. A caller gets an answer in time: a check that takes longer goes on without the caller."""
 
     def __init__(self, name: str, check: Check) -> None:
         self._name = name
@@ -53,7 +53,7 @@ class Probe:
         self._began_at = _NEVER
 
     async def condition(self) -> Condition:
-        """How the server is: found now, or a moment ago."""
+        """The server's condition, from now or a moment ago."""
         if monotonic() - self._asked_at <= self._remembered_seconds:
             return self._condition
         checking = self._under_way()
@@ -76,7 +76,7 @@ class Probe:
         if self._checking is None or self._checking.done() or hangs:
             if self._checking is not None:
                 self._checking.cancel()
-            # On behalf of no request in particular: its log lines carry nobody's correlation id, like the one below.
+            # The check belongs to no request: its log lines, like the one below, carry no correlation id.
             self._checking = asyncio.get_running_loop().create_task(self._checked(), context=Context())
             self._began_at = monotonic()
         return self._checking
@@ -98,19 +98,19 @@ class Probe:
 
 
 class Health:
-    """How the servers behind this process are. Every answer comes in time, whatever hangs."""
+    """The condition of the servers behind this process. Every answer comes in time, even if servers hang."""
 
     def __init__(self, checks: dict[str, Check]) -> None:
-        """`checks` names each server; without the one named RECORD nothing can be answered."""
+        """`checks` by server; without the server named RECORD the service is down."""
         self._probes = {name: Probe(name, check) for name, check in checks.items()}
 
     @property
     def servers(self) -> list[str]:
-        """What /health tells of."""
+        """The servers that /health reports."""
         return [name for name in self._probes if name not in (MIGRATIONS, OUTBOX)]
 
     async def conditions(self, names: Iterable[str]) -> dict[str, Condition]:
-        """The condition of each, all asked at once."""
+        """The condition of each server, all checked at once."""
         named = list(names)
         found = await asyncio.gather(*(self._probes[name].condition() for name in named))
         return dict(zip(named, found, strict=True))
@@ -129,7 +129,7 @@ class HealthRoute:
         self._started = monotonic()
 
     async def answer(self, post: Post) -> Answer:
-        """How each server is: 200, or 503 while identify is not answered."""
+        """The condition of each server: 200, or 503 while identify fails."""
         health: Health = post.state["health"]
         found = await health.conditions(health.servers)
         all_well = all(condition.status == "ok" for condition in found.values())
@@ -152,8 +152,8 @@ class LiveRoute:
 
 
 class ReadyRoute:
-    """GET /readyz: PostgreSQL answers identify, takes writes, its schema is this release's, and this process was not
-    told to stop; else 503, so that no traffic comes here.
+    """GET /readyz: PostgreSQL answers identify, takes writes, has this release's schema, and this process is not
+    stopping; else 503, so that no traffic comes here.
     """
 
     async def answer(self, post: Post) -> Answer:
@@ -168,7 +168,7 @@ class ReadyRoute:
 
 
 class Migrated:
-    """Has every migration of this release landed? Once true it stays true. Raises what the record raises."""
+    """True if every migration of this release is applied. Once true it stays true. Raises what the record raises."""
 
     def __init__(self, record: Record) -> None:
         self._record = record
@@ -187,7 +187,7 @@ class Migrated:
 
 
 class MetricsRoute:
-    """GET /metrics, for Prometheus. The outbox is looked at as it is asked for; away, its last figures stay."""
+    """GET /metrics, for Prometheus. Each request reads the outbox; if the record is away, the last figures stay."""
 
     async def answer(self, post: Post) -> Answer:
         """The exposition."""
@@ -197,7 +197,7 @@ class MetricsRoute:
 
 
 def outbox_check(record: Record) -> Check:
-    """A look at the outbox for its gauges."""
+    """A check that sets the outbox's gauges."""
 
     async def look() -> bool:
         await outbox_gauges(record)

@@ -38,7 +38,7 @@ _IGNORED: Final = b"nexus-ignored"
 _NAMES_SHOWN_MAX: Final = 8
 """Names of ignored members that a header shows; the others are counted."""
 _is_token = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}").fullmatch
-"""A name that says what it is a name of, and is no identifier of a person."""
+"""The name of a member, not an identifier of a person."""
 
 
 class IdentifyRoute:
@@ -48,7 +48,7 @@ class IdentifyRoute:
         self._region = settings.phone_region
 
     async def answer(self, post: Post) -> Answer:
-        """The answer to a body of JSON. Members that the contract does not know are ignored, and named in a header.
+        """The answer to a JSON body. Members outside the contract are ignored, and a header names them.
 
         Raises NexusError.
         """
@@ -67,7 +67,7 @@ class IdentifyRoute:
             )
             identify: Identify = post.state["identity"].identify
             found = await identify(request)
-            # Callers of one batch who name one family are given the same.
+            # Callers of one batch that name one family share the answer.
             answer = Answer(200, found.family.told(_encoded, found.family), JSON, _OUTCOMES[found.outcome])
             if request.dropped:
                 answer = _with_ignored(answer, [f"{member};dropped={part}" for member, part in request.dropped])
@@ -79,14 +79,14 @@ class IdentifyRoute:
 
 
 def _with_ignored(answer: Answer, ignored: Sequence[str]) -> Answer:
-    """The answer, and what was ignored of the body as one list in a header (RFC 9651)."""
+    """The answer, with the ignored members as one list in a header (RFC 9651)."""
     others = [header for header in answer.headers if header[0] != _IGNORED]
     before = [value.decode() for name, value in answer.headers if name == _IGNORED]
     return answer._replace(headers=(*others, (_IGNORED, ", ".join((*before, *ignored)).encode())))
 
 
 def _shown(names: Sequence[str]) -> list[str]:
-    """The names of members that may be shown. The others are a count: what a caller names may be anything."""
+    """The names of members that may be shown. Others are only counted, as a caller's name may be any text."""
     tokens = [name for name in names if _is_token(name)][:_NAMES_SHOWN_MAX]
     more = len(names) - len(tokens)
     return [*tokens, f"*;count={more}"] if more else tokens

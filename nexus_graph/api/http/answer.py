@@ -35,7 +35,7 @@ encode = msgspec.json.Encoder().encode
 
 
 class Failure(NamedTuple):
-    """What an answer says of an error, on any transport."""
+    """The parts of an error's answer, on any transport."""
 
     status: int
     code: str
@@ -75,7 +75,7 @@ def problem(failure: Failure, correlation_id: str) -> bytes:
 
 
 def graphql_extensions(failure: Failure, correlation_id: str) -> dict[str, Any]:
-    """The failure as `extensions` of a GraphQL error. The correlation id stands where only the log has more."""
+    """The failure as `extensions` of a GraphQL error, with a correlation id if the error is masked."""
     extensions: dict[str, Any] = {"code": failure.code, **failure.facts}
     if failure.fields:
         extensions["fields"] = failure.fields
@@ -87,7 +87,7 @@ def graphql_extensions(failure: Failure, correlation_id: str) -> dict[str, Any]:
 
 
 class Answer(NamedTuple):
-    """A whole answer, by whichever way it leaves."""
+    """A whole answer, for either carrier."""
 
     status: int
     body: bytes

@@ -28,7 +28,7 @@ _ENCODINGS: Final = _GZIP | {_DEFLATE}
 _GZIP_BITS: Final = 16 + zlib.MAX_WBITS
 """zlib's name for gzip's format."""
 _GZIP_MEMBERS_MAX: Final = 64
-"""One body of gzip may hold several members, one after another; each costs a pass over what is left."""
+"""The most gzip members of one body; each costs a pass over the rest."""
 
 _decode = msgspec.json.Decoder(dict[str, Any], float_hook=Written).decode
 
@@ -90,8 +90,8 @@ async def read_json_body(scope: Scope, receive: Receive, *, limit_bytes: int, ty
 def decode_object(raw: bytes, *, depth_max: int, what: str = "the body") -> dict[str, Any]:
     """The JSON object, each of its members named once, at every depth. Raises InvalidRequest, which names `what`.
 
-    What msgspec cannot hold but JSON can (lone surrogates, very large integers) is let through, so that the field it
-    stands in can be named by whoever judges that field.
+    Values that JSON allows and msgspec cannot hold (lone surrogates, very large integers) pass, so that the check of
+    their field can name the field.
     """
     try:
         raw.decode()
@@ -113,14 +113,14 @@ def decode_object(raw: bytes, *, depth_max: int, what: str = "the body") -> dict
 
 
 def _unpacked(body: bytes, encoding: bytes, limit_bytes: int) -> bytes:
-    """The body as it was before it was packed. No more than the limit is ever unpacked."""
+    """The unpacked body. It never unpacks more than the limit."""
     try:
         if encoding in _GZIP:
             return _inflated(body, _GZIP_BITS, limit_bytes)
         try:
             return _inflated(body, zlib.MAX_WBITS, limit_bytes)
         except zlib.error:
-            return _inflated(body, -zlib.MAX_WBITS, limit_bytes)  # as some send it, without zlib's frame
+            return _inflated(body, -zlib.MAX_WBITS, limit_bytes)  # some clients send it without zlib's frame
     except zlib.error:
         raise InvalidRequest(f"the body is not what its Content-Encoding says, {encoding.decode()}") from None
 
@@ -148,7 +148,7 @@ def _too_large(limit_bytes: int) -> BodyTooLarge:
 
 
 def _second_reading(raw: bytes, what: str) -> dict[str, Any]:
-    text = raw.decode().lstrip(_BOM)  # RFC 8259 lets a parser ignore it
+    text = raw.decode().lstrip(_BOM)  # RFC 8259 allows a parser to ignore the mark
     if not text or text.isspace():
         raise InvalidRequest(f"{what} is empty")
     try:
@@ -164,7 +164,7 @@ def _second_reading(raw: bytes, what: str) -> dict[str, Any]:
 
 
 def _bounded_int(digits: str) -> int:
-    """An integer, cut short where it is past any use: whoever judges the field finds it too large either way."""
+    """An integer, truncated if it is longer than any use: the check of its field finds it too large either way."""
     return int(digits[:_INTEGER_MAX_DIGITS])
 
 
@@ -173,7 +173,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _depth(raw: bytes) -> int:
-    """How deep the arrays and objects are nested. One pass; brackets within strings do not count."""
+    """The depth of nested arrays and objects. One pass; brackets within strings do not count."""
     depth = deepest = 0
     in_string = escaped = False
     for byte in raw:

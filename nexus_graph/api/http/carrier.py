@@ -15,12 +15,12 @@ _SEC_FETCH_SITE: Final = b"sec-fetch-site"
 
 
 class Endpoint(Protocol):
-    """Answers the requests of a path, by whichever way they come. There is no other shape of endpoint for HTTP."""
+    """Answers the requests of a path, from either carrier. Every HTTP endpoint has this shape."""
 
     async def answer(self, post: Post) -> Answer:
         """The whole answer to a whole request.
 
-        An error that it raises is answered from the one table. AnsweredInTurn: the request has several answers.
+        An error becomes an answer by the one table. AnsweredInTurn: the request has several answers.
         """
 
 
@@ -28,7 +28,7 @@ class Carrier:
     """An endpoint as an ASGI application, inside of `Envelope`."""
 
     def __init__(self, endpoint: Endpoint, settings: Settings, *, type_optional: bool = False) -> None:
-        """`type_optional`: a body without a Content-Type is taken for JSON, as old clients send it."""
+        """`type_optional`: a body without a Content-Type counts as JSON, for old clients."""
         self._endpoint = endpoint
         self._body_max_bytes = settings.body_max_bytes
         self._type_optional = type_optional
@@ -61,7 +61,7 @@ class Carrier:
         )
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        # A page of another site that sends no type would write without asking for leave.
+        # A page of another site that sends no type could write without a preflight.
         type_required = not self._type_optional or header(scope, _SEC_FETCH_SITE) in OTHER_SITES
         return await read_json_body(scope, receive, limit_bytes=self._body_max_bytes, type_required=type_required)
 

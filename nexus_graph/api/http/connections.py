@@ -1,7 +1,7 @@
-"""The connections of one process: how many there are, how long each may keep the process waiting, how each one ends.
+"""The connections of one process: their number, how long each may keep the process waiting, and how each ends.
 
-Every limit is looked at for all connections together, twice a second: that costs a request nothing but the time at
-which each of its phases began.
+One check of all connections, twice a second, enforces every limit: a request pays only for noting when each of its
+phases began.
 """
 
 import asyncio
@@ -37,46 +37,46 @@ _SHUTDOWN_IDLE_SECONDS: Final = 1.0
 _LOG = log("connections")
 
 OPERATORS: Final = frozenset({b"/livez", b"/readyz", b"/health", b"/metrics"})
-"""What is answered at once, also where all else waits or is refused."""
+"""Paths that are answered at once, even if other requests wait or are refused."""
 
 LOOK_TICKS: Final = 5
-"""All connections are looked at once in so many ticks: twice a second."""
+"""Ticks between two checks of all connections: twice a second."""
 _SURPLUS_MAX: Final = 64
-"""Connections past the limit that are read from, for an operator may be among them."""
+"""Connections past the limit that are still read, as one may be an operator's."""
 _SURPLUS_SECONDS: Final = 2.0
-"""And how long each of them has for its request."""
+"""Seconds that each of them has for its request."""
 _OTHERS_MAX: Final = 128
-"""Descriptors that are kept for the servers behind this process, files, and connections that are just ending."""
+"""Descriptors reserved for the servers behind this process, for files, and for connections that are ending."""
 CONNECTIONS_DEFAULT_MAX: Final = 10_000
-"""Connections where neither a setting nor the limit on descriptors says fewer: about 300 MB if all are used."""
+"""The limit if neither a setting nor the limit on descriptors is lower: about 300 MB if all are used."""
 _ROOM_SECONDS: Final = 1.0
-"""A connection that has kept the process waiting for so long may be closed to make room for a new one."""
+"""A connection that was idle for longer may be closed to make room for a new one."""
 _ROOM_AT_ONCE: Final = 64
-"""As many are looked out at once, as looking costs time for each connection."""
+"""Idle connections that one search collects, as a search costs time for each connection."""
 _ROOM_PAUSE_SECONDS: Final = 0.05
 _LINGER_SECONDS: Final = 1.0
-"""How long what a client still sends is read, and dropped, after its last answer. A connection that was closed with
-bytes unread would be reset, and the client might lose the answer."""
+"""Seconds for which a client's bytes after its last answer are read and dropped. Closing a connection with unread bytes
+would reset it, and the client might lose the answer."""
 _REPORT_SECONDS: Final = 10.0
-"""At most one line of each kind is logged in this time."""
+"""Seconds between two log lines of one kind."""
 _HEAD_SLACK_BYTES: Final = 16 * 1024
-"""A request's line and the marks between its headers, past what the headers may be."""
+"""Bytes for the request line and the marks between headers, beyond the limit of the headers."""
 
 
-# What a connection is waited for: plain numbers, as each request goes through most of them.
+# What the process waits for on a connection: plain numbers, as each request passes most of them.
 FIRST_BYTE: Final = 0
 HEADER: Final = 1
 BODY: Final = 2
 IDLE: Final = 3
 """The next request."""
 ANSWERING: Final = 4
-"""Nothing: the process is at work. Its own deadlines bound that."""
+"""Nothing: the process is at work, within its own deadlines."""
 NEVER: Final = (float("inf"),)
 _NAMES: Final = ("first_byte", "header", "body", "idle", "answering")
 
 
 class Connections:
-    """All connections of this process, and its one look at them."""
+    """All connections of this process, and the check of them."""
 
     def __init__(self, settings: Settings, *, descriptors: int) -> None:
         """`descriptors` is how many files and sockets the process may have open."""
@@ -94,7 +94,7 @@ class Connections:
         self.limits_while_stopping = (idle, *waits[1:], idle, *NEVER)
         self._open: set[Any] = set()
         self._ending: dict[asyncio.Transport, tuple[float, float]] = {}
-        """When each ends that has had its last answer, and when even if the answer was not taken."""
+        """Connections that had their last answer: when each ends, and when it ends even if the answer was not read."""
         self._closable: deque[tuple[Connection, float]] = deque()
         self._looked_for_room = float("-inf")
         self._told: Multiset[str] = Multiset()
@@ -109,8 +109,8 @@ class Connections:
         acceptor.open()
 
     async def stop(self) -> None:
-        """Take no new connections, but those that wait to be accepted. From here on each answer is its connection's
-        last, and a connection that nothing comes from ends soon.
+        """Take the connections that wait to be accepted, and no others. From now on each answer is its connection's
+        last, and an idle connection ends soon.
         """
         self.stopping = True
         for connection in tuple(self._open):
@@ -119,14 +119,14 @@ class Connections:
         await asyncio.gather(*(acceptor.stop() for acceptor in self._acceptors))
 
     def tick(self) -> None:
-        """To be called ten times a second."""
+        """Call it ten times a second."""
         self.rounds.measure()
         self._ticks += 1
         if self._ticks % LOOK_TICKS == 0:
             self.look()
 
     def look(self) -> None:
-        """End what keeps the process waiting for too long."""
+        """End connections that keep the process waiting for too long."""
         now = asyncio.get_running_loop().time()
         for connection in tuple(self._open):
             if isinstance(connection, Connection):
@@ -145,7 +145,7 @@ class Connections:
             _LOG.warning("connections_turned_away", open=len(self._open), most=self.most, **told)
 
     def cut(self, phase: str) -> None:
-        """Count a connection that was ended for its slowness."""
+        """Count a connection that was ended because its client was slow."""
         CONNECTIONS_CUT.labels(phase).inc()
         self._told[f"cut_{phase}"] += 1
 
@@ -155,8 +155,8 @@ class Connections:
         self._told[f"refused_{cause}"] += 1
 
     def enter(self, connection: "Connection") -> None:
-        """A new connection is open. Past the limit the one that has kept the process waiting
-        longest makes room for it; where none has, it is told to come again.
+        """A new connection is open. Past the limit the longest idle connection makes room for it; without an idle one
+        the new connection gets 503.
         """
         self._open = connection.connections
         past = len(self._open) - self.most
@@ -171,12 +171,12 @@ class Connections:
                 connection.surplus = True
 
     def end(self, transport: asyncio.Transport) -> None:
-        """Watch a connection that has had its last answer until it is gone."""
+        """Watch a connection that had its last answer until it is closed."""
         now = asyncio.get_running_loop().time()
         self._ending[transport] = now + _LINGER_SECONDS, now + self.send_seconds
 
     def gone(self, transport: asyncio.Transport) -> None:
-        """The connection is no more."""
+        """The connection is closed."""
         self._ending.pop(transport, None)
 
     def _make_room(self) -> bool:
@@ -205,7 +205,7 @@ class Connections:
 
 
 class Connection(OneWriteProtocol):
-    """uvicorn's HTTP protocol, for a connection that is never waited for without end."""
+    """uvicorn's HTTP protocol, with a limit on each wait for the client."""
 
     def __init__(self, connections: Connections, **given: Any) -> None:
         """`given`: by uvicorn."""
@@ -215,12 +215,12 @@ class Connection(OneWriteProtocol):
         self.phase = FIRST_BYTE
         self.since = self.loop.time()
         self.surplus = False
-        """It is one too many: it gets one answer, a refusal unless an operator asks."""
+        """True past the limit: the connection gets one answer, a refusal unless an operator's path is asked."""
         self.ended = False
         self._stuck_since = float("inf")
-        """Since when the client has not taken an answer."""
+        """Since when the client has not read an answer."""
         self.timed_phase = FIRST_BYTE
-        """Of which phase `since` is the beginning: a request that comes whole needs none of its own."""
+        """The phase that began at `since`: a request that comes whole needs none of its own."""
         self._head_bytes = 0
         self._socket: asyncio.Transport
         self._is_websocket = False
@@ -246,9 +246,9 @@ class Connection(OneWriteProtocol):
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
         if self.ended:
-            return  # it is read so that the last answer is not lost, and dropped
+            return  # read and dropped, so that the last answer is not lost
         try:
-            self.parser.feed_data(data)  # here, and not by `super`: each frame less is a hundredth of a request
+            self.parser.feed_data(data)  # here and not by `super`: a frame is a hundredth of a request's cost
         except PARSER_STOPS as stop:
             self.parse_on(data, stop)
         if self.phase <= BODY:
@@ -269,13 +269,13 @@ class Connection(OneWriteProtocol):
         self.ended = True
 
     def pause_writing(self) -> None:
-        """Called by the transport: the client does not take what was written."""
+        """Called by the transport: the client does not read."""
         self._stuck_since = self.loop.time()
         super().pause_writing()
         self.all.owing.paused(self._socket)
 
     def resume_writing(self) -> None:
-        """Called by the transport: it has taken enough of it."""
+        """Called by the transport: the client has read enough."""
         self._stuck_since = float("inf")
         super().resume_writing()
         self.all.owing.resumed(self._socket)
@@ -295,19 +295,19 @@ class Connection(OneWriteProtocol):
     def on_message_complete(self) -> None:
         """Called by the parser."""
         cycle: Any = self.cycle
-        if cycle is not None and not self._ignored:  # else it asks for a WebSocket, or its head is parsed once more
+        if cycle is not None and not self._ignored:  # else a WebSocket is asked for, or the head is parsed again
             if cycle.response_complete:
-                self._enter(IDLE)  # it was answered before it was read whole
+                self._enter(IDLE)  # the answer came before the whole request was read
             else:
                 self.phase = ANSWERING
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Called when an answer was written whole, whichever way it took."""
+        """Called when an answer was written whole, by either carrier."""
         self.server_state.total_requests += 1
         if self.ended:
             return
-        # While an earlier request was being answered nothing was read: the time of the next one begins now.
+        # Nothing was read while an earlier request was answered: the next request's time begins now.
         self.since = self.loop.time()
         if not self.pipeline:
             self.phase = IDLE if self.phase == ANSWERING else self.phase
@@ -319,7 +319,7 @@ class Connection(OneWriteProtocol):
             self._start_asgi_task(cycle, app)
 
     def must_refuse(self) -> bool:
-        """Whether the request whose head was read cannot be answered in time; it is counted as refused then."""
+        """True if the request whose head was read cannot be answered in time; counts it as refused."""
         if not (self.surplus or self.all.rounds.overloaded):
             return False
         if self.parser.should_upgrade() or self.url.partition(b"?")[0].removesuffix(b"/") in OPERATORS:
@@ -337,7 +337,7 @@ class Connection(OneWriteProtocol):
         super().handle_websocket_upgrade()
 
     def shutdown(self) -> None:
-        """Called when the server stops: the answer under way is the last, and a request that is on its way may come."""
+        """Called when the server stops: the current answer is the last, and a request on its way may still come."""
         if self.limits is not self.all.limits_while_stopping:
             self.limits = self.all.limits_while_stopping
             self._enter(self.phase)
@@ -346,7 +346,7 @@ class Connection(OneWriteProtocol):
             cycle.keep_alive = False
 
     def look(self, now: float) -> None:
-        """End it if it has kept the process waiting for too long."""
+        """End the connection if it has kept the process waiting for too long."""
         if self.ended:
             return
         if now - self._stuck_since > self.all.send_seconds:
@@ -356,7 +356,7 @@ class Connection(OneWriteProtocol):
             self._too_slow()
 
     def make_room(self) -> None:
-        """End it at once, for another connection."""
+        """End the connection at once, to make room."""
         if self.phase in (HEADER, BODY):
             self.refuse(Overloaded("too many connections are open"))
         else:
@@ -364,7 +364,7 @@ class Connection(OneWriteProtocol):
         self._socket.close()
 
     def refuse(self, error: NexusError) -> None:
-        """Answer whatever was asked, or is being asked, with an error, and end the connection."""
+        """Answer the current request with an error, and end the connection."""
         cycle: Any = self.cycle
         if cycle is not None and not cycle.response_complete:
             cycle.disconnected = True
@@ -381,7 +381,7 @@ class Connection(OneWriteProtocol):
         if self.phase == IDLE or (self.phase == FIRST_BYTE and self.all.stopping):
             self.transport.close()
         elif self.phase == FIRST_BYTE:
-            # A browser that opens connections ahead would take an answer now for the one to its next request.
+            # A browser that opens connections ahead would take this answer for the answer to its next request.
             self.all.cut("first_byte")
             self.transport.close()
         elif not self._answers_an_earlier_one():
@@ -392,7 +392,7 @@ class Connection(OneWriteProtocol):
 
     @property
     def is_waited_for(self) -> bool:
-        """Whether the process waits for the client, and has nothing to answer it."""
+        """True if the process waits for the client and owes it no answer."""
         return self.phase != ANSWERING and not self.ended and not self._answers_an_earlier_one()
 
     def _answers_an_earlier_one(self) -> bool:
@@ -418,18 +418,18 @@ class Connection(OneWriteProtocol):
         await self._answer_last(cycle, app, scope, receive, send)
 
     async def _answer_last(self, cycle: Any, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request; if it is the last one that this connection may ask, say so."""
+        """Answer a request; say so if it is the connection's last."""
         if self.is_last:
             cycle.keep_alive = False
         await app(scope, receive, send)
 
     @property
     def is_last(self) -> bool:
-        """Whether the answer under way ends the connection."""
+        """True if the current answer ends the connection."""
         return self.surplus or (self.all.stopping and not self.pipeline)
 
     def _unset_keepalive_if_required(self) -> None:
-        """Take back uvicorn's timer, of which there is none."""
+        """Replaces uvicorn's timer: there is none here."""
 
     def _end(self, transport: asyncio.Transport) -> None:
         if self._lost:
@@ -441,14 +441,14 @@ class Connection(OneWriteProtocol):
             return
         if self.flow.read_paused:
             transport.resume_reading()
-        # The client sees the end behind its last answer; what it sent meanwhile is still read.
+        # The client sees the end after its last answer; its bytes are still read.
         with suppress(OSError, RuntimeError):
             transport.write_eof()
 
 
 class _Flow(FlowControl):
-    """Reads no more while requests that were read wait behind another. uvicorn's would read some thousands more with
-    each answer to a client that does not wait for answers.
+    """Stops reading while requests wait behind another. uvicorn's own flow control would read thousands more with each
+    answer to a client that does not wait for answers.
     """
 
     def __init__(self, transport: asyncio.Transport, pipeline: Sized) -> None:

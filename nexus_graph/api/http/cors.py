@@ -67,13 +67,13 @@ ALLOWED_HEADERS: Final = (
     "X-Datadog-Tags",
     "X-Datadog-Trace-Id",
 )
-"""What clients of the web are known to send. None of them changes what a request may do here."""
+"""Headers that web clients are known to send. None of them changes what a request may do."""
 
 EXPOSED_HEADERS: Final = ("ETag", "Nexus-Ignored", "Nexus-Outcome", "Retry-After", "X-Request-ID")
 
 
 class Cors(CORSMiddleware):
-    """Starlette's, set as the settings say. A preflight that is refused names the setting that would allow it."""
+    """Starlette's middleware by our settings. A refused preflight names the setting that would allow it."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         super().__init__(
@@ -86,14 +86,14 @@ class Cors(CORSMiddleware):
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As Starlette's, but for files that pages of every origin may read: these have headers of their own."""
+        """As Starlette's, except for files that every origin may read: these have headers of their own."""
         if scope["type"] == "http" and scope["path"].startswith(FOLDER):
             await self.app(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """As Starlette's, but for the text of a refusal."""
+        """As Starlette's, except for the text of a refusal."""
         answer = super().preflight_response(request_headers)
         if answer.status_code < 400:
             return answer

@@ -1,13 +1,13 @@
 """Requests that are answered without ASGI: the hot path from uvicorn's parser to an endpoint, and back.
 
-It is an accelerator and nothing else: `NEXUS_DIRECT=off` takes it away, and every answer stays the same.
+This way is an accelerator: with `NEXUS_DIRECT=off` every answer stays the same.
 
-What a request costs by ASGI (a scope, an event, three messages, headers checked twice) is several times what parsing it
-and writing its answer cost. An endpoint that takes a whole body and gives a whole answer needs none of it. So a plain
-request for one, a POST of JSON with its length ahead, goes directly from the parser to the endpoint and its answer into
-one write. Anything else takes the usual way to the same endpoint: chunked or packed bodies, other media types, too many
-headers, a page of an origin where origins are judged, a request that was sent before the last was answered; and a
-request whose endpoint finds that its answers come one after another. Both ways give the same answer.
+ASGI (a scope, an event, three messages, headers checked twice) costs several times what parsing a request and writing
+its answer cost. An endpoint that takes a whole body and returns a whole answer needs no ASGI. So a plain request, a
+POST of JSON with a Content-Length, goes directly from the parser to the endpoint, and its answer into one write. Other
+requests go by ASGI to the same endpoint: chunked or packed bodies, other media types, too many headers, a page's
+request where origins are checked, a request sent before the last was answered, and a request with several answers. Both
+ways give the same answer.
 """
 
 import asyncio
@@ -29,12 +29,12 @@ from nexus_graph.telemetry import CORRELATION_ID
 
 _NOT_PLAIN: Final = frozenset({b"transfer-encoding", b"content-encoding", b"expect", b"upgrade"})
 _OF_PAGES: Final = b"origin"
-"""What pages are judged by where other origins are let in."""
+"""The headers of pages, where other origins are allowed."""
 _LENGTH_MAX_DIGITS: Final = 18
 
 
 class DirectRoutes:
-    """The endpoints, by their paths, and which requests for them are plain enough."""
+    """The endpoints by path, and which of their requests are plain enough."""
 
     def __init__(self, endpoints: Mapping[str, Endpoint], settings: Settings) -> None:
         self._endpoints = {
@@ -73,13 +73,13 @@ class DirectRoutes:
 
 
 class Exchange:
-    """A request under way and its answer. To uvicorn's protocol it is a cycle like its own: what it reads of one and
-    sets there is here.
+    """A request under way and its answer. To uvicorn's protocol it is a cycle: it has every attribute that the protocol
+    reads and sets.
     """
 
     __slots__ = ("body", "disconnected", "endpoint", "headers", "keep_alive", "path", "response_complete", "task")
     message_event: Final = asyncio.Event()
-    """Set where the client is gone; nothing waits for it."""
+    """Set if the client is gone; no task waits for it."""
 
     def __init__(self, path: str, endpoint: Endpoint, headers: Mapping[bytes, bytes], *, keep_alive: bool) -> None:
         self.path = path
@@ -93,7 +93,7 @@ class Exchange:
 
 
 class _Refusing:
-    """The endpoint of requests that cannot be answered in time."""
+    """The endpoint that refuses requests that cannot be answered in time."""
 
     async def answer(self, post: Post) -> Answer:  # noqa: ARG002 - whatever was asked
         raise Overloaded("too many requests are waiting")
@@ -162,8 +162,8 @@ class DirectProtocol(Connection):
             self._rounds.begin(self._start, exchange)
 
     def _refusal(self) -> Exchange:
-        """The exchange of a request that is refused: cheaper than by ASGI, and there are many where there is one."""
-        # Nothing may follow on HEAD's answer, which must not have the body that this one has.
+        """The exchange of a refused request: cheaper than by ASGI, as refusals come in masses."""
+        # HEAD's answer must have no body and this one has, so the connection ends here.
         keeps = self.parser.should_keep_alive() and self.parser.get_method() != b"HEAD"
         keep_alive = keeps and self.parser.get_http_version() == "1.1"
         return Exchange("none", _REFUSING, dict(self.headers), keep_alive=keep_alive)
@@ -171,7 +171,7 @@ class DirectProtocol(Connection):
     def _plain(self, path: str, endpoint: Endpoint, headers: Mapping[bytes, bytes]) -> Exchange | None:
         """The exchange of a plain request; None where it is of HTTP/1.0 and asks to keep the connection."""
         keep_alive = self.parser.should_keep_alive()
-        # By HTTP/1.0 a connection is kept only if a header asks for it: to know the version costs more than to look.
+        # HTTP/1.0 keeps a connection only if a header asks for it: reading the header costs less than the version.
         if keep_alive and b"connection" in headers and self.parser.get_http_version() != "1.1":
             return None
         return Exchange(path, endpoint, headers, keep_alive=keep_alive)
@@ -215,11 +215,11 @@ class DirectProtocol(Connection):
             self.on_response_complete()
             self._routes.observe(exchange.path, answer.status, perf_counter() - began, identified)
         finally:
-            # Not by a callback of the task, which would cost the loop another turn's work.
+            # Not by a callback of the task, which would cost another turn of the loop.
             self.tasks.discard(exchange.task)
 
     def _bring_by_asgi(self, exchange: Exchange) -> None:
-        """Let a request that came directly, and whole, begin again by ASGI."""
+        """Start the request again by ASGI."""
         scope: Any = {
             "type": "http",
             "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
@@ -257,7 +257,7 @@ class DirectProtocol(Connection):
         self._start_asgi_task(cycle, self.app)
 
     def _wire(self, answer: Answer, correlation_id: str, *, ends: bool) -> bytes:
-        """The answer as it leaves; `ends`: the connection ends with it."""
+        """The answer as bytes; `ends`: the connection ends with it."""
         return b"%b%bcontent-type: %b\r\ncontent-length: %d\r\n%bx-request-id: %b\r\n%b%b\r\n%b" % (
             STATUS_LINE[answer.status],
             self._routes.lines_of_all(self.server_state.default_headers),

@@ -1,4 +1,4 @@
-"""What every request by ASGI gets: a request id, bounded headers, an answer whatever happens, a metric, safe headers.
+"""The frame of every request by ASGI: a request id, bounded headers, an answer in any case, a metric, safe headers.
 
 One plain ASGI layer does it all, in place of Starlette's two.
 """
@@ -41,7 +41,7 @@ class Envelope:
         if "headers" in scope:
             scope["header"] = _by_name(scope["headers"])
             if scope["path"].endswith("/"):
-                # Answered, and not redirected: the scheme and host that a client knows may not be those known here.
+                # Answered and not redirected: the client's scheme and host may differ from those known here.
                 scope["path"] = scope["path"][:-1] or "/"
         if scope["type"] != "http":
             await self._app(scope, receive, send)

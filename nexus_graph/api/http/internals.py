@@ -17,7 +17,7 @@ _METHODS: Final = {
     "on_response_complete": [],
     "_start_asgi_task": ["cycle", "app"],
 }
-"""Methods that the direct way overrides, calls or leaves out, and what they take."""
+"""Methods that the direct way overrides, calls or omits, with their parameters."""
 _STATE: Final = frozenset({
     "access_log", "access_logger", "app", "app_state", "asgi_version", "client", "cycle", "expect_100_continue",
     "flow", "headers", "logger", "loop", "parser", "pipeline", "root_path", "scheme", "server", "server_state",
@@ -37,7 +37,7 @@ _FLOW: Final = ("drain", "resume_reading", "pause_reading")
 
 
 def differences() -> list[str]:
-    """Where this uvicorn differs from what the direct way was written for; empty if nowhere."""
+    """The differences of this uvicorn from the one that the direct way was written for; empty if none."""
     return sorted(_differences())
 
 
@@ -64,6 +64,6 @@ def _parameters(method: Any) -> list[str]:
 
 
 def _set_by(made: Any) -> frozenset[str]:
-    """Names of attributes that a class sets as it is made; also other names there, which does no harm."""
+    """Names of the attributes that a class sets in `__init__`; further names do no harm."""
     code = getattr(getattr(made, "__init__", None), "__code__", None)
     return frozenset(code.co_names if code else ())

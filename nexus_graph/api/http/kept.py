@@ -13,14 +13,14 @@ _tags = re.compile(rb'"[^"]*"').findall
 
 
 def kept(answer: Answer, cache_control: bytes) -> Answer:
-    """The answer with what a cache needs of it. It varies with Accept, and its tag with every byte."""
+    """The answer with a cache's headers: Vary on Accept, and an ETag of every byte."""
     tag = blake2b(b"%b\n%b" % (answer.content_type, answer.body), digest_size=16).hexdigest()
     told = ((b"etag", b'"%b"' % tag.encode()), (b"cache-control", cache_control), (b"vary", b"accept"))
     return answer._replace(headers=(*answer.headers, *told))
 
 
 def unless_had(answer: Answer, post: Post) -> Answer:
-    """An answer that may be kept; or, to a client that has this one, 304 without its body."""
+    """An answer that a cache may keep; 304 without a body for a client that has it."""
     tag = dict(answer.headers)[b"etag"]
     had = post.headers.get(b"if-none-match")
     if had is not None and (had.strip() == _ANYTHING or tag in _tags(had)):

@@ -1,8 +1,8 @@
-"""Taking connections from a listening socket, and stopping so that none is lost.
+"""Accept connections from a listening socket, and stop without losing one.
 
-The loop's own server takes one connection a turn (libuv does so since 1.46): where turns are long, as under load, new
-clients wait for seconds. Here a turn takes several, more each time while more wait; but few at first, so that processes
-that share a socket share its clients.
+The loop's own server accepts one connection a turn (libuv since 1.46): under load turns are long, and new clients wait
+for seconds. Here a turn accepts several, more each time while more wait; but few at first, so that processes that share
+a socket share its clients.
 """
 
 import asyncio
@@ -25,16 +25,16 @@ _LOG = log("listening")
 
 _FEW: Final = 4
 _MANY: Final = 256
-"""Connections taken in one turn, at first and at most: one costs about 0.2 ms until its request is read."""
+"""Connections accepted in one turn, at first and at most: each costs about 0.2 ms until its request is read."""
 _PAUSE_SECONDS: Final = 0.1
-"""How long none is taken after the process ran out of descriptors."""
+"""Seconds without accepting after the process ran out of descriptors."""
 _SETTLE_SECONDS: Final = 0.5
-"""How long a handshake that had begun may take to end: a round trip and a retransmission."""
+"""Seconds for a handshake that had begun: a round trip and a retransmission."""
 _SETTLE_HERE_SECONDS: Final = 0.05
-"""And on a loopback address."""
+"""The same on a loopback address."""
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _CLOSED: Final = frozenset({errno.EINVAL, errno.EBADF})
-"""The socket listens no more: another process that shares it has shut it down."""
+"""Another process that shares the socket has shut it down."""
 
 _SO_ATTACH_FILTER: Final = 26
 _FLAGS, _SYN_ACK, _SYN = 13, 0x12, 0x02
@@ -54,9 +54,9 @@ _NO_NEW_CLIENTS: Final = b"".join(
 
 
 def refuse_new(listener: socket.socket) -> None:
-    """Let no new connection begin, for every process that shares the socket. Those that wait to be accepted still do,
-    where closing the socket would reset them. The kernel of a client asks again after a second, and finds this server
-    closed or its successor.
+    """Drop new handshakes, for every process that shares the socket. Connections that wait to be accepted stay, while
+    closing the socket would reset them. A client's kernel retries after a second, and finds this server closed or its
+    successor.
 
     Linux only. Elsewhere connections that come in the moment of closing are reset.
     """
@@ -71,7 +71,7 @@ def refuse_new(listener: socket.socket) -> None:
 
 
 class Acceptor:
-    """Takes the connections of one socket, for protocols that `make` makes."""
+    """Accepts the connections of one socket, for protocols that `make` makes."""
 
     def __init__(
         self,
@@ -81,8 +81,8 @@ class Acceptor:
         shared: bool,
         exhausted: Callable[[], None],
     ) -> None:
-        """`shared`: other processes go on with the socket, unless the one that made it ends it for all. `exhausted` is
-        called when the process has no descriptor left for a connection.
+        """`shared`: other processes go on with the socket, unless its maker ends it for all. `exhausted` is called when
+        the process has no descriptor left.
         """
         self._shared = shared
         self._listener = listener
@@ -94,13 +94,13 @@ class Acceptor:
         self._pause: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
-        """Take what comes, from now on."""
+        """Accept connections from now on."""
         self._pause = None
         self._listener.setblocking(False)
         self._loop.add_reader(self._listener.fileno(), self._accept)
 
     async def stop(self) -> None:
-        """Take what has come, no more after that, and close the socket."""
+        """Accept the connections that wait, then close the socket."""
         if not self._shared:
             refuse_new(self._listener)
         here = is_loopback(str(self._listener.getsockname()[0]))
@@ -114,7 +114,7 @@ class Acceptor:
         await asyncio.gather(*self._opening)
 
     def _accept(self) -> bool:
-        """Take some; True if more may wait."""
+        """Accept some; True if more may wait."""
         for _ in range(self._at_once):
             try:
                 client, _ = self._listener.accept()
@@ -127,7 +127,7 @@ class Acceptor:
                 elif error.errno in _CLOSED:
                     self._loop.remove_reader(self._listener.fileno())
                 else:
-                    continue  # that client has left already
+                    continue  # the client has left
                 return False
             client.setblocking(False)
             task = self._loop.create_task(self._connect(client))
@@ -140,7 +140,7 @@ class Acceptor:
         try:
             await self._loop.connect_accepted_socket(self._make, client)
         except OSError:
-            client.close()  # it has left meanwhile
+            client.close()  # the client has left meanwhile
 
     def _rest(self) -> None:
         self._exhausted()

@@ -1,4 +1,4 @@
-"""What is counted, and logged, of every request that was answered."""
+"""Metrics and log lines of answered requests."""
 
 import asyncio
 from collections import defaultdict
@@ -25,7 +25,7 @@ class Observing:
     def __init__(self, settings: Settings) -> None:
         self._slow_seconds = settings.slow_request_seconds
         self._just_answered: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
-        """In seconds, what took how long to answer in this turn of the loop, by route and class of status."""
+        """Seconds of the answers in this turn of the loop, by route and class of status."""
         self._lines: defaultdict[tuple[str, int], _Lines] = defaultdict(_Lines)
         """By route and status."""
 
@@ -49,7 +49,8 @@ class Observing:
             _LOG.warning("request_slow", **facts)
 
     def _count(self) -> None:
-        # All of a turn at once: a batch is answered in one. Each by itself is an eighth of a known identify's Python.
+        # All of a turn at once, as a batch is answered in one turn: one by one they are an eighth of a known identify's
+        # Python.
         just_answered, self._just_answered = self._just_answered, defaultdict(list)
         for (template, hundreds), seconds in just_answered.items():
             REQUEST_DURATION.labels(template, f"{hundreds}xx").observe_all(seconds)
@@ -64,7 +65,7 @@ class _Lines:
         self._left_out = 0
 
     def write(self) -> int | None:
-        """The number of lines left out before this line; None if this line is to be left out too."""
+        """The number of lines left out before this line; None to leave this line out too."""
         now = monotonic()
         if now - self._since >= _LINES_SECONDS:
             self._since, self._written = now, 0

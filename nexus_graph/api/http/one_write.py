@@ -1,7 +1,7 @@
 """uvicorn's HTTP protocol, with an answer's head and body in one write.
 
-uvicorn writes the head when it is known and the body when it comes: two system calls, two packets, and a client that is
-woken twice. Here the head waits for what follows it in the same turn of the loop, and goes out alone if nothing does.
+uvicorn writes the head when it is known and the body when it comes: two system calls, two packets, and a client that
+wakes twice. Here the head waits for the body of the same turn of the loop, and goes out alone if no body comes.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ _HEAD: Final = b"HTTP/1.1 "
 
 
 class OneWriteProtocol(UpgradesProtocol):
-    """As uvicorn's, on a transport that joins."""
+    """uvicorn's protocol on a transport that joins writes."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
         """Called by the loop."""
@@ -43,7 +43,7 @@ class JoiningTransport:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """As a transport's; in order. After `close` nothing goes out."""
+        """As a transport's, in order. After `close` it writes nothing."""
         if self._ended:
             return
         if self._head is not None:
@@ -62,7 +62,7 @@ class JoiningTransport:
         return self._ended or self._transport.is_closing()
 
     def close(self) -> None:
-        """As a transport's: what was written goes out first."""
+        """As a transport's: earlier writes go out first."""
         if not self._ended:
             self._flush()
             self._ended = True

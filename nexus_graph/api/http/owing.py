@@ -1,7 +1,7 @@
-"""What clients were sent and have yet to take: bounded for each connection, and for all of a process together.
+"""Bytes that clients have not read yet: bounded for each connection, and for all connections of a process together.
 
-A connection that is owed more than `socket_owed_max_bytes` gets nothing new until it has taken some of that. Where such
-connections together are owed more than `sockets_owed_max_bytes`, the one that has taken nothing for longest is cut.
+A connection with more than `socket_owed_max_bytes` unread gets nothing new until its client has read some. If such
+connections together have more than `sockets_owed_max_bytes` unread, the one that has read nothing for longest is cut.
 """
 
 import asyncio
@@ -16,21 +16,21 @@ _LOG = telemetry.log("owing")
 
 
 class Owing:
-    """The connections of a process that are owed too much to be sent more."""
+    """The connections of a process with too much unread."""
 
     def __init__(self, settings: Settings) -> None:
         self._each_max_bytes = settings.socket_owed_max_bytes
         self._all_max_bytes = settings.sockets_owed_max_bytes
         self._owed: dict[asyncio.Transport, int] = {}
-        """In bytes; who has waited longest stands first."""
+        """Unread bytes by connection; the longest wait stands first."""
         self._owed_bytes = 0
 
     def opened(self, transport: asyncio.Transport) -> None:
-        """Bound what this connection may be owed."""
+        """Bound the unread bytes of this connection."""
         transport.set_write_buffer_limits(high=self._each_max_bytes)
 
     def paused(self, transport: asyncio.Transport) -> None:
-        """It takes nothing: call it from `pause_writing`."""
+        """The client does not read: call it from `pause_writing`."""
         self.resumed(transport)
         self._owed[transport] = owed = transport.get_write_buffer_size()
         self._owed_bytes += owed
@@ -42,12 +42,12 @@ class Owing:
             longest.abort()
 
     def resumed(self, transport: asyncio.Transport) -> None:
-        """It took what it was owed, or is gone: call it from `resume_writing` and `connection_lost`."""
+        """The client has read, or is gone: call it from `resume_writing` and `connection_lost`."""
         self._owed_bytes -= self._owed.pop(transport, 0)
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket protocol, for clients that may not read what they are sent."""
+    """uvicorn's WebSocket protocol, for clients that may not read."""
 
     def __init__(self, owing: Owing, **given: Any) -> None:
         """`given`: by uvicorn."""
@@ -57,7 +57,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
         super().data_received(data)
-        # uvicorn answers each ping at once: a client that sends them and reads nothing would be owed without end.
+        # uvicorn answers each ping at once: a client that sends pings and reads nothing would grow without bound.
         if not self.writable.is_set():
             self.transport.pause_reading()
 

@@ -13,7 +13,7 @@ from starlette.types import Scope
 from nexus_graph.errors import NexusError
 
 OTHER_SITES: Final = (b"cross-site", b"same-site")
-"""What browsers say in Sec-Fetch-Site of a page that does not come from here."""
+"""Sec-Fetch-Site of a page of another site."""
 
 _is_sane_id = re.compile(rb"[A-Za-z0-9._-]{1,64}").fullmatch
 _is_uuid = re.compile(rb"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
@@ -30,7 +30,7 @@ class RequestId:
     __slots__ = ("_given", "_text", "_uuid")
 
     def __init__(self, given: bytes | None) -> None:
-        """`given` is the caller's X-Request-ID. It is used if it is harmless, and as the UUID too if it is one."""
+        """`given` is the caller's X-Request-ID. A harmless one is used, and also as the UUID if it is a UUID."""
         self._given = given if given is not None and _is_sane_id(given) else None
         self._uuid: UUID | None = None
         self._text: str | None = None
@@ -41,8 +41,8 @@ class RequestId:
             if self._given is not None and _is_uuid(self._given):
                 self._uuid = UUID(self._given.decode())
             else:
-                # It tells requests apart and guards nothing: the cheap generator will do. asyncpg's UUID is one of
-                # the standard library's that is made, written and sent in a fifth of the time.
+                # The id only distinguishes requests, so the cheap generator will do. asyncpg's UUID is a standard UUID
+                # that is made, written and sent in a fifth of the time.
                 self._uuid = pgproto.UUID((random.getrandbits(128) & _UUID_FREE | _UUID_SET).to_bytes(16, "big"))
         return self._uuid
 
@@ -54,7 +54,7 @@ class RequestId:
 
 
 class Post(NamedTuple):
-    """A whole request, by whichever way it came."""
+    """A whole request, from either carrier."""
 
     body: bytes
     """Empty unless the method is POST."""
@@ -62,14 +62,14 @@ class Post(NamedTuple):
     """By name in lower case."""
     identified: RequestId
     state: Mapping[str, Any]
-    """What the application's lifespan opened."""
+    """The resources that the application's lifespan opened."""
     fault: NexusError | None = None
     """Why the body could not be read. An endpoint that takes a body raises this error."""
     method: str = "POST"
     query: bytes = b""
-    """What follows the question mark of the URL."""
+    """The URL after its question mark."""
     parameters: Mapping[str, str] = MappingProxyType({})
-    """Parts of the path, by the names that the route gives them."""
+    """Parts of the path, by the route's names."""
 
 
 def header(scope: Scope, wanted: bytes) -> bytes | None:

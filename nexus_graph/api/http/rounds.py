@@ -1,9 +1,9 @@
-"""Requests that have come begin in rounds, so that no turn of the loop is so long that operators wait.
+"""Requests begin in rounds, so that no turn of the loop is long enough to make operators wait.
 
-A turn of the loop reads whatever has come and begins it. With thousands of busy connections that would be seconds of
-work in one turn, while everything else waits: new connections, `/livez`, timers. So a round begins no more requests
-than take `_ROUND_SECONDS`, by what requests have cost lately, and the others wait in line for the next rounds. How long
-that wait will be is known before it begins: once it is too long, requests are to be refused as they come.
+A turn of the loop reads all requests that have arrived and begins them. With thousands of busy connections one turn
+would be seconds of work, while new connections, `/livez` and timers wait. So a round begins no more requests than take
+`_ROUND_SECONDS` by their recent cost, and the others wait in line for the next rounds. The line's wait is known in
+advance: once it is too long, new requests are refused.
 """
 
 from collections import deque
@@ -14,28 +14,28 @@ from typing import Any, Final
 _ROUND_SECONDS: Final = 0.1
 """A new connection's request waits about three turns: to be accepted, to be read, to be answered."""
 _ROUND_MIN_REQUESTS: Final = 16
-"""However dear requests seem: a machine that stood still for a while makes all of them look so."""
+"""The least size of a round: a machine that paused makes every request look expensive."""
 _FEW_SECONDS_EACH: Final = _ROUND_SECONDS / _ROUND_MIN_REQUESTS
 """The most that fewer requests than a round's least can seem to cost: a first request prepares what later
 requests find ready, and one turn that stood still says nothing of the next."""
 _ROUND_FIRST_REQUESTS: Final = 256
 _LATE_SECONDS: Final = 0.15
-"""A loop that comes round to `measure` no sooner than this had no rest."""
+"""If the loop calls `measure` later than this, it was busy all the time."""
 _SMOOTHING: Final = 0.3
-"""Weight of the newest measurement in the time and the number of requests that make the estimate of what one costs."""
+"""Weight of the newest measurement in both parts of the estimate: time and number of requests."""
 
 
 class Rounds:
-    """The line of one process. Whoever begins a request calls `begin`, and `begun` as its work starts."""
+    """The line of one process. The protocol calls `begin` for a request, and `begun` as its work starts."""
 
     def __init__(self, *, wait_max_seconds: float) -> None:
         """Past an estimated wait of `wait_max_seconds` it is `overloaded`."""
         self.room = _ROUND_FIRST_REQUESTS
-        """How many more may begin in this round. Whoever takes one of it need not call `begin`."""
+        """How many more may begin in this round. A caller that lowers it need not call `begin`."""
         self.overloaded = False
         self._wait_max_seconds = wait_max_seconds
         self.waiting: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        """Those that wait for the next rounds, in order."""
+        """Requests that wait for the next rounds, in order."""
         self._size = _ROUND_FIRST_REQUESTS
         self._beginning = 0
         """Requests of this round that have not begun yet; counted only while others wait."""
@@ -45,7 +45,7 @@ class Rounds:
         self._wall, self._cpu = perf_counter(), thread_time()
 
     def begin(self, start: Callable[..., None], *given: Any) -> None:
-        """Call `start`, which makes a task of the request: now, or when its round comes."""
+        """Call `start`, which makes a task of the request, now or in its round."""
         if self.room > 0:
             self.room -= 1
             start(*given)
@@ -56,9 +56,9 @@ class Rounds:
         self._judge()
 
     def begun(self) -> None:
-        """To be called by that task as it starts. After the last one of a round the next round begins.
+        """The task calls this as it starts. After the last request of a round the next round begins.
 
-        Where none is `waiting`, the task may count for itself: one more in `since_measured`, one more in `room`.
+        If none is `waiting`, the task may count for itself: one more in `since_measured`, one more in `room`.
         """
         self.since_measured += 1
         if not self.waiting:
@@ -75,10 +75,11 @@ class Rounds:
         self._judge()
 
     def measure(self) -> None:
-        """Estimate anew what a request costs. To be called every tenth of a second."""
+        """Update the estimate of a request's cost. Call it every tenth of a second."""
         wall, cpu = perf_counter(), thread_time()
         if self.since_measured:
-            # A loop that has no rest spends all time on requests: also what other processes take of the processor.
+            # A busy loop spends all wall time on requests, including the time that other processes take of the
+            # processor.
             is_busy = self.waiting or wall - self._wall > _LATE_SECONDS
             spent = wall - self._wall if is_busy else cpu - self._cpu
             if self.since_measured < _ROUND_MIN_REQUESTS:

@@ -1,8 +1,8 @@
-"""uvicorn's HTTP protocol, for which a request to upgrade to anything but a WebSocket is a request like any other.
+"""uvicorn's HTTP protocol, with requests to upgrade to anything but a WebSocket answered like any other request.
 
 Java's HttpClient asks every server to go on in HTTP/2 (`Upgrade: h2c`), and sends its request along. A server that does
-not upgrade ignores the header and answers the request (RFC 9110, section 7.8). The parser takes all that follows such a
-head for another protocol, and skips the body. So the head is parsed once more without the header that asks.
+not upgrade ignores the header and answers the request (RFC 9110, section 7.8). The parser takes the bytes after such a
+head for another protocol, and skips the body. So the head is parsed again without the Upgrade header.
 """
 
 from typing import Final
@@ -11,16 +11,16 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 PARSER_STOPS: Final = (httptools.HttpParserUpgrade, httptools.HttpParserError)
-"""What the parser raises where it goes no further."""
+"""The parser's error where it stops."""
 _WEBSOCKET: Final = b"websocket"
 _UPGRADE: Final = b"upgrade"
 
 
 class UpgradesProtocol(HttpToolsProtocol):
-    """As uvicorn's, with upgrades ignored that are not served."""
+    """uvicorn's protocol, which ignores upgrades that are not served."""
 
     _ignored: bool = False
-    """The head that was parsed last asked for an upgrade that is ignored: it is to be parsed again."""
+    """True if the last head asked for an upgrade that is ignored: it is parsed again."""
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
@@ -31,7 +31,7 @@ class UpgradesProtocol(HttpToolsProtocol):
             self.parse_on(data, stop)
 
     def parse_on(self, data: bytes, stop: Exception) -> None:
-        """Do as the parser's stop demands, and parse what is left of the data."""
+        """Handle the parser's stop, and parse the rest of the data."""
         rest: bytes | None = data
         while rest is not None:
             if not isinstance(stop, httptools.HttpParserUpgrade):
@@ -59,7 +59,7 @@ class UpgradesProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def _upgraded(self, behind: bytes) -> bytes | None:
-        """Do as the head asked for; what is to be parsed next, `behind` stands behind the head."""
+        """Handle the head's upgrade. Returns the data to parse next; `behind` follows the head."""
         if self._ignored:
             self._ignored = False
             return self._begin_again() + behind
@@ -68,7 +68,7 @@ class UpgradesProtocol(HttpToolsProtocol):
         return None
 
     def _begin_again(self) -> bytes:
-        """A new parser for what is left of the connection; the head to begin with, without the header that asked."""
+        """A new parser for the rest of the connection, and the head without the Upgrade header."""
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
         kept = [b"%b: %b\r\n" % (name, value) for name, value in self.headers if name != _UPGRADE]
         self.parser = httptools.HttpRequestParser(self)
@@ -76,7 +76,7 @@ class UpgradesProtocol(HttpToolsProtocol):
         return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, b"".join(kept))
 
     def _should_upgrade(self) -> bool:
-        """Whether a WebSocket is asked for in a way that can be answered (RFC 6455, section 4.1)."""
+        """True if the head asks for a WebSocket as RFC 6455, section 4.1, says."""
         return (
             self._get_upgrade() == _WEBSOCKET
             and self.parser.get_method() == b"GET"
