@@ -27,10 +27,10 @@ CONSTRAINTS_WAIT_MAX_SECONDS: Final = 60
 """How long a process waits for the graph's indexes to answer when it starts."""
 
 OUTBOX_COUNT_MAX: Final = 100_000
-"""The outbox's depth is counted no further: past it the exact number helps nobody and counting costs."""
+"""The outbox's depth is counted no further: past it the exact number is of no use, and counting costs."""
 
 LISTED_COUNT_MAX: Final = 10_000
-"""A list is counted no further: past it the exact number helps nobody and counting costs."""
+"""A list is counted no further: past it the exact number is of no use, and counting costs."""
 
 PAGE_DEFAULT: Final = 20
 """Items of a page when a client does not say; the GraphQL schema shows it, so it is the same everywhere."""

@@ -18,7 +18,7 @@ AWAY_SECONDS: Final = 1.0
 
 
 def open_redis(settings: Settings, *, timeout_seconds: float) -> Redis:
-    """A client that connects when it is first used. Whoever asked closes it. Raises UnusableAddress."""
+    """A client that connects at its first use. The caller closes it. Raises UnusableAddress."""
     try:
         return Redis.from_url(
             settings.redis_url.get_secret_value(),

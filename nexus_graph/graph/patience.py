@@ -37,5 +37,5 @@ class Patience:
         self._usual += _WEIGHT * (seconds - self._usual)
 
     def forget(self) -> None:
-        """Begin anew: what comes back may be slower, or quicker, than what went away."""
+        """Forget the past: a graph that returns may be slower or quicker than before."""
         self._usual = None

@@ -65,7 +65,7 @@ CREATE TABLE identity_events (
 );
 -- Newest first. On (-seq), so that no plan for "this family's newest event" can walk the primary key instead.
 CREATE INDEX identity_events_family ON identity_events (family_id, (-seq));
--- A refusal is told once: the same request again changes nothing.
+-- An event records a refusal once: the same request again changes nothing.
 CREATE UNIQUE INDEX identity_events_refusal
     ON identity_events (least(family_id, other_family_id), greatest(family_id, other_family_id))
     WHERE kind = 'union_refused';

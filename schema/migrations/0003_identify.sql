@@ -34,7 +34,7 @@ BEGIN
     INSERT INTO outbox (seq, family_id, queued_at) VALUES (seq, retired, moment);
 END $$;
 
--- A union that was not made is told, once for each two families. Returns the new version; NULL where it was told before.
+-- Records a refused union, once for each two families. Returns the new version; NULL if it was recorded before.
 -- Relies on identity_events_refusal.
 CREATE FUNCTION refuse_union(home bigint, other bigint, request uuid, moment timestamptz) RETURNS bigint
 LANGUAGE plpgsql VOLATILE AS $$

@@ -1,6 +1,6 @@
 -- Soft deletion: `UPDATE contacts SET deleted_at = now() WHERE id = …` is the verb, and the table keeps itself right.
 -- The contact's tie stays as evidence, so the family holds together; a family without its primary promotes its next most
--- senior; the change is told and queued like any other.
+-- senior; the change gets an event and an outbox row like any other.
 
 CREATE FUNCTION lock_before_soft_delete() RETURNS trigger
 LANGUAGE plpgsql AS $$

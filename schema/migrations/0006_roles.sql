@@ -1,7 +1,7 @@
--- What each process may do, whoever it logs in as: connections take one of these roles.
--- nexus_api reads and calls the verbs, and has no direct DML on contacts. nexus_relay reads and works off the outbox.
--- nexus_import writes many decisions at once (nexus_graph/bulk/), holding the same write lock as identify: it may add rows
--- and re-point those of a family that lost a union, and deletes nothing.
+-- The rights of each process: connections take one of these roles after the login. nexus_api reads and calls the verbs,
+-- and has no direct DML on contacts. nexus_relay reads and works off the outbox. nexus_import writes many decisions at
+-- once (nexus_graph/bulk/), holding the same write lock as identify: it may add rows and re-point those of a family
+-- that lost a union, and deletes nothing.
 DO $$
 DECLARE
     wanted text;

@@ -1,4 +1,4 @@
--- Which of these unions were refused before: that is told once. Ask holding the write lock.
+-- Which of these unions were refused before: an event says so once. Hold the write lock.
 -- Parameters: $1 and $2 family ids, parallel. Returns the places of the told ones, from 1.
 -- Relies on identity_events_refusal.
 SELECT coalesce(array_agg(asked.place), '{}')

@@ -1,10 +1,10 @@
 -- The fast path of identify: which of these requests are wholly known? One statement, one snapshot, no lock, no write.
 -- A request is known when each identifier it names is on a live contact, all in one family, and the pairing, if it names
 -- both, is already a contact or evidence. Requests that are not known have no row in the answer.
--- Parameters: $1 emails text[], $2 phones text[]; parallel, NULL where absent. $3 boolean: are versions and dates to be told?
+-- Parameters: $1 emails text[], $2 phones text[]; parallel, NULL where absent. $3 boolean: whether to return versions and dates.
 -- To find versions is a fifth of the work, and a client takes as long for a contact's date as for all else of it.
 -- Returns a row for each family: the 1-based places of its requests, its version and its contacts in a family's order;
--- version 0 and no dates where they are not to be told.
+-- version 0 and no dates without $3.
 -- Relies on idx_contacts_email, idx_contacts_phone, contacts_pairing, evidence_pkey, contacts_pkey, idx_contacts_linked_id,
 -- identity_events_family.
 WITH known AS MATERIALIZED (
