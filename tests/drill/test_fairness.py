@@ -47,11 +47,11 @@ async def fill(pool: Pool, events: int) -> None:
 
 
 @asynccontextmanager
-async def followers(url: str, project: Path, carrier: str, *, reading: int, stuck: int) -> AsyncIterator[list[int]]:
+async def followers(url: str, project: Path, protocol: str, *, reading: int, stuck: int) -> AsyncIterator[list[int]]:
     """As many followers, subscribed. The list holds afterwards how many bytes they read."""
     address = urlsplit(url)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.stage.followers", str(address.hostname), str(address.port), carrier, str(reading),
+        sys.executable, "-m", "tests.stage.followers", str(address.hostname), str(address.port), protocol, str(reading),
         str(stuck), cwd=project, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
@@ -99,8 +99,8 @@ async def serving(
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-@pytest.mark.parametrize("carrier", CARRIERS)
-async def test_a_caller_does_not_notice_followers(settings: Settings, pool: Pool, project: Path, carrier: str) -> None:
+@pytest.mark.parametrize("protocol", CARRIERS)
+async def test_a_caller_does_not_notice_followers(settings: Settings, pool: Pool, project: Path, protocol: str) -> None:
     """Rounds of both, as the machine may be busy with other things in between."""
     await fill(pool, EVENTS)
     ratios, read_bytes = [], 0
@@ -109,7 +109,7 @@ async def test_a_caller_does_not_notice_followers(settings: Settings, pool: Pool
         alone_ms = await identify_p50_ms(api)
         before_mb = resident_mb(pid)
         for _ in range(ROUNDS):
-            async with followers(str(api.base_url), project, carrier, reading=READING, stuck=STUCK) as read:
+            async with followers(str(api.base_url), project, protocol, reading=READING, stuck=STUCK) as read:
                 beside_ms = await identify_p50_ms(api)
             again_ms = await identify_p50_ms(api)
             ratios.append(2 * beside_ms / (alone_ms + again_ms))

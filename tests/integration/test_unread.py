@@ -38,12 +38,12 @@ def swift(settings: Settings) -> Settings:
 
 
 @asynccontextmanager
-async def stuck(server: ApiServer, carrier: str, count: int) -> AsyncIterator[list[socket.socket]]:
+async def stuck(server: ApiServer, protocol: str, count: int) -> AsyncIterator[list[socket.socket]]:
     """As many subscribers, one after another, that have read nothing but that they were let in."""
     async with AsyncExitStack() as clients:
         yield [
             clients.enter_context(
-                await asyncio.to_thread(follower, server.host, server.port, carrier, WIDE, receive_bytes=RECEIVE_BYTES)
+                await asyncio.to_thread(follower, server.host, server.port, protocol, WIDE, receive_bytes=RECEIVE_BYTES)
             )
             for _ in range(count)
         ]
@@ -67,22 +67,22 @@ async def until(done: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("carrier", CARRIERS)
-async def test_one_that_never_reads_is_ended(swift: Settings, carrier: str) -> None:
+@pytest.mark.parametrize("protocol", CARRIERS)
+async def test_one_that_never_reads_is_ended(swift: Settings, protocol: str) -> None:
     """It would never take what is still to be sent, nor the reason: its connection is dropped all the same."""
     impatient = swift.model_copy(update={"socket_send_seconds": 0.5, "send_seconds": 0.5})
-    before = cut(carrier)
+    before = cut(protocol)
     most: list[int] = []
-    async with stoppable_api(impatient) as (server, running), stuck(server, carrier, 1):
+    async with stoppable_api(impatient) as (server, running), stuck(server, protocol, 1):
         while owing := owed(running):
             most = max(most, owing)
             await until(lambda owing=owing: owed(running) != owing)  # type: ignore[misc]
-    assert cut(carrier) == before + 1
+    assert cut(protocol) == before + 1
     assert impatient.socket_owed_max_bytes < most[0] <= impatient.socket_owed_max_bytes + MESSAGE_BYTES
 
 
-@pytest.mark.parametrize("carrier", CARRIERS)
-async def test_all_that_never_read_are_owed_no_more_than_is_set(swift: Settings, carrier: str) -> None:
+@pytest.mark.parametrize("protocol", CARRIERS)
+async def test_all_that_never_read_are_owed_no_more_than_is_set(swift: Settings, protocol: str) -> None:
     """As many as are too much are dropped at once, and no others: each may be owed a little more than its own limit, so
     three are within the sum of four limits.
     """
@@ -91,7 +91,7 @@ async def test_all_that_never_read_are_owed_no_more_than_is_set(swift: Settings,
         update={"socket_owed_max_bytes": each, "sockets_owed_max_bytes": 4 * each, "socket_send_seconds": 600.0}
     )
     before = cut("owed")
-    async with stoppable_api(bounded) as (server, running), stuck(server, carrier, STUCK):
+    async with stoppable_api(bounded) as (server, running), stuck(server, protocol, STUCK):
         await until(lambda: cut("owed") == before + STUCK - 3)
         await until(lambda: len(owed(running)) == 3)
         left = owed(running)
