@@ -118,7 +118,7 @@ async def test_a_caller_does_not_notice_followers(settings: Settings, pool: Pool
             alone_ms = again_ms
         grown_mb = resident_mb(pid) - before_mb
     print(
-        f"beside {READING} reading and {STUCK} stuck followers ({carrier}) identify takes {median(ratios):.2f} times "
+        f"beside {READING} reading and {STUCK} stuck followers ({protocol}) identify takes {median(ratios):.2f} times "
         f"as long; they read {read_bytes / 1e6:.0f} MB; memory grew by {grown_mb:.0f} MB from {before_mb:.0f}"
     )
     assert read_bytes > 1_000_000, "they were served meanwhile"
