@@ -8,14 +8,12 @@ from nexus_graph.bulk.columns import Options
 from nexus_graph.bulk.contacts import Fate, Note
 from nexus_graph.bulk.import_file import AGAIN, STATEMENT_TIMEOUT_SECONDS, Failed, import_rows
 from nexus_graph.bulk.reader import Reader
-from nexus_graph.bulk.reading import UnreadableFile
 from nexus_graph.bulk.rejects import Rejects
 from nexus_graph.bulk.rows import LINE_MAX_BYTES, open_rows
 from nexus_graph.bulk.summary import Summary
 from nexus_graph.commands import load
 from nexus_graph.commands.report import Report
 from nexus_graph.config import Settings
-from nexus_graph.errors import Unavailable
 from nexus_graph.gc_freeze import freeze_gc
 from nexus_graph.store.database import connect_pool
 
@@ -26,22 +24,13 @@ def run(settings: Settings, file: Path, options: Options, *, as_json: bool) -> i
         return load.run(settings, file, options, rate=None, as_json=as_json)
     telemetry.configure_logging(settings.log_level)
     summary, report = Summary(), Report(file, as_json=as_json)
-    code = load.EXIT_INCOMPLETE
     freeze_gc()
-    try:
+
+    def work() -> None:
         with load.open_rejects(options, file, summary) as rejects:
             asyncio.run(_Run(settings, file, options, summary, report).go(rejects))
-    except UnreadableFile as error:
-        summary.stopped = load.reading_error(file, error, summary, AGAIN)
-        code = load.EXIT_UNREADABLE
-    except Unavailable as error:
-        summary.stopped = summary.stopped or error.message
-    except KeyboardInterrupt:
-        summary.stopped = summary.stopped or "interrupted"
-    if summary.stopped:
-        report.error(summary.stopped)
-    report.ended(summary)
-    return 0 if summary.complete else code
+
+    return load.exit_code(work, file, summary, report, again=AGAIN)
 
 
 class _Run:

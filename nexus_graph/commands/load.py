@@ -1,7 +1,7 @@
 """`nexus-graph load`: how the file is read, the progress, and the result."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from time import monotonic
@@ -45,8 +45,8 @@ def load_file(
     """Load the file and report. Returns the exit code of `run`."""
     options = options or Options()
     report = report or Report(file, quiet=True)
-    code = EXIT_INCOMPLETE
-    try:
+
+    def work() -> None:
         with (
             open_rows(file, line_max_bytes=LINE_MAX_BYTES, choice=options.choice) as rows,
             open_rejects(options, file, summary) as rejects,
@@ -65,8 +65,17 @@ def load_file(
                 progress = report.progress(rows, summary, every_seconds=settings.load_report_seconds)
                 asyncio.run(_with_progress(progress, loading))
             summary.later = rows.understood.unused[len(summary.understood.unused) :]
+
+    return exit_code(work, file, summary, report, again=AGAIN)
+
+
+def exit_code(work: Callable[[], None], file: Path, summary: Summary, report: Report, *, again: str) -> int:
+    """Run `work` and report how it ended. `again` says how to go on after a file that could not be read to its end."""
+    code = EXIT_INCOMPLETE
+    try:
+        work()
     except UnreadableFile as error:
-        summary.stopped = reading_error(file, error, summary, AGAIN)
+        summary.stopped = reading_error(file, error, summary, again)
         code = EXIT_UNREADABLE
     except Unavailable as error:
         summary.stopped = summary.stopped or error.message
