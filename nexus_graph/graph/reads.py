@@ -22,8 +22,7 @@ from nexus_graph.cancellation import raise_if_cancelled
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.gather.bounds import Bounds
-from nexus_graph.gather.gatherer import Gatherer
-from nexus_graph.gather.sharing import Sharing
+from nexus_graph.gather.gatherer import Gatherer, Sharing
 from nexus_graph.graph.driver import ask, connect, is_graphs_trouble, is_too_much
 from nexus_graph.graph.patience import Patience
 from nexus_graph.model import Contact, Family, FamilyKey, Source

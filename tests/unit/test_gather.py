@@ -10,11 +10,8 @@ from typing import Any
 import pytest
 
 from nexus_graph.errors import Overloaded, Unavailable
-from nexus_graph.gather.admission import Admission, Waiter
 from nexus_graph.gather.bounds import Bounds
-from nexus_graph.gather.gatherer import Gatherer
-from nexus_graph.gather.pacing import Pacing
-from nexus_graph.gather.sharing import Sharing
+from nexus_graph.gather.gatherer import Admission, Gatherer, Pacing, Sharing, Waiter
 
 
 class Gate:
