@@ -18,7 +18,8 @@ import random
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from functools import partial
 from time import monotonic
 from typing import Final, cast
 
@@ -28,20 +29,20 @@ from prometheus_client import start_http_server
 
 from nexus_graph import telemetry
 from nexus_graph.cache.shared import SharedFamilies
-from nexus_graph.cancellation import raise_if_cancelled
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable, UnusableAddress
 from nexus_graph.failures import why
 from nexus_graph.gc_freeze import freeze_gc
 from nexus_graph.graph import driver as graph
+from nexus_graph.graph.extent import Watch
 from nexus_graph.graph.projection import project, warm
 from nexus_graph.graph.states import read_states
 from nexus_graph.graph.verify import sample_drift
-from nexus_graph.graph.watch import Watch
 from nexus_graph.store import database, outbox
 from nexus_graph.store.database import Connection, Pool
 from nexus_graph.store.lease import RELAY_KEY, Lease
 from nexus_graph.store.outbox import RETRY_BASE_SECONDS
+from nexus_graph.tasks import is_set_within, raise_if_cancelled
 
 POLL_SECONDS: Final = 0.2
 """Seconds between looks at the outbox without a notice: a lost notice delays the graph by no more."""
@@ -68,7 +69,6 @@ DRIFT_FIRST_CHECK_SECONDS: Final = 3.0
 """Seconds until the first sample of a relay that became the active one."""
 
 
-_CHANNEL: Final = "outbox"
 _EXTENT_SECONDS: Final = 5.0
 """Between two looks of the active relay at what the graph lacks: without constraints, writes make duplicates."""
 _LOG = telemetry.log("relay")
@@ -120,7 +120,7 @@ class Relay:
                     telemetry.RELAY_FAILURES.labels(cause).inc()
                     reason = why(error, self._settings)
                     _LOG.warning("relay_failed", cause=cause, error=telemetry.error_name(error), reason=reason)
-                    await _wait(self._stopping, self._pause_seconds())
+                    await is_set_within(self._stopping, self._pause_seconds())
         finally:
             await driver.close()
             if self._cached is not None:
@@ -143,13 +143,13 @@ class Relay:
         async with _pool(self._settings) as pool, pool.acquire() as held:
             connection = cast("Connection", held)  # asyncpg's proxy has every method of a connection
             while not await self._lease.taken(connection):
-                if await _wait(self._stopping, POLL_SECONDS):
+                if await is_set_within(self._stopping, POLL_SECONDS):
                     return
             self._superseded.clear()
             async with self._lease.kept(pool, connection, self._superseded):
                 await graph.ensure_constraints(driver)
                 await warm(driver, self._settings)
-                async with self._listening(connection), self._watching(pool, driver), self._active():
+                async with outbox.noticed(connection, self._wake), self._watching(pool, driver), self._active():
                     while not (self._stopping.is_set() or self._superseded.is_set()):
                         await self._look(connection, driver)
                         self._failures_in_a_row = 0
@@ -182,12 +182,12 @@ class Relay:
                 self._batch_rows = min(2 * self._batch_rows, BATCH_ROWS_MAX)
                 return
             self._batch_rows = BATCH_ROWS
-            await _wait(self._stopping, began + PACE_SECONDS - monotonic())
+            await is_set_within(self._stopping, began + PACE_SECONDS - monotonic())
             return
         async with self._found_empty:
             self._empty_look = self._looks
             self._found_empty.notify_all()
-        await _wait(self._wake, POLL_SECONDS)
+        await is_set_within(self._wake, POLL_SECONDS)
 
     async def _work_off(self, connection: Connection, driver: AsyncDriver, batch: list[outbox.Due]) -> None:
         """Project the families. If the graph refuses their data, halve the batch until the family is found, and retry
@@ -233,22 +233,12 @@ class Relay:
         return min(doubled, AWAY_MAX_SECONDS) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
 
     @asynccontextmanager
-    async def _listening(self, connection: Connection) -> AsyncIterator[None]:
-        def notice(*_: object) -> None:
-            self._wake.set()
-
-        await connection.add_listener(_CHANNEL, notice)
-        try:
-            yield
-        finally:
-            with suppress(*database.CONNECTION_LOST, TimeoutError):
-                await connection.remove_listener(_CHANNEL, notice)
-
-    @asynccontextmanager
     async def _watching(self, pool: Pool, driver: AsyncDriver) -> AsyncIterator[None]:
+        watch = Watch(pool, driver)
+        sample = partial(self._sample_drift, pool, driver)
         watching = {
-            asyncio.create_task(self._watch_drift(pool, driver)),
-            asyncio.create_task(_watch_extent(pool, driver, self._settings)),
+            asyncio.create_task(_repeat(watch.look, _EXTENT_SECONDS, first=_EXTENT_SECONDS)),
+            asyncio.create_task(_repeat(sample, DRIFT_CHECK_SECONDS, first=DRIFT_FIRST_CHECK_SECONDS)),
         }
         try:
             yield
@@ -256,32 +246,25 @@ class Relay:
             for task in watching:
                 task.cancel()
             await asyncio.wait(watching)
+            watch.close()
 
-    async def _watch_drift(self, pool: Pool, driver: AsyncDriver) -> None:
-        wait_seconds = DRIFT_FIRST_CHECK_SECONDS
-        while True:
-            raise_if_cancelled()
-            await asyncio.sleep(wait_seconds)
-            wait_seconds = DRIFT_CHECK_SECONDS
-            try:
-                drifting = await sample_drift(pool, driver, self._settings)
-            except Exception as error:  # noqa: BLE001 - the relay's work goes on; the next check may do better
-                _LOG.warning("drift_unknown", error=telemetry.error_name(error))
-                continue
-            telemetry.DRIFT.set(len(drifting))
-            if drifting:
-                _LOG.warning("drift_found", families=drifting)
+    async def _sample_drift(self, pool: Pool, driver: AsyncDriver) -> None:
+        try:
+            drifting = await sample_drift(pool, driver, self._settings)
+        except Exception as error:  # noqa: BLE001 - the relay's work goes on; the next sample may do better
+            _LOG.warning("drift_unknown", error=telemetry.error_name(error))
+            return
+        telemetry.DRIFT.set(len(drifting))
+        if drifting:
+            _LOG.warning("drift_found", families=drifting)
 
 
-async def _watch_extent(pool: Pool, driver: AsyncDriver, settings: Settings) -> None:
-    watch = Watch(pool, driver, settings)
-    try:
-        while True:
-            raise_if_cancelled()
-            await asyncio.sleep(_EXTENT_SECONDS)
-            await watch.look()
-    finally:
-        watch.close()
+async def _repeat(look: Callable[[], Awaitable[None]], seconds: float, *, first: float) -> None:
+    await asyncio.sleep(first)
+    while True:
+        await look()
+        raise_if_cancelled()
+        await asyncio.sleep(seconds)
 
 
 def run(settings: Settings) -> int:
@@ -330,15 +313,6 @@ async def _pool(settings: Settings) -> AsyncIterator[Pool]:
         yield pool
     finally:
         await database.close_pool(pool, settings)
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for the event, at most `seconds`; True if it is set."""
-    if seconds > 0:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await event.wait()
-    return event.is_set()
 
 
 def _is_datas_fault(error: BaseException) -> bool:

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from nexus_graph import telemetry
 from nexus_graph.cache.server import AWAY_SECONDS
+from nexus_graph.tasks import keep
 
 KEPT_SECONDS: Final = 7 * 24 * 3600
 """Seconds that Redis keeps a document after it was last sent: a week, so that weekly jobs find theirs."""
@@ -66,8 +67,7 @@ class SharedDocuments:
             self._away_until = monotonic() + self._away_seconds  # no other request waits for the result
         # A task that the request can leave: closing a connection may take longer than a request should wait.
         task = asyncio.ensure_future(asking)
-        self._under_way.add(task)
-        task.add_done_callback(self._ended)
+        keep(task, self._under_way)
         try:
             # Twice: if this process was late, the answer may have arrived unread.
             for _ in range(2):
@@ -84,8 +84,3 @@ class SharedDocuments:
             task.cancel()
         self._away_until = 0.0
         return found
-
-    def _ended(self, task: "asyncio.Future[object]") -> None:
-        self._under_way.discard(task)
-        if not task.cancelled():
-            task.exception()  # retrieved, so that asyncio does not log it

@@ -11,10 +11,9 @@ from nexus_graph.commands.progress import contacts_bar
 from nexus_graph.commands.servers import opened
 from nexus_graph.config import Settings
 from nexus_graph.graph.driver import ensure_constraints
-from nexus_graph.graph.findings import Report
 from nexus_graph.graph.repair import PASSES_MAX
 from nexus_graph.graph.repair import repair as mended
-from nexus_graph.graph.verify import LANES, verify
+from nexus_graph.graph.verify import LANES, Report, verify
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool
 

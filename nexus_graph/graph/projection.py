@@ -1,19 +1,19 @@
 """The projection: family states of the record, written to the graph. Relay, rebuild and repair share it.
 
 For a family that only grew since the version in the graph, the projection writes the additions and touches nothing
-else.
+else. Nearly every change adds one contact or one tie, and the events after the version that the graph shows name every
+change since. docs/adr/0002 argues why the rest of the family may stay as it is.
 
 The same state twice, or an older state after a newer one, leaves the same graph: every step compares versions under the
 lock of the node that the step writes (docs/adr/0002). All steps of a batch are one transaction.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final, cast
 
 from neo4j import AsyncDriver, AsyncManagedTransaction
 
 from nexus_graph.config import Settings
-from nexus_graph.graph.additions import additions
 from nexus_graph.graph.driver import run, write
 from nexus_graph.graph.states import FamilyState
 
@@ -21,6 +21,13 @@ _HEADS: Final = ("id", "version", "live", "size")
 _CONTACTS: Final = ("id", "version", "ids", "emails", "phones", "micros")
 _TIES: Final = ("id", "version", "pairs", "tie_micros", "tie_requests")
 _KEPT: Final = ("id", "ids", "pairs")
+_OF_CONTACTS: Final = ("ids", "emails", "phones", "micros", "joined")
+_OF_TIES: Final = ("pairs", "tie_micros", "tie_requests")
+
+_UNION: Final = "families_merged"
+_EVIDENCE: Final = "evidence_added"
+# Events of these kinds only add. Any other kind may remove something.
+_ADDING: Final = frozenset({"contact_created", "contact_linked", "union_refused", _EVIDENCE, _UNION})
 
 
 async def project(
@@ -78,3 +85,38 @@ def _divided(
 def _parts(states: Sequence[FamilyState], names: tuple[str, ...]) -> list[Mapping[str, object]]:
     """The columns that one statement needs: every column goes over the wire."""
     return [{name: state[name] for name in names} for state in states]  # type: ignore[literal-required]
+
+
+def additions(state: FamilyState, shown_version: int, shown_size: int) -> FamilyState | None:
+    """The state reduced to the contacts and ties that came after `shown_version`; None if the reduction is not certain.
+
+    The reduction is not certain if the state's events do not include `shown_version`, if a later event removed
+    something, or if the counts do not add up to the family in the record.
+    """
+    if shown_version not in state["event_seqs"]:
+        return None
+    newer = state["event_seqs"].index(shown_version)
+    kinds = state["event_kinds"][:newer]
+    if not _ADDING.issuperset(kinds):
+        return None
+    since = state["event_micros"][newer]
+    contacts = [place for place, moment in enumerate(state["joined"]) if moment > since]
+    ties = [place for place, moment in enumerate(state["tie_micros"]) if moment > since]
+    if not _adds_up(state["size"] - shown_size, len(contacts), kinds.count(_EVIDENCE), len(ties)):
+        return None
+    if _UNION in kinds:
+        # A union brings the other family's ties, and each keeps the time of its first request.
+        ties = list(range(len(state["pairs"])))
+    return _only(state, contacts, ties)
+
+
+def _adds_up(grown: int, contacts: int, sightings: int, ties: int) -> bool:
+    """True if the events account for every row. A row written by hand, or a clock set back, leaves no event."""
+    return grown == contacts and sightings <= ties
+
+
+def _only(state: FamilyState, contacts: list[int], ties: list[int]) -> FamilyState:
+    reduced: dict[str, Any] = {**state}
+    for names, places in ((_OF_CONTACTS, contacts), (_OF_TIES, ties)):
+        reduced |= {name: [reduced[name][place] for place in places] for name in names}
+    return cast("FamilyState", reduced)

@@ -7,7 +7,7 @@ back: the probe has let Neo4j plan the walk first.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from contextvars import Context
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,6 @@ from neo4j import AsyncDriver
 from neo4j.exceptions import AuthError
 
 from nexus_graph import telemetry
-from nexus_graph.cancellation import raise_if_cancelled
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.gather.bounds import Bounds
@@ -26,6 +25,7 @@ from nexus_graph.gather.gatherer import Gatherer, Sharing
 from nexus_graph.graph.driver import ask, connect, is_graphs_trouble, is_too_much
 from nexus_graph.graph.patience import Patience
 from nexus_graph.model import Contact, Family, FamilyKey, Source
+from nexus_graph.tasks import is_set_within, keep, raise_if_cancelled
 
 _WARM_SECONDS: Final = 30.0
 """Seconds that a cold server has to plan the walk, before any reader waits for it."""
@@ -76,7 +76,7 @@ class GraphFamilies:
             return None
         if not self.joined.is_set():
             self._latest = key
-            if not insist or not await self._joins():
+            if not insist or not await is_set_within(self.joined, self._settings.graph_wait_max_seconds):
                 raise Unavailable("the graph does not answer")
         return await (self._insisting if insist else self._walks).ask(key)
 
@@ -84,7 +84,7 @@ class GraphFamilies:
         """Let Neo4j plan the walk before the first reader comes. If Neo4j is away, the probe goes on."""
         try:
             await connect(self._driver)
-            await self._plan()
+            await self._rows((), _WARM_SECONDS)
         except Exception as error:
             if not is_graphs_trouble(error):
                 raise
@@ -101,12 +101,6 @@ class GraphFamilies:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _joins(self) -> bool:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.graph_wait_max_seconds):
-                await self.joined.wait()
-        return self.joined.is_set()
-
     async def _walk_soon(self, keys: list[FamilyKey]) -> Sequence[Family | None]:
         """The families of the keys, within the patience of readers that do not insist. Raises Unavailable."""
         if not self.joined.is_set():
@@ -114,8 +108,7 @@ class GraphFamilies:
         began = monotonic()
         walk = asyncio.create_task(self._walk(keys))
         if not (await asyncio.wait({walk}, timeout=self._patience.seconds))[0]:
-            self._left_behind.add(walk)
-            walk.add_done_callback(self._ended)
+            keep(walk, self._left_behind)
             self._latest = keys[0]
             self._leave(TimeoutError())
             raise Unavailable("the graph does not answer in time")
@@ -124,13 +117,9 @@ class GraphFamilies:
         return families
 
     async def _walk(self, keys: list[FamilyKey]) -> list[Family | None]:
-        wanted: dict[str, list[int | str]] = {"contact": [], "email": [], "phone": []}
-        for key in dict.fromkeys(keys):
-            wanted[key.kind].append(key.value)
-        timeout_seconds = self._settings.graph_timeout_seconds
+        distinct = dict.fromkeys(keys)
         try:
-            async with asyncio.timeout(timeout_seconds):
-                rows = await self._rows(wanted, timeout_seconds)
+            rows = await self._rows(distinct, self._settings.graph_timeout_seconds)
         except Exception as error:
             if is_too_much(error):  # these families are too large; the graph is well
                 _LOG.warning("walk_refused", error=telemetry.error_name(error))
@@ -140,23 +129,17 @@ class GraphFamilies:
             self._leave(error)
             raise Unavailable("the graph does not answer") from error
         found = dict(_found(rows))
-        telemetry.GRAPH_READS_IN_DOUBT.labels("unknown").inc(sum(map(len, wanted.values())) - len(found))
+        telemetry.GRAPH_READS_IN_DOUBT.labels("unknown").inc(len(distinct) - len(found))
         return [found.get((key.kind, key.value)) for key in keys]
 
-    async def _rows(self, wanted: dict[str, list[int | str]], timeout_seconds: float) -> list[tuple[Any, ...]]:
+    async def _rows(self, keys: Iterable[FamilyKey], timeout_seconds: float) -> list[tuple[Any, ...]]:
+        wanted: dict[str, list[int | str]] = {"contact": [], "email": [], "phone": []}
+        for key in keys:
+            wanted[key.kind].append(key.value)
         parameters = {"contacts": wanted["contact"], "emails": wanted["email"], "phones": wanted["phone"]}
-        (rows,) = await ask(self._driver, "families", parameters, timeout_seconds=timeout_seconds)
+        async with asyncio.timeout(timeout_seconds):
+            (rows,) = await ask(self._driver, "families", parameters, timeout_seconds=timeout_seconds)
         return cast("list[tuple[Any, ...]]", rows)
-
-    async def _plan(self) -> None:
-        nothing: dict[str, list[int | str]] = {"contact": [], "email": [], "phone": []}
-        async with asyncio.timeout(_WARM_SECONDS):
-            await self._rows(nothing, _WARM_SECONDS)
-
-    def _ended(self, walk: asyncio.Task[list[Family | None]]) -> None:
-        self._left_behind.discard(walk)
-        if not walk.cancelled():
-            walk.exception()  # retrieved, so that asyncio does not log an error that no reader waits for
 
     def _leave(self, error: Exception) -> None:
         """Stop using the graph until the probe had an answer in time."""
@@ -175,7 +158,7 @@ class GraphFamilies:
                 while self._left_behind:  # so there are never more abandoned walks than batches
                     await asyncio.wait(self._left_behind)
                 await connect(self._driver)
-                await self._plan()
+                await self._rows((), _WARM_SECONDS)
                 await self._answers_in_time()
             except Exception as error:  # noqa: BLE001 - whatever keeps it away, it is looked for again
                 if not told:
@@ -193,11 +176,7 @@ class GraphFamilies:
         """
         latest, self._latest = self._latest, None
         began = monotonic()
-        wanted: dict[str, list[int | str]] = {"contact": [], "email": [], "phone": []}
-        if latest is not None:
-            wanted[latest.kind].append(latest.value)
-        async with asyncio.timeout(self._settings.graph_timeout_seconds):
-            await self._rows(wanted, self._settings.graph_timeout_seconds)
+        await self._rows(() if latest is None else (latest,), self._settings.graph_timeout_seconds)
         seconds = monotonic() - began
         self._patience.forget()
         self._patience.learn(seconds)

@@ -17,8 +17,7 @@ from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.graph.driver import ensure_constraints
 from nexus_graph.graph.projection import project
-from nexus_graph.graph.states import pages, read_states, work_through
-from nexus_graph.graph.verify import Progress
+from nexus_graph.graph.states import FamilyState, Progress, work_through
 from nexus_graph.statements import cypher, sql
 from nexus_graph.store.database import CONNECTION_LOST, Pool, PoolConnection
 
@@ -69,16 +68,11 @@ async def _rebuilt(
         await _run_alone(driver, step)
     await ensure_constraints(driver)
 
-    async def write(ids: list[int]) -> None:
-        states = await read_states(pool, ids)
+    async def write(states: list[FamilyState]) -> None:
         await project(driver, states, settings, whole=True)
-        contacts = sum(state["size"] for state in states)
         rebuilt.families += len(states)
-        rebuilt.contacts += contacts
-        progress(contacts)
 
-    page = pages(pool, families_max=BATCH_FAMILIES)
-    await work_through(page, write, lanes=LANES)
+    rebuilt.contacts = await work_through(pool, write, families_max=BATCH_FAMILIES, lanes=LANES, progress=progress)
     for step in ("drop_homeless", "drop_untied"):
         await _run_alone(driver, step)
     await locking.fetchval(sql("ping"))  # raises if the session broke, and with it the lock: another may have wiped

@@ -7,12 +7,11 @@ from neo4j import AsyncDriver, AsyncManagedTransaction
 
 from nexus_graph.config import Settings
 from nexus_graph.graph.driver import run, write
-from nexus_graph.graph.findings import Finding
 from nexus_graph.graph.projection import project
 from nexus_graph.graph.states import FamilyState, bounded, read_states
+from nexus_graph.graph.verify import Finding
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool
-from nexus_graph.store.outbox import BATCH_CONTACTS
 
 _BATCH_FAMILIES: Final = 50
 """Families of one transaction of repair: few, as the relay works on the same families meanwhile."""
@@ -36,7 +35,7 @@ async def repair(pool: Pool, driver: AsyncDriver, settings: Settings, findings: 
     refs["family"] = sorted(set(refs["family"]).difference(strange_families))
     for start in range(0, len(refs["family"]), _BATCH_FAMILIES):
         states = await read_states(pool, refs["family"][start : start + _BATCH_FAMILIES])
-        for batch in bounded(states, BATCH_CONTACTS):
+        for batch in bounded(states):
             await _project_again(driver, batch, settings)
 
 

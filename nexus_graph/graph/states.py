@@ -1,15 +1,16 @@
 """The state of families in the record, in the shape that projection and verify take."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import TypeAlias, TypedDict, TypeVar, cast
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import TypeAlias, TypedDict, cast
 
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Connection, Pool
 from nexus_graph.store.outbox import BATCH_CONTACTS
 
 Reader: TypeAlias = "Connection | Pool"
-Page = TypeVar("Page")
+Progress = Callable[[int], None]
+"""Called with the number of contacts that were worked through since the last call."""
 
 
 class FamilyState(TypedDict):
@@ -49,40 +50,47 @@ async def read_page(source: Reader, *, after: int, families_max: int) -> list[in
     return [row["id"] for row in rows]
 
 
-async def pages(source: Reader, *, families_max: int) -> AsyncIterator[list[int]]:
-    """Every family id, tombstones included, in order, page by page."""
-    after = 0
-    while ids := await read_page(source, after=after, families_max=families_max):
-        yield ids
-        after = ids[-1]
-
-
-def bounded(states: Iterable[FamilyState], weight_max: int) -> Iterator[list[FamilyState]]:
-    """The states in batches; a batch is full once it holds so many contacts and evidence rows."""
+def bounded(states: Iterable[FamilyState]) -> Iterator[list[FamilyState]]:
+    """The states in batches; a batch is full once it holds BATCH_CONTACTS contacts and evidence rows."""
     batch: list[FamilyState] = []
     weight = 0
     for state in states:
         batch.append(state)
         weight += 1 + state["size"] + len(state["pairs"])
-        if weight >= weight_max:
+        if weight >= BATCH_CONTACTS:
             yield batch
             batch, weight = [], 0
     if batch:
         yield batch
 
 
-async def work_through(pages: AsyncIterator[Page], work: Callable[[Page], Awaitable[None]], *, lanes: int) -> None:
-    """Pass every page to `work`, `lanes` at once. Raises the first error, after every other page has ended."""
+async def work_through(
+    source: Pool,
+    work: Callable[[list[FamilyState]], Awaitable[None]],
+    *,
+    families_max: int,
+    lanes: int,
+    progress: Progress,
+) -> int:
+    """Pass the states of all families, tombstones included, to `work`, page by page, `lanes` pages at once. Returns how
+    many contacts there were. Raises the first error, after every other page has ended.
+    """
     turn = asyncio.Lock()
+    after = contacts = 0
 
     async def lane() -> None:
+        nonlocal after, contacts
         while True:
             async with turn:
-                try:
-                    page = await anext(pages)
-                except StopAsyncIteration:
+                ids = await read_page(source, after=after, families_max=families_max)
+                if not ids:
                     return
-            await work(page)
+                after = ids[-1]
+            states = await read_states(source, ids)
+            await work(states)
+            size = sum(state["size"] for state in states)
+            contacts += size
+            progress(size)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -90,3 +98,4 @@ async def work_through(pages: AsyncIterator[Page], work: Callable[[Page], Awaita
                 group.create_task(lane())
     except ExceptionGroup as group_error:
         raise group_error.exceptions[0] from group_error
+    return contacts

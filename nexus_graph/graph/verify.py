@@ -2,7 +2,8 @@
 
 For each family of the record, verify walks the graph from the family's primary, through identifiers and evidence only,
 and compares the walk with the record's links. Equality proves both sides, and that families are connected components.
-Then verify looks for nodes and edges of the graph that no family of the record accounts for.
+Then verify looks for nodes and edges of the graph that no family of the record accounts for. Findings hold ids, never
+an email or a phone.
 
 Live traffic may go on meanwhile. A difference counts only if it remains after the relay has projected all rows that
 were queued, and if the record did not change while verify read the graph.
@@ -10,17 +11,17 @@ were queued, and if the record did not change while verify read the graph.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from neo4j import AsyncDriver
 
 from nexus_graph.config import Settings
 from nexus_graph.graph.comparison import VERIFY_TIMEOUT_SECONDS, differences, read_shown
 from nexus_graph.graph.driver import ask
-from nexus_graph.graph.findings import Finding, Report
-from nexus_graph.graph.states import FamilyState, pages, read_page, read_states, work_through
+from nexus_graph.graph.states import FamilyState, Progress, read_page, read_states, work_through
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool
 
@@ -43,10 +44,48 @@ _SAMPLE_FAMILIES: Final = 500
 """Families of one sample for the drift gauge: some milliseconds for either server."""
 
 
-Progress = Callable[[int], None]
-"""Called with the number of contacts that were compared since the last call."""
-
 _BEFORE_ALL_IDS: Final = -(2**63)
+
+
+class Finding(NamedTuple):
+    """One difference. `ref` is the id of a family or contact, else Neo4j's element id."""
+
+    kind: Literal["family", "contact", "identifier", "tie", "node"]
+    ref: int | str
+    differs: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Report:
+    """One pass of verify: how much was compared, and all that differs."""
+
+    families: int = 0
+    contacts: int = 0
+    seconds: float = 0.0
+    findings: list[Finding] = field(default_factory=list)
+    complete: bool = True
+    """False if one pass found more differences than it keeps."""
+
+    @property
+    def drift(self) -> int:
+        return len(self.findings)
+
+    def lines(self) -> Iterator[str]:
+        """The report in words; the last line says how much drift there is."""
+        for kind, ref, differs in self.findings:
+            yield f"{kind} {ref}: {', '.join(differs)}"
+        yield f"compared {self.families:,} families, {self.contacts:,} contacts in {self.seconds:.1f} s"
+        yield f"drift {self.drift}" + ("" if self.complete else " or more")
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "drift": self.drift,
+            "complete": self.complete,
+            "families": self.families,
+            "contacts": self.contacts,
+            "seconds": round(self.seconds, 3),
+            "findings": [{"kind": kind, "ref": ref, "differs": list(differs)} for kind, ref, differs in self.findings],
+        }
 
 
 async def verify(pool: Pool, driver: AsyncDriver, settings: Settings, *, progress: Progress = lambda _: None) -> Report:
@@ -55,16 +94,11 @@ async def verify(pool: Pool, driver: AsyncDriver, settings: Settings, *, progres
     verification = _Verification(pool, driver, settings)
     report = Report()
 
-    async def compare(ids: list[int]) -> None:
-        states = await read_states(pool, ids)
+    async def compare(states: list[FamilyState]) -> None:
         verification.suspect(await verification.differing(states))
         report.families += sum(state["live"] for state in states)
-        contacts = sum(state["size"] for state in states)
-        report.contacts += contacts
-        progress(contacts)
 
-    page = pages(pool, families_max=BATCH_FAMILIES)
-    await work_through(page, compare, lanes=LANES)
+    report.contacts = await work_through(pool, compare, families_max=BATCH_FAMILIES, lanes=LANES, progress=progress)
     await verification.look_for_strangers()
     await verification.look_for_loose_ends()
     report.findings = await verification.confirmed()
@@ -136,8 +170,7 @@ class _Verification:
 
     async def look_for_loose_ends(self) -> None:
         """Identifiers that nothing ties, ties of no family, nodes without an id."""
-        identifiers, ties, nameless = await self._ask("find_loose", limit=self._room())
-        self._loose = {"identifier": identifiers, "tie": ties, "node": nameless}
+        self._loose = await self._find_loose(self._room())
 
     async def confirmed(self) -> list[Finding]:
         """The suspects that still differ after the relay has projected the queued rows."""
@@ -157,8 +190,8 @@ class _Verification:
         while suspected:
             late = monotonic() >= deadline
             open_still: list[int] = []
-            for ids in _slices(suspected, BATCH_FAMILIES):
-                findings, undecided = await self._decide(ids, late=late)
+            for start in range(0, len(suspected), BATCH_FAMILIES):
+                findings, undecided = await self._decide(suspected[start : start + BATCH_FAMILIES], late=late)
                 confirmed += findings
                 open_still += undecided
             suspected = open_still
@@ -193,10 +226,7 @@ class _Verification:
         contacts, families = await self._ask(
             "still_there", contacts=self._strange_contacts, families=self._strange_families
         )
-        found: dict[str, list[str]] = {}
-        if any(self._loose.values()):
-            identifiers, ties, nameless = await self._ask("find_loose", limit=FINDINGS_MAX)
-            found = {"identifier": identifiers, "tie": ties, "node": nameless}
+        found = await self._find_loose(FINDINGS_MAX) if any(self._loose.values()) else {}
         return [
             *(Finding("contact", contact_id, ("not in the record",)) for contact_id in contacts),
             *(Finding("family", family_id, ("not in the record",)) for family_id in families),
@@ -207,6 +237,9 @@ class _Verification:
                 for ref in sorted(set(suspected).intersection(found.get(kind, ())))
             ),
         ]
+
+    async def _find_loose(self, limit: int) -> dict[str, list[str]]:
+        return dict(zip(("identifier", "tie", "node"), await self._ask("find_loose", limit=limit), strict=True))
 
     async def _graph_ids(self, statement: str) -> AsyncIterator[list[Any]]:
         after = _BEFORE_ALL_IDS
@@ -231,7 +264,3 @@ class _Verification:
 
     def _room(self) -> int:
         return max(0, FINDINGS_MAX - self._suspects())
-
-
-def _slices(ids: list[int], length: int) -> list[list[int]]:
-    return [ids[start : start + length] for start in range(0, len(ids), length)]

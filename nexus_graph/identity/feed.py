@@ -11,11 +11,10 @@ rest.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
-from typing import Final, cast
+from contextlib import aclosing, asynccontextmanager
+from typing import Final
 
 from nexus_graph import telemetry
-from nexus_graph.cancellation import raise_if_cancelled
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.identity.families import Families
@@ -23,8 +22,9 @@ from nexus_graph.identity.listing import Listing
 from nexus_graph.identity.pace import Effort, Pace
 from nexus_graph.identity.past import Past, following
 from nexus_graph.model import Family, FamilyKey, IdentityEvent
-from nexus_graph.store import database
-from nexus_graph.store.database import Connection
+from nexus_graph.store.database import connect_pool
+from nexus_graph.store.outbox import noticed
+from nexus_graph.tasks import is_set_within, raise_if_cancelled
 
 PAGE_EVENTS: Final = 500
 """Events of one read from the record: some milliseconds of work between two turns of the loop."""
@@ -36,7 +36,6 @@ _RETRY_SECONDS: Final = 1.0
 """Seconds before the next try while the record is away."""
 
 
-_CHANNEL = "outbox"
 _TURN_SECONDS: Final = 0.0004
 """The time that one follower may take before others get their turn."""
 _TURN_MAX_EVENTS: Final = 64
@@ -149,9 +148,7 @@ class Feed:
                         found = await self._listing.events(None, after=self._newest, limit=PAGE_EVENTS)
                         self._take(found)
                         if len(found) < PAGE_EVENTS:
-                            with suppress(TimeoutError):
-                                async with asyncio.timeout(_POLL_SECONDS):
-                                    await notice.wait()
+                            await is_set_within(notice, _POLL_SECONDS)
             except Exception as error:  # noqa: BLE001 - followers wait for what it reads
                 raise_if_cancelled()
                 _LOG.warning("feed_interrupted", error=telemetry.error_name(error))
@@ -171,22 +168,11 @@ class Feed:
 
     @asynccontextmanager
     async def _noticed(self) -> AsyncIterator[asyncio.Event]:
-        """Set at each notice of a commit; a hint, as notices may be lost."""
         notice = asyncio.Event()
-
-        def heard(*_: object) -> None:
-            notice.set()
-
-        pool = await database.connect_pool(self._settings, role="nexus_api", size=1, server="direct")
+        pool = await connect_pool(self._settings, role="nexus_api", size=1, server="direct")
         try:
-            async with pool.acquire() as held:
-                connection = cast("Connection", held)
-                await connection.add_listener(_CHANNEL, heard)
-                try:
-                    yield notice
-                finally:
-                    with suppress(*database.CONNECTION_LOST, TimeoutError):
-                        await connection.remove_listener(_CHANNEL, heard)
+            async with pool.acquire() as connection, noticed(connection, notice):
+                yield notice
         finally:
             pool.terminate()
 

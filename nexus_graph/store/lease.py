@@ -12,10 +12,10 @@ from typing import Final
 from uuid import uuid4
 
 from nexus_graph import telemetry
-from nexus_graph.cancellation import raise_if_cancelled
 from nexus_graph.config import Settings
 from nexus_graph.statements import sql
 from nexus_graph.store.database import CONNECTION_LOST, Connection, Pool
+from nexus_graph.tasks import raise_if_cancelled
 
 RELAY_KEY: Final = 7954896762663234681
 """Key of the active relay's lease: "nexusrly" in ASCII, as a number."""

@@ -4,14 +4,17 @@ A row means "project this family again". The relay deletes a row by its own numb
 began when the row existed. It never deletes "all rows up to here", so the order of commits cannot skip a row.
 """
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from math import inf
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from nexus_graph import telemetry
 from nexus_graph.condition import WELL, Condition
 from nexus_graph.config import OUTBOX_COUNT_MAX, Settings
 from nexus_graph.statements import sql
-from nexus_graph.store.database import Connection, Pool
+from nexus_graph.store.database import CONNECTION_LOST, Connection, Pool, PoolConnection
 from nexus_graph.store.lease import RELAY_KEY
 from nexus_graph.store.record import Record
 
@@ -26,6 +29,25 @@ RETRY_MAX_SECONDS: Final = 30.0
 
 BATCH_CONTACTS: Final = 5_000
 """A transaction takes no further family once it holds so many contacts and evidence rows: it must end in time."""
+
+
+_CHANNEL: Final = "outbox"
+
+
+@asynccontextmanager
+async def noticed(connection: "Connection | PoolConnection", notice: asyncio.Event) -> AsyncIterator[None]:
+    """Set `notice` at each commit that changes a family; a hint, as notices may be lost."""
+
+    def heard(*_: object) -> None:
+        notice.set()
+
+    session = cast("Connection", connection)  # asyncpg's proxy has every method of a connection
+    await session.add_listener(_CHANNEL, heard)
+    try:
+        yield
+    finally:
+        with suppress(*CONNECTION_LOST):
+            await session.remove_listener(_CHANNEL, heard)
 
 
 class Due(NamedTuple):

@@ -11,11 +11,11 @@ from typing import Final
 import asyncpg
 
 from nexus_graph import telemetry
-from nexus_graph.cancellation import raise_if_cancelled
 from nexus_graph.config import Settings
 from nexus_graph.errors import NexusError, Unavailable
 from nexus_graph.statements import sql
 from nexus_graph.store.database import CONNECTION_LOST, Pool, connect_pool
+from nexus_graph.tasks import keep, raise_if_cancelled
 
 AWAY_SECONDS: Final = 1.0
 """Seconds that a failed replica is left alone before a task looks for it again; no reader waits for that."""
@@ -46,8 +46,7 @@ class Replica:
             raise Unavailable("the replica is away")
         # A task that the reader can leave: a cancelled statement would wait for the server's confirmation.
         reading = asyncio.create_task(pool.fetch(statement, *parameters))
-        self._reads.add(reading)
-        reading.add_done_callback(self._ended)
+        keep(reading, self._reads)
         try:
             if not (await asyncio.wait({reading}, timeout=self._timeout_seconds))[0]:
                 raise TimeoutError
@@ -73,11 +72,6 @@ class Replica:
             if pool is not None:
                 pool.terminate()
         await asyncio.gather(*self._reads, return_exceptions=True)
-
-    def _ended(self, reading: "asyncio.Task[list[asyncpg.Record]]") -> None:
-        self._reads.discard(reading)
-        if not reading.cancelled():
-            reading.exception()  # retrieved, so that asyncio does not log it
 
     def _leave(self, pool: Pool, error: Exception) -> None:
         """Stop asking the replica until it is connected again."""

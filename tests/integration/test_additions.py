@@ -8,7 +8,6 @@ import pytest
 from neo4j import AsyncDriver, AsyncManagedTransaction
 
 from nexus_graph.config import Settings
-from nexus_graph.graph import additions as adding
 from nexus_graph.graph import projection
 from nexus_graph.graph.driver import run
 from nexus_graph.graph.projection import project
@@ -110,7 +109,7 @@ async def test_a_union_brings_the_others_contacts_and_all_ties(graph: Graph) -> 
 async def test_a_union_that_leaves_the_others_ties_behind_is_caught(
     graph: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adding, "_UNION", "nothing of the kind")
+    monkeypatch.setattr(projection, "_UNION", "nothing of the kind")
     await identify(graph.pool, A, B, (B[0], C[1]), (C[0], B[1]), (C[0], C[1]), (A[0], "+15550000009"))
     await graph.catch_up()
     await identify(graph.pool, (A[0], B[1]))
@@ -309,13 +308,13 @@ def _leave_contacts_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     def forgetful(state: FamilyState, *shown: int) -> FamilyState | None:
         told = state.copy()
         told["joined"] = state["micros"]
-        return adding.additions(told, *shown)
+        return projection.additions(told, *shown)
 
     monkeypatch.setattr(projection, "additions", forgetful)
 
 
 def _take_deletions_for_additions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adding, "_ADDING", adding._ADDING | {"contact_deleted"})
+    monkeypatch.setattr(projection, "_ADDING", projection._ADDING | {"contact_deleted"})
 
 
 @pytest.mark.parametrize("plant", [_leave_contacts_behind, _take_deletions_for_additions])
@@ -323,7 +322,7 @@ async def test_a_projection_that_takes_too_much_for_an_addition_is_caught(
     graph: Graph, rng: random.Random, monkeypatch: pytest.MonkeyPatch, plant: Callable[[pytest.MonkeyPatch], None]
 ) -> None:
     """Once the numbers need not add up, which alone would give each of these away."""
-    monkeypatch.setattr(adding, "_adds_up", lambda *_: True)
+    monkeypatch.setattr(projection, "_adds_up", lambda *_: True)
     plant(monkeypatch)
     for life in range(LIVES):
         if not all(await _live(graph, rng, life)):

@@ -16,11 +16,10 @@ from structlog.testing import capture_logs
 from nexus_graph.commands.doctor import Level, examine
 from nexus_graph.config import Settings
 from nexus_graph.graph.driver import ensure_constraints
-from nexus_graph.graph.extent import gap, missing_schema
+from nexus_graph.graph.extent import Watch, gap, missing_schema
 from nexus_graph.graph.projection import project
 from nexus_graph.graph.rebuild import rebuild
 from nexus_graph.graph.states import read_states
-from nexus_graph.graph.watch import Watch
 from nexus_graph.identity.opening import open_identity
 from nexus_graph.model import FamilyKey, Source
 from nexus_graph.store.database import Pool
@@ -242,7 +241,7 @@ async def test_the_relay_sees_that_the_graph_was_wiped(
 async def test_what_only_a_command_mends_is_logged_once(
     projected: Pool, driver: AsyncDriver, settings: Settings
 ) -> None:
-    watch = Watch(projected, driver, settings)
+    watch = Watch(projected, driver)
     with capture_logs() as logged:
         await watch.look()
         assert logged == []
@@ -262,7 +261,7 @@ async def test_what_only_a_command_mends_is_logged_once(
 async def test_duplicates_keep_a_constraint_away_until_a_rebuild(
     projected: Pool, driver: AsyncDriver, settings: Settings
 ) -> None:
-    watch = Watch(projected, driver, settings)
+    watch = Watch(projected, driver)
     await driver.execute_query("DROP CONSTRAINT contact_id")
     try:
         await driver.execute_query("UNWIND [1, 1] AS id CREATE (:Contact {id: id})")

@@ -11,9 +11,9 @@ from neo4j import AsyncDriver, AsyncManagedTransaction
 from nexus_graph.config import Settings
 from nexus_graph.graph import driver as graph
 from nexus_graph.graph.driver import planned_once
-from nexus_graph.graph.findings import Finding
 from nexus_graph.graph.projection import _project, project
 from nexus_graph.graph.states import FamilyState, read_states
+from nexus_graph.graph.verify import Finding
 from nexus_graph.statements import cypher
 from nexus_graph.store.database import Pool
 from tests.stage.graphing import findings, identify, picture, shown, soft_delete

@@ -8,8 +8,7 @@ from typing import Any
 from neo4j import AsyncDriver
 
 from nexus_graph.config import Settings
-from nexus_graph.graph.findings import Finding
-from nexus_graph.graph.verify import verify
+from nexus_graph.graph.verify import Finding, verify
 from nexus_graph.relay import Relay
 from nexus_graph.store.database import Pool
 from nexus_graph.store.lease import RELAY_KEY
