@@ -8,14 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 from nexus_graph.config import Settings
 
 Server = Literal["database_url", "database_direct_url", "database_replica_url", "redis_url", "neo4j_uri"]
+"""The setting of a server's address; in capitals, the variable that sets it."""
 
-_VARIABLES: Final[dict[Server, str]] = {
-    "database_url": "DATABASE_URL",
-    "database_direct_url": "DATABASE_DIRECT_URL",
-    "database_replica_url": "DATABASE_REPLICA_URL",
-    "redis_url": "REDIS_URL",
-    "neo4j_uri": "NEO4J_URI",
-}
 _UNREADABLE: Final = "an address that cannot be read"
 _is_host: Final = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[\w.\-/]+)(:\d+)?").fullmatch
 
@@ -35,7 +29,7 @@ def where(settings: Settings, server: Server) -> str:
     """The address of a server and its variable, as in `127.0.0.1:5432/nexus (DATABASE_URL)`."""
     value = getattr(settings, server)
     url = value if isinstance(value, str) else value.get_secret_value() if value is not None else ""
-    variable = _VARIABLES[server]
+    variable = server.upper()
     # The fields set are those given by the environment or by a data directory.
     if server not in settings.model_fields_set:
         variable += " is not set; this is the default"

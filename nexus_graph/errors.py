@@ -1,22 +1,5 @@
 """The errors of nexus_graph, and the one table that turns them into answers.
 
-NexusError
-├── InvalidRequest      the request cannot be read: 400
-│   ├── BodyTooLarge    413
-│   ├── UnsupportedMediaType 415
-│   ├── HeadersTooLarge 431
-│   ├── RequestTimedOut 408
-│   └── UnacceptableMediaType 406
-├── InvalidIdentifier   one field of it is wrong: 400
-│   └── IdentifierMissing both identifiers are absent
-├── InvalidArgument     an argument other than an identifier is wrong: 400
-│   ├── PageTooLarge    more was asked for than a page may hold
-│   └── VersionUnknown  no event has the version that the answer should hold
-├── Unavailable         try again later: 503 with Retry-After
-│   ├── Overloaded      the queue is full
-│   └── UnusableAddress the address of a server cannot be read
-└── RowRejected         the database refused this row for its data: 422
-
 REST answers `application/problem+json` from `code` and `status`; GraphQL answers the same `code` as data where the
 schema says so, else in `extensions.code`. What is not a NexusError is masked: code INTERNAL and a correlation id.
 `Code` lists every code, also those of requests that are refused before any of these errors can be raised.

@@ -75,9 +75,9 @@ class MetricsFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._files: dict[str, _File] = {}
+        self._files: dict[str, int] = {}
+        """The descriptor of each file of this process."""
         self._writing = threading.Lock()
-        self._ended = threading.Event()
 
     def write_on(self) -> None:
         """Write now, every second, and as the process ends."""
@@ -90,11 +90,16 @@ class MetricsFolder:
         written = True
         with self._writing:
             for name, amounts in tuple(_counted.items()):
+                entries = b"".join(
+                    entry + _AMOUNT.pack(each.get(), each.timestamp)  # type: ignore[no-untyped-call]
+                    for entry, each in tuple(amounts)
+                )
                 try:
                     if name not in self._files:
-                        self._files[name] = _File(self.path / f"{name}_{os.getpid()}.db")
-                    entries = [entry + _AMOUNT.pack(each.get(), each.timestamp) for entry, each in tuple(amounts)]  # type: ignore[no-untyped-call]
-                    self._files[name].write(b"".join(entries))
+                        self._files[name] = _made(self.path / f"{name}_{os.getpid()}.db", len(entries))
+                    # The header last: a concurrent reader reads the old length.
+                    _put(self._files[name], entries, _HEADER.size)
+                    _put(self._files[name], _HEADER.pack(_HEADER.size + len(entries)), 0)
                 except OSError:
                     written = False
         return written
@@ -110,38 +115,26 @@ class MetricsFolder:
         return registry
 
     def _write_on(self) -> None:
-        while not self._ended.wait(WRITE_SECONDS):
+        while True:
+            time.sleep(WRITE_SECONDS)
             self.write()
 
 
-class _File:
-    """A file of amounts, with allocated space."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._descriptor: int | None = None
-
-    def write(self, entries: bytes) -> None:
-        """Replace the content. Raises OSError if the disk is full."""
-        if self._descriptor is None:
-            self._descriptor = self._made(len(entries))
-        # The header last: a concurrent reader reads the old length.
-        _put(self._descriptor, entries, _HEADER.size)
-        _put(self._descriptor, _HEADER.pack(_HEADER.size + len(entries)), 0)
-
-    def _made(self, size: int) -> int:
-        """Make the file with its space allocated, then rename it to the name that readers look for."""
-        taken = (_SPARE * size // _BLOCK_BYTES + 1) * _BLOCK_BYTES
-        unnamed = self._path.with_suffix(".new")
-        descriptor = os.open(unnamed, os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            _put(descriptor, _HEADER.pack(_HEADER.size) + bytes(taken - _HEADER.size), 0)
-            unnamed.rename(self._path)
-        except OSError:
-            os.close(descriptor)
-            unnamed.unlink(missing_ok=True)
-            raise
-        return descriptor
+def _made(path: Path, size: int) -> int:
+    """Make a file for so many bytes with its space allocated, then rename it to the name that readers look for. Raises
+    OSError if the disk is full.
+    """
+    taken = (_SPARE * size // _BLOCK_BYTES + 1) * _BLOCK_BYTES
+    unnamed = path.with_suffix(".new")
+    descriptor = os.open(unnamed, os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        _put(descriptor, _HEADER.pack(_HEADER.size) + bytes(taken - _HEADER.size), 0)
+        unnamed.rename(path)
+    except OSError:
+        os.close(descriptor)
+        unnamed.unlink(missing_ok=True)
+        raise
+    return descriptor
 
 
 def _put(descriptor: int, what: bytes, place: int) -> None:

@@ -7,30 +7,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cached_property
 from itertools import repeat
-from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
 
-Kept = TypeVar("Kept")
-
 DATE_OMITTED: Final = datetime(1, 1, 1, tzinfo=UTC)
 """The date of a contact whose date the caller did not ask for."""
-
-
-class _kept(Generic[Kept]):  # noqa: N801 - it is used as `property` is
-    """functools.cached_property of Python 3.12: earlier ones take a lock that costs more than the value."""
-
-    def __init__(self, make: Callable[[Any], Kept]) -> None:
-        self._make = make
-        self._name = make.__name__
-        self.__doc__ = make.__doc__
-
-    def __get__(self, instance: Any, _owner: type) -> Kept:
-        kept: Kept = self._make(instance)
-        instance.__dict__[self._name] = kept  # from now on found before this descriptor
-        return kept
 
 
 class Outcome(StrEnum):
@@ -111,22 +96,22 @@ class Family(msgspec.Struct, frozen=True, dict=True):
     def secondaries(self) -> tuple[Contact, ...]:
         return self.contacts[1:]
 
-    @_kept
+    @cached_property
     def ids(self) -> frozenset[int]:
         """The ids of its contacts."""
         return frozenset(contact.id for contact in self.contacts)
 
-    @_kept
+    @cached_property
     def emails(self) -> tuple[str, ...]:
         """Distinct emails, the primary's first, then in the contacts' order."""
         return tuple(dict.fromkeys(contact.email for contact in self.contacts if contact.email is not None))
 
-    @_kept
+    @cached_property
     def phones(self) -> tuple[str, ...]:
         """Distinct phones, the primary's first, then in the contacts' order."""
         return tuple(dict.fromkeys(contact.phone for contact in self.contacts if contact.phone is not None))
 
-    @_kept
+    @cached_property
     def answers(self) -> dict[Callable[..., Any], Any]:
         """Memoised answers, by the function that made each."""
         return {}

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
+from time import monotonic
 from traceback import extract_tb
 from typing import Final, TextIO, cast
 
@@ -18,7 +19,6 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram, generate_latest
 
 from nexus_graph import metrics_folder
-from nexus_graph.library_log import listen_to_libraries
 
 _FOLDER: Final = metrics_folder.opened()
 
@@ -139,7 +139,9 @@ def configure_logging(level: str) -> None:
     """Log JSON lines to stderr, one event each, with the request's correlation id if there is one. Lines of libraries
     are included.
     """
-    listen_to_libraries(error_name)
+    root = logging.getLogger()
+    if not any(isinstance(handler, _Teller) for handler in root.handlers):
+        root.addHandler(_Teller())
     structlog.configure(
         processors=[
             _correlated,
@@ -164,6 +166,50 @@ def log(name: str) -> structlog.typing.FilteringBoundLogger:
     """The logger of a part of the system. Events are short snake_case phrases; values are ids, counts and codes."""
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(part=name)
     return logger
+
+
+_LIBRARY_LOG: Final = log("library")
+
+_AGAIN_AFTER_SECONDS: Final = 10.0
+"""The least time between two lines of one place; the next line holds the number of lines left out."""
+
+_PLACES_MAX: Final = 1_000
+"""The most places whose last line is remembered."""
+
+_CONSTANT_TEXTS: Final = ("asyncpg",)
+
+
+class _Teller(logging.Handler):
+    """The last handler of `logging`: a library's line is one JSON line of ours, without a traceback, at a bounded rate.
+
+    Libraries' texts may quote values, so a line holds the place, the level and the type of the error only. asyncpg's
+    few texts are constants, and a line holds them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._told_at: dict[str, float] = {}
+        self._left_out: dict[str, int] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called by logging."""
+        place = f"{Path(record.pathname).name}:{record.lineno}"
+        now = monotonic()
+        if now - self._told_at.get(place, float("-inf")) < _AGAIN_AFTER_SECONDS:
+            self._left_out[place] = self._left_out.get(place, 0) + 1
+            return
+        if len(self._told_at) >= _PLACES_MAX:
+            self._told_at.clear()
+            self._left_out.clear()
+        self._told_at[place] = now
+        facts: dict[str, object] = {"library": record.name, "at": place}
+        if record.name.startswith(_CONSTANT_TEXTS):
+            facts["said"] = str(record.msg)
+        if record.exc_info and record.exc_info[1] is not None:
+            facts["error"] = error_name(record.exc_info[1])
+        if left_out := self._left_out.pop(place, 0):
+            facts["left_out"] = left_out
+        (_LIBRARY_LOG.error if record.levelno >= logging.ERROR else _LIBRARY_LOG.warning)("library_said", **facts)
 
 
 def error_name(error: BaseException) -> str:

@@ -12,10 +12,9 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from nexus_graph import __version__
 from nexus_graph.api.http.answer import Answer, encode
 from nexus_graph.api.http.request import Post
-from nexus_graph.condition import WELL, Condition
 from nexus_graph.store.migrate import MigrationError, pending
 from nexus_graph.store.outbox import outbox_gauges
-from nexus_graph.store.record import HEALTH_SECONDS, Record
+from nexus_graph.store.record import HEALTH_SECONDS, WELL, Condition, Record
 from nexus_graph.telemetry import error_name, exposition, log
 
 REMEMBERED_SECONDS: Final = 0.5

@@ -21,12 +21,12 @@ from rich.console import Console
 
 from nexus_graph.api.graphql.engine import UnusableManifest, read_manifest
 from nexus_graph.commands.status import masked
-from nexus_graph.condition import WELL
 from nexus_graph.config import Settings
 from nexus_graph.devstack import jars, neo4j, ports, postgres, probes
 from nexus_graph.devstack.datadir import DataDirectory, ProcessRecord
 from nexus_graph.devstack.process import StackError
 from nexus_graph.devstack.stack import API_PORT, StackOptions
+from nexus_graph.store.record import WELL
 from nexus_graph.variables import UnusableSettings, names_of, read_settings, set_names, unknown
 
 PYTHON_MIN = (3, 11)

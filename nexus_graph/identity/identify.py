@@ -12,14 +12,13 @@ from typing import Final
 
 from nexus_graph import telemetry
 from nexus_graph.cache.families import FamilyCache
-from nexus_graph.condition import WELL, Condition
 from nexus_graph.config import Settings
 from nexus_graph.errors import NexusError, RowRejected
 from nexus_graph.gather.gatherer import Gatherer
 from nexus_graph.model import Family, Identification, IdentifyRequest, Outcome
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool, is_datas_fault
-from nexus_graph.store.record import HEALTH_SECONDS, Record
+from nexus_graph.store.record import HEALTH_SECONDS, WELL, Condition, Record
 
 _LOG = telemetry.log("identify")
 _FEW: Final = 3

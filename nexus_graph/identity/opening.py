@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from neo4j import AsyncDriver
 
 from nexus_graph.cache.families import FamilyCache
-from nexus_graph.condition import WELL, Condition
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.graph.driver import open_driver
@@ -20,7 +19,7 @@ from nexus_graph.identity.identify import Identify
 from nexus_graph.identity.listing import Listing
 from nexus_graph.store.database import close_pool, connect_pool
 from nexus_graph.store.outbox import lag
-from nexus_graph.store.record import Record
+from nexus_graph.store.record import WELL, Condition, Record
 from nexus_graph.store.replica import Replica
 
 

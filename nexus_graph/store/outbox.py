@@ -11,12 +11,11 @@ from math import inf
 from typing import Final, NamedTuple, cast
 
 from nexus_graph import telemetry
-from nexus_graph.condition import WELL, Condition
 from nexus_graph.config import OUTBOX_COUNT_MAX, Settings
 from nexus_graph.statements import sql
 from nexus_graph.store.database import CONNECTION_LOST, Connection, Pool, PoolConnection
 from nexus_graph.store.lease import RELAY_KEY
-from nexus_graph.store.record import Record
+from nexus_graph.store.record import WELL, Condition, Record
 
 TRIES_MAX: Final = 5
 """Tries of a family whose data the graph refuses, before its rows are parked for an operator."""

@@ -9,12 +9,11 @@ background, and another takes its place.
 import asyncio
 from collections import deque
 from time import monotonic
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import asyncpg
 
 from nexus_graph import telemetry
-from nexus_graph.condition import WELL, Condition
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.statements import sql
@@ -45,6 +44,20 @@ _TROUBLE_SECONDS: Final = 5.0
 
 _Place: TypeAlias = "PoolConnection | None"
 """A place for one statement at a time: its connection, or None where there is none yet."""
+
+
+class Condition(NamedTuple):
+    """The condition of a server, as health checks report it.
+
+    `degraded`: a part does not work, or works slowly; `down`: its main task does not work.
+    """
+
+    status: Literal["ok", "degraded", "down"]
+    reason: str | None = None
+    """The fault, as a predicate of the server: "refuses the login"."""
+
+
+WELL: Final = Condition("ok")
 
 
 class _Trouble(NamedTuple):

@@ -8,11 +8,10 @@ from time import monotonic
 
 import pytest
 
-from nexus_graph.condition import WELL
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.store.database import Connection, Pool, close_pool, connect, connect_pool
-from nexus_graph.store.record import Record
+from nexus_graph.store.record import WELL, Record
 from tests.stage.graphing import PATIENCE_SECONDS
 from tests.stage.stopping import stopped
 from tests.stage.wire import wired

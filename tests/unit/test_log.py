@@ -58,7 +58,7 @@ def test_what_was_left_out_is_counted_once_it_is_told_again(
 
     for _ in range(3):
         fail()
-    monkeypatch.setattr("nexus_graph.library_log._AGAIN_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr("nexus_graph.telemetry._AGAIN_AFTER_SECONDS", 0.0)
     fail()
     first, second = map(json.loads, capsys.readouterr().err.splitlines())
     assert "left_out" not in first
