@@ -23,6 +23,7 @@ from functools import partial
 from time import monotonic
 from typing import Final, cast
 
+import uvloop
 from neo4j import AsyncDriver
 from neo4j.exceptions import DriverError, Neo4jError
 from prometheus_client import start_http_server
@@ -279,12 +280,7 @@ def run(settings: Settings) -> int:
             sys.stderr.write(f"nexus-graph: cannot show metrics on {where}: {error.strerror}\n")
             return 1
     freeze_gc()
-    if sys.platform == "win32":
-        asyncio.run(_work_until_signalled(settings))
-    else:
-        import uvloop  # noqa: PLC0415 - not to be had on Windows
-
-        uvloop.run(_work_until_signalled(settings))
+    uvloop.run(_work_until_signalled(settings))
     return 0
 
 

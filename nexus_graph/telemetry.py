@@ -87,11 +87,7 @@ RELAY_RENEWED_AGE = Gauge(
 )
 RELAY_PROJECTED = Counter("nexus_relay_projected_families_total", "Families written to the graph")
 RELAY_FAILURES = Counter("nexus_relay_failures_total", "Batches the relay could not project", ["cause"])
-DRIFT = Gauge(
-    "nexus_drift_families",
-    "Families that differ in the last check",
-    multiprocess_mode="mostrecent",
-)
+DRIFT = Gauge("nexus_drift_families", "Families that differ in the last check", multiprocess_mode="mostrecent")
 GRAPH_INCOMPLETE = Gauge(
     "nexus_graph_incomplete",
     "1 while the active relay finds that the graph lacks constraints, families, or the end of a rebuild",

@@ -35,12 +35,9 @@ class SharedDocuments:
     """Finds and keeps documents."""
 
     def __init__(self) -> None:
-        self._wait_seconds = TIMEOUT_SECONDS / 2
-        self._kept_seconds = KEPT_SECONDS
-        self._away_seconds = AWAY_SECONDS
         self._away_until = 0.0
         self._under_way: set[asyncio.Future[object]] = set()
-        self._writes: set[asyncio.Task[None]] = set()
+        self._writes: set[asyncio.Task[object]] = set()
 
     async def find(self, digest: str, redis: Redis) -> bytes | None:
         """The text of this hash, not checked against the hash; None if there is none or Redis is in trouble."""
@@ -53,31 +50,26 @@ class SharedDocuments:
         """Remember the text, soon."""
         if len(self._writes) >= _WRITES_MAX or monotonic() < self._away_until:
             return
-        asking = redis.set(_KEY + digest, text, ex=self._kept_seconds)
-        writing = asyncio.create_task(self._write(asking))
-        self._writes.add(writing)
-        writing.add_done_callback(self._writes.discard)
-
-    async def _write(self, asking: Awaitable[object]) -> None:
-        await self._asked("document_not_kept", asking)
+        asking = redis.set(_KEY + digest, text, ex=KEPT_SECONDS)
+        keep(asyncio.create_task(self._asked("document_not_kept", asking)), self._writes)
 
     async def _asked(self, what: str, asking: Awaitable[object]) -> object:
         """What Redis answers in time; None if it is in trouble."""
         if self._away_until:
-            self._away_until = monotonic() + self._away_seconds  # no other request waits for the result
+            self._away_until = monotonic() + AWAY_SECONDS  # no other request waits for the result
         # A task that the request can leave: closing a connection may take longer than a request should wait.
         task = asyncio.ensure_future(asking)
         keep(task, self._under_way)
         try:
             # Twice: if this process was late, the answer may have arrived unread.
             for _ in range(2):
-                if (await asyncio.wait({task}, timeout=self._wait_seconds))[0]:
+                if (await asyncio.wait({task}, timeout=TIMEOUT_SECONDS / 2))[0]:
                     break
             else:
                 raise TimeoutError
             found = task.result()
         except _TROUBLE as error:
-            self._away_until = monotonic() + self._away_seconds
+            self._away_until = monotonic() + AWAY_SECONDS
             _LOG.warning(what, error=telemetry.error_name(error))
             return None
         finally:

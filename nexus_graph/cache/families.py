@@ -3,31 +3,32 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextvars import Context
+from functools import cache
+from typing import Final
 
 from nexus_graph.cache.memory import FAMILY_CONTACTS_MAX, MemoryFamilies
-from nexus_graph.cache.renewal import Renewal
 from nexus_graph.cache.shared import SharedFamilies
 from nexus_graph.config import Settings
+from nexus_graph.gather.bounds import READS_MAX
 from nexus_graph.model import Family, FamilyKey, Identification, Outcome
 from nexus_graph.telemetry import CACHE_READS
 
 Read = Callable[[], Awaitable[Family | None]]
+
+_TOGETHER: Final = 0.05
+"""The part of a family's life in a process during which those that are to be renewed come together."""
+
+_reads = cache(CACHE_READS.labels)
 
 
 class FamilyCache:
     """Families that readers got, for as long as they may be returned again."""
 
     def __init__(self, settings: Settings) -> None:
-        self._most_contacts = FAMILY_CONTACTS_MAX
         self._memory = MemoryFamilies(settings)
         self._shared = SharedFamilies(settings) if settings.cache == "both" else None
-        self._renewal = Renewal(self._memory, self._shared, settings) if self._shared is not None else None
+        self._renewal = _Renewal(self._memory, self._shared, settings) if self._shared is not None else None
         self._under_way: dict[tuple[FamilyKey, int | None], asyncio.Task[Family | None]] = {}
-        self._counts = {
-            (level, result): CACHE_READS.labels(level, result)
-            for level in ("process", "shared")
-            for result in ("hit", "miss")
-        }
 
     async def family(self, key: FamilyKey, at_least: int | None, read: Read) -> Family | None:
         """The family of the key, of that version at least: from the cache, or from one `read` that all waiting callers
@@ -35,11 +36,11 @@ class FamilyCache:
         """
         family = self._memory.find(key)
         if _serves(family, key, at_least):
-            self._counts["process", "hit"].inc()
+            _reads("process", "hit").inc()
             if self._memory.old and self._renewal is not None:
                 self._renewal.soon()
             return family
-        self._counts["process", "miss"].inc()
+        _reads("process", "miss").inc()
         asked = (key, at_least)
         reading = self._under_way.get(asked)
         if reading is None:
@@ -52,7 +53,7 @@ class FamilyCache:
 
     def keep(self, keys: Iterable[FamilyKey], family: Family) -> None:
         """Remember the family under these keys, unless it is too large or a newer one is known."""
-        if len(family.contacts) > self._most_contacts:
+        if len(family.contacts) > FAMILY_CONTACTS_MAX:
             return
         keys = list(keys)
         for key in keys:
@@ -98,14 +99,54 @@ class FamilyCache:
         if self._shared is not None:
             family = await self._shared.find(key)
             if family is not None and _serves(family, key, at_least):
-                self._counts["shared", "hit"].inc()
+                _reads("shared", "hit").inc()
                 self._memory.keep(key, family)
                 return family
-            self._counts["shared", "miss"].inc()
+            _reads("shared", "miss").inc()
         family = await read()
         if family is not None and _serves(family, key, None):
             self.keep([key], family)
         return family
+
+
+class _Renewal:
+    """Reads again from the second level, before its life in the first ends, what is still asked for: together, and
+    behind the readers' backs. A family that the second no longer has is dropped from the first.
+    """
+
+    def __init__(self, memory: MemoryFamilies, shared: SharedFamilies, settings: Settings) -> None:
+        self._memory = memory
+        self._shared = shared
+        self._seconds = _TOGETHER * settings.cache_process_seconds
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def soon(self) -> None:
+        """Renew what is old, with what is about to be."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._start)
+
+    async def close(self) -> None:
+        """Finish what is under way."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            await self._task
+
+    def _start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._renew(), context=Context())
+
+    async def _renew(self) -> None:
+        try:
+            old, self._memory.old = list(self._memory.old), set()
+            for first in range(0, len(old), READS_MAX):
+                for family_id, family in (await self._shared.again(old[first : first + READS_MAX])).items():
+                    if family is None:
+                        self._memory.drop(family_id)
+                    else:
+                        self._memory.renew(family)
+        finally:
+            self._timer = self._task = None
 
 
 def _serves(family: Family | None, key: FamilyKey, at_least: int | None) -> bool:

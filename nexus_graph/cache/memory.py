@@ -24,7 +24,6 @@ id and a version; past the bound the oldest goes."""
 
 
 class _Kept(NamedTuple):
-    version: int
     family: Family
     until: float
 
@@ -61,7 +60,7 @@ class MemoryFamilies:
     def keep(self, key: FamilyKey, family: Family) -> None:
         """Keep the family, unless a newer version is known: by the key, a new version by all that it is known by."""
         held = self._kept.get(family.id)
-        is_new = held is None or held.version < family.version
+        is_new = held is None or held.family.version < family.version
         self.renew(family)
         for one in family.known_by() if is_new else (key,):
             self._pointers[one] = family.id
@@ -72,11 +71,11 @@ class MemoryFamilies:
     def renew(self, family: Family) -> None:
         """Keep the family, unless a newer version is known, for the keys that lead to it already."""
         held = self._kept.get(family.id)
-        newest = max(held.version if held is not None else 0, self._stale.get(family.id, 0))
+        newest = max(held.family.version if held is not None else 0, self._stale.get(family.id, 0))
         if newest > family.version:
             return
         self.old.discard(family.id)
-        self._kept[family.id] = _Kept(family.version, family, monotonic() + self._seconds)
+        self._kept[family.id] = _Kept(family, monotonic() + self._seconds)
         self._kept.move_to_end(family.id)
         if len(self._kept) > self._families_max:
             self.old.discard(self._kept.popitem(last=False)[0])
@@ -84,7 +83,7 @@ class MemoryFamilies:
     def forget(self, family_id: int, version: int) -> None:
         """Versions of this family older than this one are stale."""
         held = self._kept.get(family_id)
-        if held is not None and held.version >= version:
+        if held is not None and held.family.version >= version:
             return
         self.drop(family_id)
         self._stale[family_id] = max(version, self._stale.get(family_id, 0))

@@ -5,7 +5,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from time import monotonic
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Final, TypeVar
 
 import neo4j
 from neo4j import AsyncDriver, AsyncGraphDatabase, AsyncManagedTransaction, Query, unit_of_work
@@ -26,7 +26,6 @@ _RETRY_BASE_SECONDS: Final = 0.02
 # for half a second.
 _PLANNED_ONCE: Final = "CYPHER replan=skip\n"
 
-Given = ParamSpec("Given")
 Answer = TypeVar("Answer")
 
 # Two transactions raced: one deleted a node that the other was tying. A retry succeeds.
@@ -100,11 +99,7 @@ async def ensure_constraints(driver: AsyncDriver, *, wait_max_seconds: int = CON
 
 
 async def write(
-    driver: AsyncDriver,
-    settings: Settings,
-    work: Callable[Concatenate[AsyncManagedTransaction, Given], Awaitable[Answer]],
-    *args: Given.args,
-    **kwargs: Given.kwargs,
+    driver: AsyncDriver, settings: Settings, work: Callable[[AsyncManagedTransaction], Awaitable[Answer]]
 ) -> Answer:
     """Run `work` in one transaction, commit, return its result. A transaction that lost a race or a deadlock is retried
     for a bounded time.
@@ -120,7 +115,7 @@ async def write(
     while True:
         try:
             async with asyncio.timeout(silence_seconds), driver.session() as session:
-                return await session.execute_write(timed, *args, **kwargs)
+                return await session.execute_write(timed)
         except Neo4jError as error:
             repeatable = error.code in _RACES or (error.code or "").startswith("Neo.TransientError.Transaction.")
             if not repeatable or monotonic() + wait_seconds > deadline:

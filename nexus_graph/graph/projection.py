@@ -41,7 +41,7 @@ async def project(
     broke during the commit.
     """
     ordered = sorted(states, key=lambda state: state["id"])  # all writers lock in this order
-    return await write(driver, settings, _project, ordered, whole=whole)
+    return await write(driver, settings, lambda transaction: _project(transaction, ordered, whole=whole))
 
 
 async def warm(driver: AsyncDriver, settings: Settings) -> None:
@@ -54,7 +54,7 @@ async def _plan_all(transaction: AsyncManagedTransaction) -> None:
     await run(transaction, "project_families", contacts=[], ties=[], swept=[])
 
 
-async def _project(transaction: AsyncManagedTransaction, states: Sequence[FamilyState], *, whole: bool = False) -> int:
+async def _project(transaction: AsyncManagedTransaction, states: Sequence[FamilyState], *, whole: bool) -> int:
     taken = await run(transaction, "claim_families", families=_parts(states, _HEADS))
     shown = {family_id: (version, size) for family_id, version, size in taken}
     written, swept = _divided([state for state in states if state["id"] in shown], shown, whole=whole)

@@ -31,7 +31,7 @@ async def repair(pool: Pool, driver: AsyncDriver, settings: Settings, findings: 
     # Asked again: a contact of the record that belongs to no family is the record's fault, not the graph's.
     refs["contact"] = await pool.fetchval(sql("verify_contacts"), refs["contact"])
     strange_families = await pool.fetchval(sql("verify_families"), refs["family"])
-    await write(driver, settings, _drop, refs, strange_families)
+    await write(driver, settings, lambda transaction: _drop(transaction, refs, strange_families))
     refs["family"] = sorted(set(refs["family"]).difference(strange_families))
     for start in range(0, len(refs["family"]), _BATCH_FAMILIES):
         states = await read_states(pool, refs["family"][start : start + _BATCH_FAMILIES])
@@ -43,7 +43,7 @@ async def _project_again(driver: AsyncDriver, states: list[FamilyState], setting
     # Versions come from the record and only grow: a greater version in the graph is wrong. If the relay wrote a newer
     # version a moment ago, this step sets the family back, and the next pass of verify finds that.
     families = [{name: state[name] for name in ("id", "version", "ids", "pairs")} for state in states]
-    await write(driver, settings, run, "lower_versions", families=families)
+    await write(driver, settings, lambda transaction: run(transaction, "lower_versions", families=families))
     await project(driver, states, settings, whole=True)
 
 

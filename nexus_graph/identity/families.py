@@ -12,7 +12,7 @@ the primary answers.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import cache
+from functools import cache, partial
 from time import monotonic
 from typing import Final, TypeAlias, cast
 
@@ -53,13 +53,12 @@ class Families:
         replica: Replica | None = None,
     ) -> None:
         self._cache = cache
-        self._replica = replica
         self._primary = record
         self._graph = graph
         self._settings = settings
         bounds = settings.read_bounds()
-        self._record = Gatherer("record", self._read_record, bounds)
-        self._replayed = Gatherer("replica", self._read_replica, bounds)
+        self._record = Gatherer("record", partial(_families, record.fetch), bounds)
+        self._replayed = None if replica is None else Gatherer("replica", partial(_families, replica.fetch), bounds)
         self._newest = Gatherer("newest", self._read_newest, bounds)
 
     async def family(
@@ -83,7 +82,8 @@ class Families:
     async def close(self) -> None:
         """Answer the waiting readers, then stop."""
         await self._graph.close()
-        await self._replayed.close()
+        if self._replayed is not None:
+            await self._replayed.close()
         await self._newest.close()
         await self._record.close()
 
@@ -107,7 +107,7 @@ class Families:
 
     async def _from_record(self, key: FamilyKey, at_least: int | None) -> Family | None:
         """The record's family: the replica's if it is fresh enough, else the primary's."""
-        if self._replica is None:
+        if self._replayed is None:
             return await self._from_primary(key, at_least)
         try:
             family = await self._replayed.ask(key)
@@ -161,16 +161,9 @@ class Families:
             family = await self._graph.family(key, insist=True)
         return family
 
-    async def _read_record(self, keys: list[FamilyKey]) -> list[Family | None]:
-        return await _families(self._primary.fetch, keys)
-
     async def _read_newest(self, versions: list[int]) -> list[int]:
         ((newest,),) = await self._primary.fetch(sql("newest_event"))
         return [newest] * len(versions)
-
-    async def _read_replica(self, keys: list[FamilyKey]) -> list[Family | None]:
-        assert self._replica is not None
-        return await _families(self._replica.fetch, keys)
 
     @staticmethod
     def _counted(family: Family | None, *, fallback: str) -> Family | None:

@@ -10,8 +10,11 @@ rest.
 """
 
 import asyncio
+from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
+from operator import attrgetter
 from typing import Final
 
 from nexus_graph import telemetry
@@ -20,7 +23,6 @@ from nexus_graph.errors import Unavailable
 from nexus_graph.identity.families import Families
 from nexus_graph.identity.listing import Listing
 from nexus_graph.identity.pace import Effort, Pace
-from nexus_graph.identity.past import Past, following
 from nexus_graph.model import Family, FamilyKey, IdentityEvent
 from nexus_graph.store.database import connect_pool
 from nexus_graph.store.outbox import noticed
@@ -36,6 +38,10 @@ _RETRY_SECONDS: Final = 1.0
 """Seconds before the next try while the record is away."""
 
 
+_PAGE_EVENTS: Final = 128
+_PAGES_KEPT: Final = 128
+"""About 8 MB of pages of the past, for followers at different positions."""
+_SEQUENCE: Final = attrgetter("sequence")
 _TURN_SECONDS: Final = 0.0004
 """The time that one follower may take before others get their turn."""
 _TURN_MAX_EVENTS: Final = 64
@@ -59,7 +65,7 @@ class Feed:
         """`_recent` holds every event past this one."""
         self._newest = 0
         self._arrived = asyncio.Event()
-        self._past = Past(listing)
+        self._past = _Past(listing)
         self._pace = Pace(settings.feed_catch_up_share)
 
     async def events(self, after: int | None) -> AsyncGenerator[Sequence[IdentityEvent], None]:
@@ -111,7 +117,7 @@ class Feed:
 
     async def _next(self, place: int, most: int) -> Sequence[IdentityEvent]:
         if place >= self._complete_from:
-            return following(self._recent, place, most)
+            return _following(self._recent, place, most)
         while True:
             try:
                 return await self._past.after(place, most)
@@ -133,7 +139,7 @@ class Feed:
             if self._followers == 0 and self._reading is not None:
                 reading, self._reading = self._reading, None
                 self._recent.clear()
-                self._past = Past(self._listing)
+                self._past = _Past(self._listing)
                 reading.cancel()
                 await asyncio.wait({reading})
 
@@ -175,6 +181,42 @@ class Feed:
                 yield notice
         finally:
             pool.terminate()
+
+
+class _Past:
+    """Events of the past, page by page: followers share the pages that were used last. A visible event never changes,
+    and no event appears before it later.
+    """
+
+    def __init__(self, listing: Listing) -> None:
+        self._listing = listing
+        self._pages: OrderedDict[int, list[IdentityEvent]] = OrderedDict()
+        """Full pages, by the sequence that they come after: a multiple of a page's length. As sequences only grow, a
+        full page reaches past the next multiple.
+        """
+        self._reading = asyncio.Lock()
+
+    async def after(self, place: int, most: int) -> Sequence[IdentityEvent]:
+        """The next events past the sequence `place`; empty at the end. Raises Unavailable."""
+        start = place - place % _PAGE_EVENTS
+        if start in self._pages:
+            self._pages.move_to_end(start)
+            return _following(self._pages[start], place, most)
+        async with self._reading:  # one page at a time: followers that catch up take one connection at most
+            page = self._pages.get(start)
+            if page is None:
+                page = await self._listing.events(None, after=start, limit=_PAGE_EVENTS)
+                if len(page) == _PAGE_EVENTS:
+                    self._pages[start] = page
+                if len(self._pages) > _PAGES_KEPT:
+                    self._pages.popitem(last=False)
+            return _following(page, place, most)
+
+
+def _following(events: list[IdentityEvent], place: int, most: int) -> list[IdentityEvent]:
+    """The next events past the sequence `place`, `most` at most, of events in order."""
+    first = bisect_right(events, place, key=_SEQUENCE)
+    return events[first : first + most]
 
 
 def _concerns(event: IdentityEvent, contact_id: int, family: Family | None) -> bool:

@@ -7,6 +7,7 @@ linearizable; the cache never answers here.
 
 import asyncio
 from collections.abc import Sequence
+from functools import cache
 from time import monotonic
 from typing import Final
 
@@ -21,6 +22,7 @@ from nexus_graph.store.database import Pool, is_datas_fault
 from nexus_graph.store.record import HEALTH_SECONDS, WELL, Condition, Record
 
 _LOG = telemetry.log("identify")
+_outcomes = cache(telemetry.IDENTIFY_OUTCOMES.labels)
 _FEW: Final = 3
 """A batch of fewer requests is decided in turn, as that is cheaper than together (docs/tried.md)."""
 
@@ -42,10 +44,6 @@ class Identify:
             # A writer may wait for the lock, and that wait is no sign of a server that hangs.
             patience_seconds = settings.lock_timeout_seconds + HEALTH_SECONDS
             self._writing = Record(write_pool, settings, patience_seconds=patience_seconds)
-        self._known_count = telemetry.IDENTIFY_OUTCOMES.labels(Outcome.MATCHED.value, "fast")
-        self._written_counts = {
-            outcome: telemetry.IDENTIFY_OUTCOMES.labels(outcome.value, "write") for outcome in Outcome
-        }
         self._family_limit = settings.family_limit_contacts
         self._known = Gatherer("resolve", self._resolve, settings.resolve_bounds())
         self._unknown = Gatherer("identify", self._decide, settings.write_bounds())
@@ -67,7 +65,7 @@ class Identify:
         except NexusError as error:
             telemetry.IDENTIFY_ERRORS.labels(error.code).inc()
             raise
-        self._written_counts[answer.outcome].inc()
+        _outcomes(answer.outcome.value, "write").inc()
         return answer
 
     async def condition(self) -> Condition:
@@ -97,7 +95,7 @@ class Identify:
             family = Family.of_columns(*row[1:])
             for place in row[0]:
                 families[place - 1] = family
-        self._known_count.inc(sum(len(row[0]) for row in rows))
+        _outcomes(Outcome.MATCHED.value, "fast").inc(sum(len(row[0]) for row in rows))
         return families
 
     async def _decide(self, requests: list[IdentifyRequest]) -> Sequence[Identification | Exception]:

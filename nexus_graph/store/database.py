@@ -72,12 +72,15 @@ _REASONS: Final = {
 _NO_SUCH_ROLE: Final = "22023"
 """The refusal of a session that should act as a role that the server lacks."""
 
-# TCP keep-alive notices a dead peer: three probes, 5 s apart, after 10 s of silence.
-_SILENCE_SECONDS: Final = 10
-_ASKED_EVERY_SECONDS: Final = 5
-_ASKED_TIMES: Final = 3
-_UNACKNOWLEDGED_MS: Final = 20_000
-"""The connection is dead if sent data stays without acknowledgement for this long."""
+# TCP keep-alive at both ends notices a dead peer, which releases its locks: three probes, 5 s apart, after 10 s of
+# silence. A connection is dead as well if sent data stays without acknowledgement for 20 s.
+_KEEP_ALIVE: Final = (
+    ("tcp_keepalives_idle", "TCP_KEEPIDLE", 10),
+    ("tcp_keepalives_interval", "TCP_KEEPINTVL", 5),
+    ("tcp_keepalives_count", "TCP_KEEPCNT", 3),
+    ("tcp_user_timeout", "TCP_USER_TIMEOUT", 20_000),
+)
+"""PostgreSQL's setting, the socket's option, and the value of both."""
 
 
 class UnfitLogin(Unavailable):
@@ -165,6 +168,7 @@ async def connect_pool(settings: Settings, *, role: Role | None, size: int, serv
     Every statement is bounded: lock_timeout < statement_timeout < the client's own timeout.
     """
     session = _session(settings, role)
+    keep_alive = {name: str(value) for name, _, value in _KEEP_ALIVE}
     pooled = settings.pgbouncer and server != "direct"
     try:
         pool = await asyncpg.create_pool(
@@ -172,7 +176,7 @@ async def connect_pool(settings: Settings, *, role: Role | None, size: int, serv
             min_size=size,
             max_size=size,
             command_timeout=settings.statement_timeout_seconds + 1,
-            server_settings={"application_name": role or "nexus"} | ({} if pooled else session | _KEEP_ALIVE),
+            server_settings={"application_name": role or "nexus"} | ({} if pooled else session | keep_alive),
             # In transaction mode the next statement may run in another session, which has none of the prepared names.
             statement_cache_size=0 if pooled else _STATEMENTS_PREPARED,
             max_inactive_connection_lifetime=0,
@@ -235,25 +239,9 @@ class _Watched(asyncpg.Connection):
         if opened is None or opened.family not in (socket.AF_INET, socket.AF_INET6):
             return
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in _SOCKET_OPTIONS.items():
+        for _, option, value in _KEEP_ALIVE:
             if hasattr(socket, option):  # some systems lack one
                 opened.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-
-
-_SOCKET_OPTIONS: Final = {
-    "TCP_KEEPIDLE": _SILENCE_SECONDS,
-    "TCP_KEEPINTVL": _ASKED_EVERY_SECONDS,
-    "TCP_KEEPCNT": _ASKED_TIMES,
-    "TCP_USER_TIMEOUT": _UNACKNOWLEDGED_MS,
-}
-
-# The same for the server's end: it releases the locks of a host that vanished.
-_KEEP_ALIVE: Final = {
-    "tcp_keepalives_idle": str(_SILENCE_SECONDS),
-    "tcp_keepalives_interval": str(_ASKED_EVERY_SECONDS),
-    "tcp_keepalives_count": str(_ASKED_TIMES),
-    "tcp_user_timeout": str(_UNACKNOWLEDGED_MS),
-}
 
 
 def _connecting(settings: Settings, server: Server) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from websockets.typing import Subprotocol
 from nexus_graph.api.graphql.schema.cursors import FAMILY, encode_id
 from nexus_graph.api.graphql.transport.websocket import OPERATIONS_MAX
 from nexus_graph.config import Settings
-from nexus_graph.identity import past
+from nexus_graph.identity import feed
 from nexus_graph.identity.feed import Feed
 from nexus_graph.identity.opening import Identity
 from nexus_graph.store.database import Pool
@@ -221,7 +221,7 @@ async def test_a_subscription_keeps_nothing_of_the_events_it_told(
     settings: Settings, pool: Pool, monkeypatch: pytest.MonkeyPatch, directive: str
 ) -> None:
     """An executor of graphql-core that was shared by all events kept ten objects of each."""
-    monkeypatch.setattr(past, "_PAGES_KEPT", 8)
+    monkeypatch.setattr(feed, "_PAGES_KEPT", 8)
     swift = settings.model_copy(update={"feed_catch_up_share": 1.0})
     await pool.execute(
         "INSERT INTO identity_events (seq, at, kind, family_id, contact_id) "
