@@ -79,11 +79,7 @@ class Relay:
     """A relay. Several may run; the holder of the lease works, the others wait to take over."""
 
     def __init__(
-        self,
-        settings: Settings,
-        *,
-        on_projected: Callable[[], Awaitable[None]] | None = None,
-        key: int = RELAY_KEY,
+        self, settings: Settings, *, on_projected: Callable[[], Awaitable[None]] | None = None, key: int = RELAY_KEY
     ) -> None:
         """`on_projected`: a fault point for tests, between the graph's commit and the deletion of the rows.
         `key`: relays with different keys have leases of their own.

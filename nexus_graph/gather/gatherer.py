@@ -352,9 +352,7 @@ class Sharing(Generic[Request, Answer]):
 
 
 def _share(
-    answers: Sequence[Answer],
-    serves: Callable[[Answer, Request], bool],
-    waiting: deque[Waiter[Request, Answer]],
+    answers: Sequence[Answer], serves: Callable[[Answer, Request], bool], waiting: deque[Waiter[Request, Answer]]
 ) -> int:
     """Give the answers to the waiting callers that they serve. Returns to how many."""
     if not waiting:

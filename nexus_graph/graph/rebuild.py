@@ -55,7 +55,7 @@ async def rebuild(
         try:
             return await _rebuilt(pool, locking, driver, settings, progress)
         finally:
-            with suppress(*CONNECTION_LOST, TimeoutError):  # then the server has ended the session, and its lock
+            with suppress(*CONNECTION_LOST):  # then the server has ended the session, and its lock
                 await locking.fetchval(sql("rebuild_unlock"))
 
 

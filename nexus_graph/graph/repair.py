@@ -49,11 +49,6 @@ async def _project_again(driver: AsyncDriver, states: list[FamilyState], setting
 
 async def _drop(transaction: AsyncManagedTransaction, refs: dict[str, list[Any]], families: list[int]) -> None:
     loose = await run(
-        transaction,
-        "drop_strangers",
-        contacts=refs["contact"],
-        families=families,
-        ties=refs["tie"],
-        nodes=refs["node"],
+        transaction, "drop_strangers", contacts=refs["contact"], families=families, ties=refs["tie"], nodes=refs["node"]
     )
     await run(transaction, "drop_orphans", identifiers=[*loose, *refs["identifier"]])

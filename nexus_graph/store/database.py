@@ -25,7 +25,8 @@ own."""
 _STATEMENTS_PREPARED: Final = 100
 """Statements that one connection keeps prepared."""
 
-# asyncpg raises these when a connection breaks, and InternalClientError is neither a PostgresError nor an OSError.
+# asyncpg raises these when a connection breaks or the server does not answer in time: a TimeoutError is an OSError, and
+# InternalClientError is neither that nor a PostgresError.
 CONNECTION_LOST: Final = (
     OSError,
     asyncpg.InternalClientError,
@@ -89,12 +90,7 @@ class UnfitLogin(Unavailable):
 
 def is_datas_fault(error: BaseException) -> bool:
     """True if the statement failed for its values, in the driver or in the server."""
-    return isinstance(error, asyncpg.DataError | UnicodeError) or is_datas_state(sqlstate_of(error))
-
-
-def is_datas_state(sqlstate: str | None) -> bool:
-    """True if this SQLSTATE speaks of a statement's values."""
-    return sqlstate is not None and sqlstate[:2] in _DATA_CLASSES
+    return isinstance(error, asyncpg.DataError | UnicodeError) or _sqlstate(error)[:2] in _DATA_CLASSES
 
 
 def is_servers_trouble(error: BaseException) -> bool:
@@ -103,10 +99,8 @@ def is_servers_trouble(error: BaseException) -> bool:
     The one rule of "away": a connection that broke or failed to open, a server that does not answer in time, and every
     SQLSTATE that does not speak of the values.
     """
-    if isinstance(error, (*CONNECTION_LOST, TimeoutError)):
-        return True
-    sqlstate = sqlstate_of(error)
-    return sqlstate is not None and not is_datas_state(sqlstate)
+    sqlstate = _sqlstate(error)
+    return isinstance(error, CONNECTION_LOST) or (sqlstate != "" and sqlstate[:2] not in _DATA_CLASSES)
 
 
 def is_lost(error: BaseException) -> bool:
@@ -114,31 +108,29 @@ def is_lost(error: BaseException) -> bool:
 
     A server that does not answer in time is not a lost connection: the caller has waited long enough.
     """
-    if isinstance(error, TimeoutError):
-        return False
-    return isinstance(error, CONNECTION_LOST) or is_read_only(error)
+    return (isinstance(error, CONNECTION_LOST) and not isinstance(error, TimeoutError)) or is_read_only(error)
 
 
 def is_read_only(error: BaseException) -> bool:
     """True if the server takes no writes: a standby, one that a failover demoted, or one under maintenance."""
-    return sqlstate_of(error) == _READ_ONLY
+    return _sqlstate(error) == _READ_ONLY
 
 
 def is_busy(error: BaseException) -> bool:
     """True if the server is well and had no time for this statement."""
-    return (sqlstate_of(error) or "").startswith(_BUSY)
+    return _sqlstate(error).startswith(_BUSY)
 
 
 def shows_in_statements(error: BaseException) -> bool:
     """True if statements can fail so on a sound connection: a full disk, a missing table or right."""
-    sqlstate = sqlstate_of(error)
-    return sqlstate is not None and not sqlstate.startswith(_TOLD_BY_CONNECTING) and not is_busy(error)
+    sqlstate = _sqlstate(error)
+    return sqlstate != "" and not sqlstate.startswith((*_TOLD_BY_CONNECTING, *_BUSY))
 
 
-def sqlstate_of(error: BaseException) -> str | None:
-    """The SQLSTATE that the server gave, if it gave one."""
-    sqlstate = getattr(error, "sqlstate", None)
-    return sqlstate if isinstance(sqlstate, str) else None
+def _sqlstate(error: BaseException) -> str:
+    """The SQLSTATE that the server gave; empty if it gave none."""
+    sqlstate: str = getattr(error, "sqlstate", None) or ""
+    return sqlstate
 
 
 def reason(error: BaseException) -> str:
@@ -147,8 +139,8 @@ def reason(error: BaseException) -> str:
         return "does not answer in time"
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
         return "is a standby, which takes no writes"
-    sqlstate = sqlstate_of(error)
-    if sqlstate is None:
+    sqlstate = _sqlstate(error)
+    if not sqlstate:
         return f"does not answer ({_words(error)})"
     said = _REASONS.get(sqlstate) or _REASONS.get(sqlstate[:2], "is not itself")
     return f"{said} ({sqlstate})"
@@ -205,7 +197,7 @@ async def close_pool(pool: Pool, settings: Settings) -> None:
     try:
         async with asyncio.timeout(settings.connect_timeout_seconds):
             await pool.close()
-    except (*CONNECTION_LOST, TimeoutError):
+    except CONNECTION_LOST:
         pool.terminate()
 
 
@@ -258,7 +250,7 @@ def _unavailable(settings: Settings, server: Server, error: Exception) -> Except
     place = where(settings, server)
     if is_servers_trouble(error) and not isinstance(error, ValueError):
         return Unavailable(f"PostgreSQL at {place} {reason(error)}")
-    if sqlstate_of(error) == _NO_SUCH_ROLE:
+    if _sqlstate(error) == _NO_SUCH_ROLE:
         return Unavailable(f"PostgreSQL at {place} does not know our roles: run `nexus-graph migrate`")
     if isinstance(error, ValueError | UnicodeError):
         return UnusableAddress(f"PostgreSQL cannot be found at {place}: that is no postgresql:// URL")

@@ -52,7 +52,7 @@ class Lease:
         finally:
             renewing.cancel()
             await asyncio.wait({renewing})
-            with suppress(*CONNECTION_LOST, TimeoutError):
+            with suppress(*CONNECTION_LOST):
                 await connection.execute(sql("relay_lease_end"), self._key, self._holder, timeout=self._lasts_seconds)
 
     async def _renew(self, pool: Pool, pid: int, lost: asyncio.Event) -> None:

@@ -83,7 +83,7 @@ async def migrate(connection: Connection) -> list[str]:
         return applied
     finally:
         # The lock is the session's: it goes with a connection that is lost.
-        with suppress(*CONNECTION_LOST, TimeoutError):
+        with suppress(*CONNECTION_LOST):
             await connection.execute(sql("migrations_unlock"))
 
 
@@ -109,7 +109,7 @@ async def migrate_database(settings: Settings) -> list[str]:
             raise
         raise MigrationError(f"a migration failed ({telemetry.error_name(error)}); nothing of it was kept") from error
     finally:
-        with suppress(*CONNECTION_LOST, TimeoutError):
+        with suppress(*CONNECTION_LOST):
             await connection.close(timeout=settings.connect_timeout_seconds)
 
 

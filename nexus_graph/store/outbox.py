@@ -74,12 +74,7 @@ async def done(connection: Connection, families: list[Due]) -> list[float]:
 async def failed(connection: Connection, family: Due, *, error: str) -> bool:
     """Count a failure of the rows that asked for this family; True if that parked them."""
     parked: bool = await connection.fetchval(
-        sql("outbox_failed"),
-        family.due,
-        error,
-        TRIES_MAX,
-        RETRY_BASE_SECONDS,
-        RETRY_MAX_SECONDS,
+        sql("outbox_failed"), family.due, error, TRIES_MAX, RETRY_BASE_SECONDS, RETRY_MAX_SECONDS
     )
     return parked
 

@@ -22,7 +22,6 @@ AWAY_SECONDS: Final = 1.0
 
 
 _LOG = telemetry.log("replica")
-_GONE = (*CONNECTION_LOST, TimeoutError)
 
 
 class Replica:
@@ -52,7 +51,7 @@ class Replica:
                 raise TimeoutError
             return reading.result()
         except Exception as error:
-            if isinstance(error, _GONE):
+            if isinstance(error, CONNECTION_LOST):
                 self._leave(pool, error)
             else:  # the statement's own fault, such as a conflict with replay
                 _LOG.warning("replica_refused", error=telemetry.error_name(error))
