@@ -294,8 +294,8 @@ async def _opened(settings: Settings) -> AsyncIterator[dict[str, Any]]:
             RECORD: identity.record_condition,
             "neo4j": identity.graph_condition,
             "redis": redis_up,
+            "relay": identity.relay_condition,
         }
-        checks["relay"] = identity.relay_condition
         if identity.replica is not None:
             checks["replica"] = identity.replica.up
         checks[MIGRATIONS] = Migrated(identity.identify.resolving)

@@ -137,7 +137,9 @@ class Relay:
 
     async def _serve(self, driver: AsyncDriver) -> None:
         """Become the active relay and work off the outbox until `stop`. Raises what either driver raises."""
-        async with _pool(self._settings) as pool, pool.acquire() as held:
+        # Connections for the work, the drift sample and the lease.
+        pooled = database.open_pool(self._settings, role="nexus_relay", size=3, server="direct")
+        async with pooled as pool, pool.acquire() as held:
             connection = cast("Connection", held)  # asyncpg's proxy has every method of a connection
             while not await self._lease.taken(connection):
                 if await is_set_within(self._stopping, POLL_SECONDS):
@@ -295,16 +297,6 @@ def call_at_signals(stop: Callable[[], None]) -> None:
             loop.add_signal_handler(number, stop)
         except NotImplementedError:  # a loop on Windows has no handlers of signals
             signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(stop))
-
-
-@asynccontextmanager
-async def _pool(settings: Settings) -> AsyncIterator[Pool]:
-    """Connections for the work, the drift sample and the lease. They close within a limit, even if the server hangs."""
-    pool = await database.connect_pool(settings, role="nexus_relay", size=3, server="direct")
-    try:
-        yield pool
-    finally:
-        await database.close_pool(pool, settings)
 
 
 def _is_datas_fault(error: BaseException) -> bool:

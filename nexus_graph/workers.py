@@ -76,8 +76,9 @@ class _Worker:
         self.silent_looks = self.silent_looks + 1 if self._serves and not beat else 0
         self.stopped_looks = self.stopped_looks + 1 if _is_stopped(self.process.pid) else 0
 
-    def forget(self) -> None:
-        """It has ended."""
+    def end(self) -> None:
+        """Take note that it has ended."""
+        self.process.join()
         os.close(self._heart)
 
 
@@ -131,8 +132,7 @@ class Workers:
         if self._woken in ready:
             return None
         worker = self._running.pop(cast("int", ready[0]))
-        worker.process.join()
-        worker.forget()
+        worker.end()
         lived_seconds = monotonic() - worker.since
         code = worker.process.exitcode
         _LOG.warning("worker_died", pid=worker.process.pid, exit_code=code, seconds=round(lived_seconds, 1))
@@ -171,9 +171,7 @@ class Workers:
         grace = settings.shutdown_delay_seconds + settings.shutdown_grace_seconds + _STOP_SECONDS
         while self._running:
             for ended in connection.wait([*self._running], timeout=_LOOK_SECONDS):
-                worker = self._running.pop(cast("int", ended))
-                worker.process.join()
-                worker.forget()
+                self._running.pop(cast("int", ended)).end()
                 self._close()
             self._look()
             lasted = monotonic() - began

@@ -13,7 +13,7 @@ from nexus_graph.commands.progress import contacts_bar
 from nexus_graph.config import Settings
 from nexus_graph.failures import say
 from nexus_graph.statements import sql
-from nexus_graph.store.database import close_pool, connect_pool
+from nexus_graph.store.database import open_pool
 
 TIMEOUT_SECONDS: Final = 5.0
 """The longest that Redis may take for one batch of families: no reader waits for this command."""
@@ -28,16 +28,15 @@ def run(settings: Settings, *, as_json: bool = False) -> int:
 
 
 async def _run(settings: Settings, *, as_json: bool) -> int:
-    pool = await connect_pool(settings, role="nexus_api", size=1)
-    shared = SharedFamilies(settings, timeout_seconds=TIMEOUT_SECONDS)
-    try:
-        total = min(FAMILIES_MAX, await pool.fetchval(sql("contacts_live")))
-        with contacts_bar("warm", total, quiet=as_json) as progress:
-            kept = await warm(pool, shared, progress=progress)
-        away = shared.is_away
-    finally:
-        await shared.close()
-        await close_pool(pool, settings)
+    async with open_pool(settings, role="nexus_api", size=1) as pool:
+        shared = SharedFamilies(settings, timeout_seconds=TIMEOUT_SECONDS)
+        try:
+            total = min(FAMILIES_MAX, await pool.fetchval(sql("contacts_live")))
+            with contacts_bar("warm", total, quiet=as_json) as progress:
+                kept = await warm(pool, shared, progress=progress)
+            away = shared.is_away
+        finally:
+            await shared.close()
     if away:
         say(f"Redis at {where(settings, 'redis_url')} does not answer, or refuses the login")
         return 1

@@ -12,7 +12,6 @@ import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -340,14 +339,15 @@ async def _graph(settings: Settings) -> AsyncIterator[Finding]:
     """Whether the graph shows what the record holds, and how far it is behind; a warning if either does not answer."""
     from nexus_graph.graph.driver import open_driver
     from nexus_graph.graph.extent import gap
-    from nexus_graph.store.database import close_pool, connect_pool
+    from nexus_graph.store.database import open_pool
     from nexus_graph.store.outbox import lag
 
     try:
-        async with asyncio.timeout(LOOK_SECONDS), AsyncExitStack() as closing:
-            pool = await connect_pool(settings, role=None, size=1, server="direct")
-            closing.push_async_callback(close_pool, pool, settings)
-            driver = await closing.enter_async_context(open_driver(settings))
+        async with (
+            asyncio.timeout(LOOK_SECONDS),
+            open_pool(settings, role=None, size=1, server="direct") as pool,
+            open_driver(settings) as driver,
+        ):
             behind = await lag(pool)
             found = await gap(driver, pool, settings)
     except Exception as error:  # noqa: BLE001 - earlier findings name the server and the reason

@@ -19,7 +19,7 @@ from nexus_graph.commands.ending import CANNOT_GO_ON, without_traceback
 from nexus_graph.config import Settings
 from nexus_graph.errors import NexusError
 from nexus_graph.failures import say
-from nexus_graph.store.database import close_pool, connect_pool
+from nexus_graph.store.database import open_pool
 
 _COLUMNS: Final = ("field", "finding", "family_id", "other_family_id", "contact_ids", "reason", "value", "canonical")
 
@@ -42,11 +42,8 @@ def run(settings: Settings, *, dry_run: bool, list_to: Path | None, as_json_: bo
 
 async def _run(settings: Settings, *, dry_run: bool, on_finding: Callable[[Finding], None]) -> Report:
     patient = settings.model_copy(update={"statement_timeout_seconds": STATEMENT_TIMEOUT_SECONDS})
-    pool = await connect_pool(patient, role="nexus_import", size=1, server="direct")
-    try:
+    async with open_pool(patient, role="nexus_import", size=1, server="direct") as pool:
         return await renormalize(pool, settings, dry_run=dry_run, on_finding=on_finding)
-    finally:
-        await close_pool(pool, settings)
 
 
 class UnwritableList(NexusError):

@@ -7,15 +7,14 @@ from neo4j import AsyncDriver
 
 from nexus_graph.config import Settings
 from nexus_graph.graph.driver import open_driver
-from nexus_graph.store.database import Pool, close_pool, connect_pool
+from nexus_graph.store.database import Pool, open_pool
 
 
 @asynccontextmanager
 async def opened(settings: Settings, *, connections: int) -> AsyncIterator[tuple[Pool, AsyncDriver]]:
     """A pool that reads the record, and a driver. Raises Unavailable if the record is away."""
-    pool = await connect_pool(settings, role="nexus_relay", size=connections, server="direct")
-    try:
-        async with open_driver(settings) as driver:
-            yield pool, driver
-    finally:
-        await close_pool(pool, settings)
+    async with (
+        open_pool(settings, role="nexus_relay", size=connections, server="direct") as pool,
+        open_driver(settings) as driver,
+    ):
+        yield pool, driver

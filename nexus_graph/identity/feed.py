@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from operator import attrgetter
+from time import perf_counter
 from typing import Final
 
 from nexus_graph import telemetry
@@ -22,7 +23,6 @@ from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.identity.families import Families
 from nexus_graph.identity.listing import Listing
-from nexus_graph.identity.pace import Effort, Pace
 from nexus_graph.model import Family, FamilyKey, IdentityEvent
 from nexus_graph.store.database import connect_pool
 from nexus_graph.store.outbox import noticed
@@ -47,6 +47,8 @@ _TURN_SECONDS: Final = 0.0004
 _TURN_MAX_EVENTS: Final = 64
 _GUESS_SECONDS: Final = 0.00002
 """The first estimate of the time to send one event."""
+_SMOOTHING: Final = 0.3
+"""Weight of the newest turn in the estimate of the next turn's time."""
 _LOG = telemetry.log("feed")
 
 
@@ -66,14 +68,14 @@ class Feed:
         self._newest = 0
         self._arrived = asyncio.Event()
         self._past = _Past(listing)
-        self._pace = Pace(settings.feed_catch_up_share)
+        self._pace = _Pace(settings.feed_catch_up_share)
 
     async def events(self, after: int | None) -> AsyncGenerator[Sequence[IdentityEvent], None]:
         """Every event past `after`, or from now on, in batches. Raises Unavailable if the record is away at the
         start.
         """
         place = await self._listing.newest_event() if after is None else after
-        effort = Effort(_GUESS_SECONDS)
+        effort = _Effort()
         async with self._followed():
             while True:
                 arrived = self._arrived
@@ -217,6 +219,52 @@ def _following(events: list[IdentityEvent], place: int, most: int) -> list[Ident
     """The next events past the sequence `place`, `most` at most, of events in order."""
     first = bisect_right(events, place, key=_SEQUENCE)
     return events[first : first + most]
+
+
+class _Pace:
+    """Gives turns to work that may wait, one after another. A pause without turns follows each, so that all turns get a
+    bounded share of this process's time.
+    """
+
+    def __init__(self, share: float) -> None:
+        """`share`: the part of the time that turns may take."""
+        self._share = share
+        self._free_at = 0.0
+        self._next = asyncio.Lock()
+
+    async def turn(self, seconds: float) -> None:
+        """Wait for a turn of about `seconds`. The event loop serves other tasks meanwhile."""
+        async with self._next:
+            # At the loop's next turn at the soonest, even if this turn is late.
+            await asyncio.sleep(max(0.0, self._free_at - perf_counter()))
+            self._free_at = perf_counter() + seconds / self._share
+
+
+class _Effort:
+    """The time that one item costs this process, learned from the last items."""
+
+    def __init__(self) -> None:
+        self.seconds_each = _GUESS_SECONDS
+        self._began = 0.0
+        self._broken = False
+        self._mark: asyncio.Handle | None = None
+
+    def begin(self) -> None:
+        """The work on some items begins now."""
+        self._broken = False
+        self._mark = asyncio.get_running_loop().call_soon(self._break)
+        self._began = perf_counter()
+
+    def end(self, items: int) -> None:
+        """The work has ended. If the task waited meanwhile, the time says nothing, as other tasks ran."""
+        seconds = perf_counter() - self._began
+        if self._mark is not None:
+            self._mark.cancel()
+        if not self._broken:
+            self.seconds_each += _SMOOTHING * (seconds / items - self.seconds_each)
+
+    def _break(self) -> None:
+        self._broken = True
 
 
 def _concerns(event: IdentityEvent, contact_id: int, family: Family | None) -> bool:

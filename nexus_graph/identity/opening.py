@@ -17,7 +17,7 @@ from nexus_graph.identity.families import Families
 from nexus_graph.identity.feed import Feed
 from nexus_graph.identity.identify import Identify
 from nexus_graph.identity.listing import Listing
-from nexus_graph.store.database import close_pool, connect_pool
+from nexus_graph.store.database import open_pool
 from nexus_graph.store.outbox import lag
 from nexus_graph.store.record import WELL, Condition, Record
 from nexus_graph.store.replica import Replica
@@ -65,12 +65,10 @@ async def open_identity(settings: Settings) -> AsyncIterator[Identity]:
     Each path has connections of its own: slow reads take none from identify, and no read waits behind the write lock.
     """
     async with AsyncExitStack() as closing:
-        pools = []
-        for size in (settings.read_connections, settings.resolve_connections, 1):
-            pool = await connect_pool(settings, role="nexus_api", size=size)
-            closing.push_async_callback(close_pool, pool, settings)
-            pools.append(pool)
-        read_pool, resolve_pool, write_pool = pools
+        sizes = settings.read_connections, settings.resolve_connections, 1
+        read_pool, resolve_pool, write_pool = [
+            await closing.enter_async_context(open_pool(settings, role="nexus_api", size=size)) for size in sizes
+        ]
         record = Record(read_pool, settings)
         closing.push_async_callback(record.close)
         # Half of a read's limit, so that a read's limit never interrupts a connection attempt.

@@ -5,6 +5,8 @@ import os
 import socket
 import ssl
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Final, Literal, TypeAlias
 
 import asyncpg
@@ -192,13 +194,22 @@ async def connect(settings: Settings, server: Server = "direct") -> Connection:
     return connection
 
 
-async def close_pool(pool: Pool, settings: Settings) -> None:
-    """Close the pool: in order if the server answers within the time of a connection, else at once."""
+@asynccontextmanager
+async def open_pool(
+    settings: Settings, *, role: Role | None, size: int, server: Server = "primary"
+) -> AsyncIterator[Pool]:
+    """`connect_pool`, and close the pool: in order if the server answers within the time of a connection, else at
+    once.
+    """
+    pool = await connect_pool(settings, role=role, size=size, server=server)
     try:
-        async with asyncio.timeout(settings.connect_timeout_seconds):
-            await pool.close()
-    except CONNECTION_LOST:
-        pool.terminate()
+        yield pool
+    finally:
+        try:
+            async with asyncio.timeout(settings.connect_timeout_seconds):
+                await pool.close()
+        except CONNECTION_LOST:
+            pool.terminate()
 
 
 def url_of(settings: Settings, server: Server) -> str:

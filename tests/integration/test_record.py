@@ -10,7 +10,7 @@ import pytest
 
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
-from nexus_graph.store.database import Connection, Pool, close_pool, connect, connect_pool
+from nexus_graph.store.database import Connection, Pool, connect, open_pool
 from nexus_graph.store.record import WELL, Record
 from tests.stage.graphing import PATIENCE_SECONDS
 from tests.stage.stopping import stopped
@@ -37,14 +37,10 @@ def hasty(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[tuple[Record, Pool]]:
-    few = await connect_pool(settings, role=None, size=CONNECTIONS)
-    record = Record(few, settings)
-    try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            yield record, few
-            await record.close()
-    finally:
-        await close_pool(few, settings)
+    async with open_pool(settings, role=None, size=CONNECTIONS) as few, asyncio.timeout(PATIENCE_SECONDS):
+        record = Record(few, settings)
+        yield record, few
+        await record.close()
 
 
 async def _backends(record: Record, *, callers: int = CONNECTIONS) -> set[int]:
@@ -164,15 +160,14 @@ async def test_hung_connections_are_told_in_time(hasty: Settings) -> None:
 
 async def test_waiting_for_a_lock_is_not_hanging(hasty: Settings, pool: Pool) -> None:
     patient = hasty.model_copy(update={"statement_timeout_seconds": 30, "identify_timeout_seconds": 60})
-    few = await connect_pool(patient, role=None, size=CONNECTIONS)
-    record = Record(few, patient, patience_seconds=PATIENCE_SECONDS)
-    asked = await _sleeping(pool, record)
-    assert await record.condition() is WELL
-    for one in asked:
-        one.cancel()
-    await asyncio.wait(asked)
-    await record.close()
-    await close_pool(few, patient)
+    async with open_pool(patient, role=None, size=CONNECTIONS) as few:
+        record = Record(few, patient, patience_seconds=PATIENCE_SECONDS)
+        asked = await _sleeping(pool, record)
+        assert await record.condition() is WELL
+        for one in asked:
+            one.cancel()
+        await asyncio.wait(asked)
+        await record.close()
 
 
 async def test_a_read_only_record_is_told_and_left_by_its_connections(settings: Settings, pool: Pool) -> None:

@@ -1,6 +1,6 @@
 """How long a reader waits for the graph: longer where walks usually take longer, within two bounds."""
 
-from nexus_graph.graph.patience import Patience
+from nexus_graph.graph.reads import Patience
 
 
 def test_before_any_walk_it_is_the_longest() -> None:
