@@ -6,7 +6,7 @@ another server gave the page before.
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Literal
 
 import asyncpg
 
@@ -33,24 +33,14 @@ class Listing:
 
     async def contacts(self, wanted: ContactFilter, *, after: ContactPlace | None, limit: int) -> list[ListedContact]:
         """The next live contacts, ordered by email if the filter has one, else by phone if it has one, else by time."""
-        if wanted.email_prefix is not None:
-            rows = await self._by_prefix("contacts_by_email", wanted.email_prefix, wanted, after, limit)
-        elif wanted.phone_prefix is not None:
-            rows = await self._by_prefix("contacts_by_phone", wanted.phone_prefix, wanted, after, limit)
-        else:
-            created = _created(wanted)
-            place = after or ContactPlace(created[0], 0)
-            rows = await self._fetch("contacts_by_time", *created, *place, limit)
+        order, filtered, first = _ordered(wanted)
+        rows = await self._fetch(f"contacts_by_{order}", *filtered, *(after or first), limit)
         return [ListedContact(Contact(*columns), Precedence(precedence)) for *columns, precedence in rows]
 
     async def count_contacts(self, wanted: ContactFilter) -> int | None:
         """How many there are in all; None past LISTED_COUNT_MAX."""
-        bounds = wanted.created_from, wanted.created_before
-        if wanted.email_prefix is not None:
-            return await self._count("count_by_email", wanted.email_prefix, *bounds)
-        if wanted.phone_prefix is not None:
-            return await self._count("count_by_phone", wanted.phone_prefix, *bounds)
-        return await self._count("count_by_time", *_created(wanted))
+        order, filtered, _ = _ordered(wanted)
+        return await self._count(f"count_by_{order}", *filtered)
 
     async def events(
         self, family_id: int | None, *, after: int, limit: int, at_least: int | None = None
@@ -82,12 +72,6 @@ class Listing:
             return await self._count("count_events")
         return await self._count("count_events_of_family", family_id)
 
-    async def _by_prefix(
-        self, statement: str, prefix: str, wanted: ContactFilter, after: ContactPlace | None, limit: int
-    ) -> list[asyncpg.Record]:
-        place = after or ContactPlace("", 0)
-        return await self._fetch(statement, prefix, *place, wanted.created_from, wanted.created_before, limit)
-
     async def _count(self, statement: str, *parameters: object) -> int | None:
         ((found,),) = await self._fetch(statement, *parameters, LISTED_COUNT_MAX + 1)
         return None if found > LISTED_COUNT_MAX else int(found)
@@ -108,5 +92,12 @@ class Listing:
         return rows
 
 
-def _created(wanted: ContactFilter) -> tuple[datetime, datetime]:
-    return wanted.created_from or _EVER[0], wanted.created_before or _EVER[1]
+def _ordered(wanted: ContactFilter) -> tuple[Literal["email", "phone", "time"], tuple[object, ...], ContactPlace]:
+    """The order of the list, the filter's parameters, and the place before the first contact."""
+    created = wanted.created_from, wanted.created_before
+    if wanted.email_prefix is not None:
+        return "email", (wanted.email_prefix, *created), ContactPlace("", 0)
+    if wanted.phone_prefix is not None:
+        return "phone", (wanted.phone_prefix, *created), ContactPlace("", 0)
+    since = wanted.created_from or _EVER[0]
+    return "time", (since, wanted.created_before or _EVER[1]), ContactPlace(since, 0)

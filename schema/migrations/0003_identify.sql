@@ -1,8 +1,10 @@
 -- identify: who is this? A call answers a batch of requests, in order, each as if it saw the last. docs/adr/0001.
 --
--- Two functions decide by the same rules. identify_in_turn takes one row after another; identify_together looks up and
--- writes a whole batch at once, and leaves to identify_in_turn what that cannot do. nexus_graph/bulk/decide.py has the
--- rules a third time, for files. tests/property/test_twins.py and test_import.py hold the three to be one, number for number.
+-- Two functions decide by the same rules, identify_in_turn and identify_together; nexus_graph/bulk/decide.py has the rules
+-- a third time, for files. tests/property/test_twins.py and test_import.py hold the three to be one, number for number.
+-- In both functions every statement is served by an index, also while the statistics say that the tables are empty; a
+-- moment is later than every earlier one, whatever the wall clock does; and a NOTIFY, at most one a commit, is a hint:
+-- the relay polls regardless.
 
 -- The losers' contacts, evidence and aliases go over to the survivors; `versions` are the losers' last. Each survivor is one
 -- of the end: it is no loser of the same call. Events and outbox rows are the caller's, who holds the write lock.
@@ -58,7 +60,6 @@ CREATE FUNCTION identify_in_turn(
 )
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = public, pg_temp
--- Every statement in here is served by an index, also while the statistics still say that the tables are empty.
 SET enable_seqscan = off
 AS $$
 #variable_conflict use_column
@@ -82,7 +83,6 @@ BEGIN
         wanted_email := wanted_emails[place];
         wanted_phone := wanted_phones[place];
         request := requests[place];
-        -- Later than every earlier one, whatever the wall clock does.
         moment := greatest(clock_timestamp(), moment + interval '1 microsecond');
         reason := NULL;
         other := NULL;
@@ -201,7 +201,6 @@ BEGIN
     END LOOP;
 
     IF told THEN
-        -- A hint, at most one a commit: the relay polls regardless.
         NOTIFY outbox;
     END IF;
 END $$;
@@ -220,15 +219,12 @@ CREATE TYPE identity_change AS (
     request_id      uuid
 );
 
--- The batch, as identify_in_turn decides it, row for row and number for number, for about half of its time.
---
--- Most rows of a batch have nothing to do with one another. One statement finds out where all of them belong and reads
--- their families; each row is decided by that, in order; then what they changed is written, one statement a table. A row
--- cannot be decided so if an earlier one may concern it (it changed a family that this one names, or names the same
--- identifier), or if what becomes of it is rare (a refusal; a union by identifiers that only a deleted contact carried).
--- Then what was decided before it is written, identify_in_turn decides it, and rows after it are looked up again: at most
--- twice as many as the last look-up settled. So a batch of n rows costs at most n + 2n look-ups here, and one each in
--- identify_in_turn, however its rows concern one another. `few`: fewer rows than these are not worth a look-up together.
+-- The batch at once, for about half of the time: most of its rows have nothing to do with one another. One statement finds
+-- where all rows belong and reads their families; each row is decided by that, in order; then all changes are written, one
+-- statement a table. A row is left to identify_in_turn if an earlier row may concern it (it changed a family that this row
+-- names, or names the same identifier), or if its outcome is rare (a refusal; a union by identifiers that only a deleted
+-- contact carried). Rows after it are looked up again: at most twice as many as the last look-up settled. So a batch of n
+-- rows costs at most n + 2n look-ups here, and one each in identify_in_turn. `few`: fewer rows are not worth a look-up.
 CREATE FUNCTION identify_together(
     wanted_emails text[], wanted_phones text[], requests uuid[], family_limit integer, few integer
 ) RETURNS TABLE (
@@ -237,7 +233,6 @@ CREATE FUNCTION identify_together(
 )
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = public, pg_temp
--- Every statement in here is served by an index, also while the statistics still say that the tables are empty.
 SET enable_seqscan = off
 AS $$
 #variable_conflict use_column
@@ -341,7 +336,6 @@ BEGIN
                     CONTINUE;
                 END IF;
 
-                -- Later than every earlier one, whatever the wall clock does.
                 moment := coalesce(moment, greatest(clock_timestamp(), last_at)) + interval '1 microsecond';
                 version := nextval('change_seq');
                 newcomer := NULL;
@@ -415,7 +409,6 @@ BEGIN
     END LOOP;
 
     IF told THEN
-        -- A hint, at most one a commit: the relay polls regardless.
         NOTIFY outbox;
     END IF;
 END $$;

@@ -1,11 +1,11 @@
 -- The next live contacts whose email begins so, in the order of (email, id).
--- Parameters: $1 the beginning, $2 after this email, $3 and this id, $4 made at or after, $5 made before (NULL: no bound),
--- $6 at most so many. Returns (id, email, phone_number, created_at, link_precedence). Relies on idx_contacts_email.
+-- Parameters: $1 the beginning, $2 made at or after, $3 made before (NULL: no bound), $4 after this email, $5 and
+-- this id, $6 at most so many. Returns (id, email, phone_number, created_at, link_precedence). Relies on idx_contacts_email.
 SELECT id, email::text, phone_number::text, created_at, link_precedence
 FROM contacts
 WHERE deleted_at IS NULL
   AND email >= $1::text AND email < $1::text || U&'\+10FFFF'
   -- The first comparison is what the index understands; the second is the whole truth.
-  AND email >= $2::text AND (email, id) > ($2::text, $3::bigint)
-  AND ($4::timestamptz IS NULL OR created_at >= $4) AND ($5::timestamptz IS NULL OR created_at < $5)
+  AND email >= $4::text AND (email, id) > ($4::text, $5::bigint)
+  AND ($2::timestamptz IS NULL OR created_at >= $2) AND ($3::timestamptz IS NULL OR created_at < $3)
 ORDER BY email, id LIMIT $6
