@@ -41,7 +41,7 @@ from nexus_graph.graph.states import read_states
 from nexus_graph.graph.verify import sample_drift
 from nexus_graph.store import database, outbox
 from nexus_graph.store.database import Connection, Pool
-from nexus_graph.store.lease import RELAY_KEY, Lease
+from nexus_graph.store.lease import Lease
 from nexus_graph.store.outbox import RETRY_BASE_SECONDS
 from nexus_graph.tasks import is_set_within, raise_if_cancelled
 
@@ -78,27 +78,16 @@ _LOG = telemetry.log("relay")
 class Relay:
     """A relay. Several may run; the holder of the lease works, the others wait to take over."""
 
-    def __init__(
-        self, settings: Settings, *, on_projected: Callable[[], Awaitable[None]] | None = None, key: int = RELAY_KEY
-    ) -> None:
-        """`on_projected`: a fault point for tests, between the graph's commit and the deletion of the rows.
-        `key`: relays with different keys have leases of their own.
-        """
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._on_projected = on_projected
-        self._lease = Lease(settings, key=key)
+        self._lease = Lease(settings)
         self._superseded = asyncio.Event()
         self._stopping = asyncio.Event()
         self._wake = asyncio.Event()
         self._failures_in_a_row = 0
         self._batch_rows = BATCH_ROWS
         self._gauged_at = float("-inf")
-        self._looks = 0
         self._cached: SharedFamilies | None = None
-        self._empty_look = 0
-        self._found_empty = asyncio.Condition()
-        self.active = asyncio.Event()
-        """Set while this relay holds the lease."""
 
     async def work(self) -> None:
         """Work until `stop`; log each failure and retry. Raises UnusableAddress."""
@@ -128,13 +117,6 @@ class Relay:
         self._stopping.set()
         self._wake.set()
 
-    async def drained(self) -> None:
-        """Return once a read of the outbox that began after this call found no due row."""
-        begun = self._looks
-        self._wake.set()
-        async with self._found_empty:
-            await self._found_empty.wait_for(lambda: self._empty_look > begun)
-
     async def _serve(self, driver: AsyncDriver) -> None:
         """Become the active relay and work off the outbox until `stop`. Raises what either driver raises."""
         # Connections for the work, the drift sample and the lease.
@@ -155,37 +137,34 @@ class Relay:
 
     @asynccontextmanager
     async def _active(self) -> AsyncIterator[None]:
-        self.active.set()
         telemetry.RELAY_ACTIVE.set(1)
         _LOG.info("relay_active")
         try:
             yield
         finally:
-            self.active.clear()
             telemetry.RELAY_ACTIVE.set(0)
 
     async def _look(self, connection: Connection, driver: AsyncDriver) -> None:
         """Project the due rows, or wait until there may be more."""
         began = monotonic()
         self._wake.clear()
-        self._looks += 1
         batch = await outbox.read_due(connection, rows_max=self._batch_rows)
         if began - self._gauged_at >= GAUGE_SECONDS:
             await outbox.outbox_gauges(connection)
             self._gauged_at = began
-        if batch:
-            await self._work_off(connection, driver, batch)
-            if sum(len(family.due) for family in batch) >= self._batch_rows:
-                # More rows wait. A batch of any size takes the same round trips, so a relay that is behind takes larger
-                # batches.
-                self._batch_rows = min(2 * self._batch_rows, BATCH_ROWS_MAX)
-                return
-            self._batch_rows = BATCH_ROWS
-            await is_set_within(self._stopping, began + PACE_SECONDS - monotonic())
+        if not batch:
+            await self._wait_for_rows()
             return
-        async with self._found_empty:
-            self._empty_look = self._looks
-            self._found_empty.notify_all()
+        await self._work_off(connection, driver, batch)
+        if sum(len(family.due) for family in batch) >= self._batch_rows:
+            # More rows wait. A batch of any size takes the same round trips, so a relay that is behind takes larger
+            # batches.
+            self._batch_rows = min(2 * self._batch_rows, BATCH_ROWS_MAX)
+            return
+        self._batch_rows = BATCH_ROWS
+        await is_set_within(self._stopping, began + PACE_SECONDS - monotonic())
+
+    async def _wait_for_rows(self) -> None:
         await is_set_within(self._wake, POLL_SECONDS)
 
     async def _work_off(self, connection: Connection, driver: AsyncDriver, batch: list[outbox.Due]) -> None:
@@ -216,8 +195,9 @@ class Relay:
             # The writer has published its own changes, if it lived on; no writer publishes a soft deletion.
             for state in states:
                 self._cached.forget(state["id"], state["version"])
-        if self._on_projected is not None:
-            await self._on_projected()
+        await self._delete_rows(connection, batch)
+
+    async def _delete_rows(self, connection: Connection, batch: list[outbox.Due]) -> None:
         for waited_seconds in await outbox.done(connection, batch):
             telemetry.RELAY_LAG.observe(waited_seconds)
         telemetry.RELAY_PROJECTED.inc(len(batch))

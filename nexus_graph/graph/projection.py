@@ -54,7 +54,7 @@ async def _plan_all(transaction: AsyncManagedTransaction) -> None:
     await run(transaction, "project_families", contacts=[], ties=[], swept=[])
 
 
-async def _project(transaction: AsyncManagedTransaction, states: Sequence[FamilyState], *, whole: bool) -> int:
+async def _project(transaction: AsyncManagedTransaction, states: Sequence[FamilyState], *, whole: bool = False) -> int:
     taken = await run(transaction, "claim_families", families=_parts(states, _HEADS))
     shown = {family_id: (version, size) for family_id, version, size in taken}
     written, swept = _divided([state for state in states if state["id"] in shown], shown, whole=whole)

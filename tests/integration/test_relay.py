@@ -15,7 +15,6 @@ from neo4j import AsyncDriver
 from prometheus_client import REGISTRY
 
 from nexus_graph.config import Settings
-from nexus_graph.relay import Relay
 from nexus_graph.store.database import Pool
 from nexus_graph.store.lease import RELAY_KEY
 from nexus_graph.store.outbox import TRIES_MAX, outbox_gauges
@@ -29,6 +28,7 @@ from tests.stage.graphing import (
     relaying,
     soft_delete,
 )
+from tests.stage.relays import StagedRelay
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ async def test_killed_between_the_graphs_commit_and_the_deletion_it_applies_agai
         killed.set()
         await asyncio.Event().wait()
 
-    dying = asyncio.create_task(Relay(quick, on_projected=kill).work())
+    dying = asyncio.create_task(StagedRelay(quick, on_projected=kill).work())
     await killed.wait()
     dying.cancel()
     await asyncio.wait({dying})
@@ -179,7 +179,7 @@ async def _queue(pool: Pool, family_id: int) -> None:
     )
 
 
-async def _parked(pool: Pool, relay: Relay) -> None:
+async def _parked(pool: Pool, relay: StagedRelay) -> None:
     """Return once nothing but parked rows is left."""
     while await pool.fetchval("SELECT EXISTS (SELECT FROM outbox WHERE parked_at IS NULL)"):
         await relay.drained()
@@ -262,7 +262,7 @@ async def test_it_stops_between_batches(
         relay.stop()
 
     monkeypatch.setattr("nexus_graph.relay.BATCH_ROWS", 10)
-    relay = Relay(quick, on_projected=stop)
+    relay = StagedRelay(quick, on_projected=stop)
     async with asyncio.timeout(PATIENCE_SECONDS):
         await relay.work()
     assert len(await outbox_rows(pool)) == 20

@@ -9,9 +9,9 @@ from neo4j import AsyncDriver
 
 from nexus_graph.config import Settings
 from nexus_graph.graph.verify import Finding, verify
-from nexus_graph.relay import Relay
 from nexus_graph.store.database import Pool
 from nexus_graph.store.lease import RELAY_KEY
+from tests.stage.relays import StagedRelay
 
 PATIENCE_SECONDS = 30
 
@@ -79,9 +79,9 @@ async def relaying(
     on_projected: Callable[[], Awaitable[None]] | None = None,
     key: int = RELAY_KEY,
     patience_seconds: float = PATIENCE_SECONDS,
-) -> AsyncIterator[Relay]:
+) -> AsyncIterator[StagedRelay]:
     """A relay at work."""
-    relay = Relay(settings, on_projected=on_projected, key=key)
+    relay = StagedRelay(settings, on_projected=on_projected, key=key)
     working = asyncio.create_task(relay.work())
     try:
         async with asyncio.timeout(patience_seconds):

@@ -17,7 +17,7 @@ import uvicorn
 from nexus_graph.api.http.listening import BACKLOG
 from nexus_graph.app import Server, create_app, listen, server_config
 from nexus_graph.config import Settings
-from nexus_graph.relay import Relay
+from tests.stage.relays import StagedRelay
 
 both_ways = pytest.mark.parametrize("carrier", ["on", "off"], ids=["direct", "asgi"], indirect=True)
 """Marks tests of what the API answers: by the direct way and by ASGI alone."""
@@ -80,9 +80,9 @@ async def stoppable_api(settings: Settings) -> AsyncIterator[tuple[ApiServer, Ru
 
 
 @asynccontextmanager
-async def running_relay(settings: Settings) -> AsyncIterator[Relay]:
+async def running_relay(settings: Settings) -> AsyncIterator[StagedRelay]:
     """A relay at work."""
-    relay = Relay(settings)
+    relay = StagedRelay(settings)
     working = asyncio.create_task(relay.work())
     try:
         yield relay
