@@ -2,14 +2,17 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 
+import asyncpg
 import httpx2
 import pytest
 
@@ -17,6 +20,7 @@ from nexus_graph.config import Settings
 from nexus_graph.devstack.stack import Stack, StackOptions
 from tests.stage.equipment import not_run
 from tests.stage.running import ServeProcess
+from tests.stage.stacks import supervised, verified
 
 pytestmark = pytest.mark.drill
 
@@ -63,12 +67,43 @@ def _append(fill: Path) -> None:
 
 
 async def test_the_stack_outlives_a_full_disk(disk: Path) -> None:
-    options = StackOptions(data_dir=disk / "data", port=0, browser_port=0, bolt_port=0, quiet=True)
-    async with Stack(options) as stack, httpx2.AsyncClient(base_url=stack.urls.api, timeout=15) as api:
-        supervising = asyncio.create_task(stack.supervise())
+    await _outlives(disk, _options(disk / "data"))
+
+
+async def test_the_stack_outlives_a_full_disk_under_the_write_ahead_log(disk: Path) -> None:
+    """PostgreSQL then ends itself whenever it needs a new segment. The graph answers readers meanwhile."""
+    with TemporaryDirectory(prefix="nexus-drill-", ignore_cleanup_errors=True) as folder:
+        options = _options(Path(folder))
+        async with Stack(replace(options, servers_only=True)):
+            pass
+        await asyncio.to_thread(_move_log, Path(folder), disk)
+        await _outlives(disk, options, needing_segments=True)
+
+
+def _move_log(data_dir: Path, disk: Path) -> None:
+    log = next(data_dir.rglob("pg_wal"))
+    owner = log.stat()
+    subprocess.run(["cp", "--archive", log, disk / "wal"], check=True)
+    shutil.rmtree(log)
+    log.symlink_to(disk / "wal")
+    os.chown(log, owner.st_uid, owner.st_gid, follow_symlinks=False)
+    disk.chmod(0o755)
+
+
+def _options(data_dir: Path) -> StackOptions:
+    return StackOptions(data_dir=data_dir, port=0, browser_port=0, bolt_port=0, quiet=True)
+
+
+async def _outlives(disk: Path, options: StackOptions, *, needing_segments: bool = False) -> None:
+    async with (
+        Stack(options) as stack,
+        supervised(stack),
+        httpx2.AsyncClient(base_url=stack.urls.api, timeout=15) as api,
+    ):
         acknowledged: dict[str, int] = {}
         for number in range(PEOPLE):
             await _identify(api, f"before{number}@example.com", acknowledged, Counter())
+        assert await verified(stack)
         pids = {name: stack.process(name).pid for name in ("api", "relay")}
         written: Counter[str] = Counter()
         read: Counter[str] = Counter()
@@ -76,6 +111,8 @@ async def test_the_stack_outlives_a_full_disk(disk: Path) -> None:
             full_until = monotonic() + FULL_SECONDS
             numbers = iter(range(1_000_000))
             while monotonic() < full_until:
+                if needing_segments:
+                    await _need_a_segment(stack)
                 await _identify(api, f"during{next(numbers)}@example.com", acknowledged, written)
                 await _read(api, f"before{next(numbers) % PEOPLE}@example.com", read)
         back = monotonic()
@@ -87,21 +124,26 @@ async def test_the_stack_outlives_a_full_disk(disk: Path) -> None:
             while (await api.get("/health")).json()["status"] != "ok":  # noqa: ASYNC110 - it is asked, and tells nobody
                 await asyncio.sleep(0.1)
         print(
-            f"full for {FULL_SECONDS:g} s: writes {dict(written)}, reads {dict(read)}; writes again after {took:.1f} s"
+            f"full for {FULL_SECONDS:g} s: writes {dict(written)}, reads {dict(read)}; written again in {took:.1f} s, "
+            f"PostgreSQL was started again {stack.process('postgres').restarts} times"
         )
         assert {name: stack.process(name).pid for name in pids} == pids, "neither API nor relay died"
         assert set(written) <= {"200", "503"}
+        assert written["503"] > 0
         assert set(read) <= {"200", "503"}
         assert read["200"] > 0.9 * read.total()
         for email, family in acknowledged.items():
             assert (await api.post("/identify", json={"email": email})).json()["contact"]["primaryContactId"] == family
-        environment = {**os.environ, **stack.urls.environment()}
-        verifying = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "nexus_graph", "verify", env=environment, stdout=asyncio.subprocess.PIPE
-        )
-        assert await verifying.wait() == 0
-        supervising.cancel()
-        await asyncio.wait([supervising])
+        assert await verified(stack)
+
+
+async def _need_a_segment(stack: Stack) -> None:
+    with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        connection = await asyncpg.connect(stack.urls.database_url, timeout=2)
+        try:
+            await connection.execute("SELECT pg_logical_emit_message(false, 'drill', ''), pg_switch_wal()", timeout=2)
+        finally:
+            connection.terminate()
 
 
 async def _identify(api: httpx2.AsyncClient, email: str, acknowledged: dict[str, int], told: Counter[str]) -> int:

@@ -31,6 +31,7 @@ from nexus_graph.devstack.ports import LOOPBACK, PortLeases, is_free
 from nexus_graph.devstack.process import STANDSTILL_SECONDS, ChildProcess, Command, StackError
 from nexus_graph.devstack.progress import Progress
 from nexus_graph.devstack.stack import Stack, StackOptions, StackUrls, up
+from tests.stage.stacks import supervised
 
 SERVERS = ("postgres", "valkey", "neo4j")
 START_SECONDS = 120.0
@@ -105,16 +106,6 @@ async def everything_answers(urls: StackUrls) -> bool:
         probes.http(urls.neo4j_browser),
     )
     return all(answer.ok for answer in answers)
-
-
-@asynccontextmanager
-async def supervised(running: Stack) -> AsyncIterator[None]:
-    supervisor = asyncio.create_task(running.supervise())
-    try:
-        yield
-    finally:
-        supervisor.cancel()
-        await asyncio.gather(supervisor, return_exceptions=True)
 
 
 async def test_servers_serve_mend_themselves_and_stop_without_a_trace(

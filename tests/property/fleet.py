@@ -3,12 +3,12 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic
 from typing import Any
 
-from bench.load.client import HttpClient
+from bench.load.client import HttpClient, Response
 from nexus_graph.config import Settings
 from tests.property.history import Answered
 from tests.stage.running import ApiServer, running_api
@@ -59,21 +59,28 @@ def _random_call(random_source: random.Random, keys: int) -> tuple[str | None, s
 
 
 async def _call(http: HttpClient, email: str | None, phone: str | None, *, graphql: bool) -> Answered | None:
-    named = {"email": email, "phoneNumber": phone}
+    if not graphql:
+        return await identify_by_rest(http, email, phone)
+    body = json.dumps({"query": _IDENTIFY, "variables": {"input": {"email": email, "phoneNumber": phone}}}).encode()
     sent = monotonic()
-    if graphql:
-        body = json.dumps({"query": _IDENTIFY, "variables": {"input": named}}).encode()
-        status, _, answer = await http.post("/graphql", body)
-    else:
-        status, _, answer = await http.post("/identify", json.dumps(named).encode())
+    status, _, answer = await http.post("/graphql", body)
     answered = monotonic()
     if status != 200:
         return None
-    told = json.loads(answer)
-    if graphql:
-        told = told["data"]["identify"]
-        return _answered_by_graphql(sent, answered, email, phone, told)
-    contact = told["contact"]
+    return _answered_by_graphql(sent, answered, email, phone, json.loads(answer)["data"]["identify"])
+
+
+async def identify_by_rest(
+    http: HttpClient, email: str | None, phone: str | None, *, refused: Callable[[Response], None] = lambda _: None
+) -> Answered | None:
+    """One call; None, and the response goes to `refused`, unless its status is 200."""
+    sent = monotonic()
+    response = await http.post("/identify", json.dumps({"email": email, "phoneNumber": phone}).encode())
+    answered = monotonic()
+    if response.status != 200:
+        refused(response)
+        return None
+    contact = json.loads(response.body)["contact"]
     contacts = (contact["primaryContactId"], *contact["secondaryContactIds"])
     return Answered(sent, answered, email, phone, contacts, tuple(contact["emails"]), tuple(contact["phoneNumbers"]))
 
