@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,19 +24,27 @@ from tests.stage.stacks import supervised, verified
 
 pytestmark = pytest.mark.drill
 
-MOUNT = ("mount", "-t", "tmpfs", "-o")
 FULL_SECONDS = 20.0
 BACK_SECONDS = 90
 PEOPLE = 50
 
 
+@contextmanager
+def mounted(folder: Path, *, megabytes: int) -> Iterator[None]:
+    """A small disk of its own, where one can be mounted."""
+    mount = ("mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder)
+    if os.geteuid() != 0 or subprocess.run(mount, check=False).returncode:
+        not_run("a disk that may be filled", command="as root on Linux: make drill")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small disk of its own, where one can be mounted."""
-    if os.geteuid() != 0 or subprocess.run([*MOUNT, "size=1100m", "tmpfs", tmp_path], check=False).returncode:
-        not_run("a disk that may be filled", command="as root on Linux: make drill")
-    yield tmp_path
-    subprocess.run(["umount", "--lazy", tmp_path], check=True)
+    with mounted(tmp_path, megabytes=1_100):
+        yield tmp_path
 
 
 @asynccontextmanager
@@ -70,24 +78,32 @@ async def test_the_stack_outlives_a_full_disk(disk: Path) -> None:
     await _outlives(disk, _options(disk / "data"))
 
 
-async def test_the_stack_outlives_a_full_disk_under_the_write_ahead_log(disk: Path) -> None:
+async def test_the_stack_outlives_a_full_disk_under_the_write_ahead_log() -> None:
     """PostgreSQL then ends itself whenever it needs a new segment. The graph answers readers meanwhile."""
     with TemporaryDirectory(prefix="nexus-drill-", ignore_cleanup_errors=True) as folder:
         options = _options(Path(folder))
         async with Stack(replace(options, servers_only=True)):
             pass
-        await asyncio.to_thread(_move_log, Path(folder), disk)
-        await _outlives(disk, options, needing_segments=True)
+        with _on_a_disk_of_its_own(_write_ahead_log(Path(folder))) as log:
+            await _outlives(log, options, needing_segments=True)
 
 
-def _move_log(data_dir: Path, disk: Path) -> None:
-    log = next(data_dir.rglob("pg_wal"))
-    owner = log.stat()
-    subprocess.run(["cp", "--archive", log, disk / "wal"], check=True)
-    shutil.rmtree(log)
-    log.symlink_to(disk / "wal")
-    os.chown(log, owner.st_uid, owner.st_gid, follow_symlinks=False)
-    disk.chmod(0o755)
+def _write_ahead_log(data_dir: Path) -> Path:
+    return next(data_dir.rglob("pg_wal"))
+
+
+@contextmanager
+def _on_a_disk_of_its_own(folder: Path) -> Iterator[Path]:
+    """The folder, with its content and owner."""
+    owner, aside = folder.stat(), folder.with_name("aside")
+    folder.rename(aside)
+    folder.mkdir()
+    with mounted(folder, megabytes=200):
+        subprocess.run(["cp", "--archive", f"{aside}/.", folder], check=True)
+        os.chown(folder, owner.st_uid, owner.st_gid)
+        folder.chmod(owner.st_mode)
+        shutil.rmtree(aside)
+        yield folder
 
 
 def _options(data_dir: Path) -> StackOptions:
