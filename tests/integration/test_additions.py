@@ -305,10 +305,12 @@ async def test_whatever_is_projected_when_the_graph_agrees(graph: Graph, rng: ra
 def _leave_contacts_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """A union is forgotten: what came is what was made."""
 
+    additions = projection.additions
+
     def forgetful(state: FamilyState, *shown: int) -> FamilyState | None:
         told = state.copy()
         told["joined"] = state["micros"]
-        return projection.additions(told, *shown)
+        return additions(told, *shown)
 
     monkeypatch.setattr(projection, "additions", forgetful)
 
