@@ -44,7 +44,7 @@ from nexus_graph.api.ops import (
     outbox_check,
 )
 from nexus_graph.api.rest import IdentifyRoute
-from nexus_graph.cache.server import open_redis
+from nexus_graph.cache.shared import open_redis
 from nexus_graph.config import Settings, is_loopback
 from nexus_graph.failures import say, why
 from nexus_graph.gc_freeze import freeze_gc

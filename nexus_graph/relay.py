@@ -174,7 +174,7 @@ class Relay:
         try:
             await self._project(connection, driver, batch)
         except Exception as error:
-            if not _is_datas_fault(error):
+            if not (graph.is_datas_fault(error) or database.is_datas_fault(error)):
                 raise
             telemetry.RELAY_FAILURES.labels("data").inc()
             if len(batch) == 1:
@@ -277,10 +277,6 @@ def call_at_signals(stop: Callable[[], None]) -> None:
             loop.add_signal_handler(number, stop)
         except NotImplementedError:  # a loop on Windows has no handlers of signals
             signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(stop))
-
-
-def _is_datas_fault(error: BaseException) -> bool:
-    return graph.is_datas_fault(error) or database.is_datas_fault(error)
 
 
 def _cause(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from nexus_graph import telemetry
-from nexus_graph.cache.server import AWAY_SECONDS
+from nexus_graph.cache.shared import AWAY_SECONDS
 from nexus_graph.tasks import keep
 
 KEPT_SECONDS: Final = 7 * 24 * 3600

@@ -12,16 +12,25 @@ from time import monotonic
 from typing import Final, cast
 
 import msgspec
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from nexus_graph import telemetry
-from nexus_graph.cache.server import AWAY_SECONDS, TIMEOUT_SECONDS, open_redis
+from nexus_graph.addresses import where
 from nexus_graph.config import Settings
-from nexus_graph.errors import Unavailable
+from nexus_graph.errors import Unavailable, UnusableAddress
 from nexus_graph.gather.bounds import bounds_within
 from nexus_graph.gather.gatherer import Gatherer
 from nexus_graph.model import Contact, Family, FamilyKey, Source
 from nexus_graph.statements import lua
+
+TIMEOUT_SECONDS: Final = 0.1
+"""Seconds that Redis has to answer: the graph answers in less when it is well."""
+
+AWAY_SECONDS: Final = 1.0
+"""Seconds that Redis is left alone after a failure, so that few readers wait for it."""
 
 PENDING_MAX: Final = 10_000
 """Families, and pointers to them, that may wait to be written; past it the oldest is dropped."""
@@ -32,6 +41,20 @@ _DIGITS: Final = 20
 _JITTER: Final = 0.2
 """Lives differ by so much either way: what was kept together does not end together."""
 _TROUBLE: Final = (RedisError, OSError, TimeoutError)
+
+
+def open_redis(settings: Settings, *, timeout_seconds: float) -> Redis:
+    """A client that connects at its first use. The caller closes it. Raises UnusableAddress."""
+    try:
+        return Redis.from_url(
+            settings.redis_url.get_secret_value(),
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+            retry=Retry(NoBackoff(), 1),  # a connection that the server closed while it was idle is no sign of trouble
+        )
+    except ValueError as error:
+        place = where(settings, "redis_url")
+        raise UnusableAddress(f"Redis cannot be found at {place}: that is no redis:// URL") from error
 
 
 class _Encoded(msgspec.Struct, array_like=True):

@@ -10,7 +10,8 @@ from nexus_graph.commands.servers import opened
 from nexus_graph.config import Settings
 from nexus_graph.failures import say
 from nexus_graph.graph.extent import REBUILD
-from nexus_graph.graph.rebuild import LANES, RebuildUnderWay, rebuild
+from nexus_graph.graph.rebuild import RebuildUnderWay, rebuild
+from nexus_graph.graph.states import LANES
 from nexus_graph.statements import sql
 
 

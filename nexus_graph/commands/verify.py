@@ -13,7 +13,8 @@ from nexus_graph.config import Settings
 from nexus_graph.graph.driver import ensure_constraints
 from nexus_graph.graph.repair import PASSES_MAX
 from nexus_graph.graph.repair import repair as mended
-from nexus_graph.graph.verify import LANES, Report, verify
+from nexus_graph.graph.states import LANES
+from nexus_graph.graph.verify import Report, verify
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool
 

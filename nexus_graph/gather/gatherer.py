@@ -74,11 +74,6 @@ class Gatherer(Generic[Request, Answer]):
             self._start_lane()
         return await answer
 
-    @property
-    def depth(self) -> int:
-        """How many requests wait for a batch."""
-        return len(self._admission.waiting)
-
     async def close(self) -> None:
         """Answer the requests that wait, then stop."""
         self._admission.close()
@@ -214,11 +209,6 @@ class Admission(Generic[Request, Answer]):
                 waiter.answer.set_exception(Unavailable("there was no answer in time; the request may be sent again"))
         unanswered = (waiter.since for waiter in chain(self.waiting, *self._in_flight) if not waiter.answer.done())
         self._set_timer(min(unanswered, default=inf) + self._timeout_seconds)
-
-    @property
-    def has_timer(self) -> bool:
-        """Whether a timer is set."""
-        return self._timer is not None
 
     def _set_timer(self, moment: float) -> None:
         if self._timer is not None:

@@ -24,9 +24,6 @@ from nexus_graph.store.database import CONNECTION_LOST, Pool, PoolConnection
 BATCH_FAMILIES: Final = 500
 """Families of one transaction of a rebuild: one takes less than a second."""
 
-LANES: Final = 2
-"""Batches that a rebuild writes at once: one is written while the next is read."""
-
 
 class RebuildUnderWay(Unavailable):
     """Another rebuild has the graph."""
@@ -72,7 +69,7 @@ async def _rebuilt(
         await project(driver, states, settings, whole=True)
         rebuilt.families += len(states)
 
-    rebuilt.contacts = await work_through(pool, write, families_max=BATCH_FAMILIES, lanes=LANES, progress=progress)
+    rebuilt.contacts = await work_through(pool, write, families_max=BATCH_FAMILIES, progress=progress)
     for step in ("drop_homeless", "drop_untied"):
         await _run_alone(driver, step)
     await locking.fetchval(sql("ping"))  # raises if the session broke, and with it the lock: another may have wiped

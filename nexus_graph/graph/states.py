@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import TypeAlias, TypedDict, cast
+from typing import Final, TypeAlias, TypedDict, cast
 
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Connection, Pool
 from nexus_graph.store.outbox import BATCH_CONTACTS
+
+LANES: Final = 2
+"""Pages of families that are worked through at once: the graph has one, the record the next."""
 
 Reader: TypeAlias = "Connection | Pool"
 Progress = Callable[[int], None]
@@ -69,10 +72,9 @@ async def work_through(
     work: Callable[[list[FamilyState]], Awaitable[None]],
     *,
     families_max: int,
-    lanes: int,
     progress: Progress,
 ) -> int:
-    """Pass the states of all families, tombstones included, to `work`, page by page, `lanes` pages at once. Returns how
+    """Pass the states of all families, tombstones included, to `work`, page by page, LANES pages at once. Returns how
     many contacts there were. Raises the first error, after every other page has ended.
     """
     turn = asyncio.Lock()
@@ -94,7 +96,7 @@ async def work_through(
 
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(lanes):
+            for _ in range(LANES):
                 group.create_task(lane())
     except ExceptionGroup as group_error:
         raise group_error.exceptions[0] from group_error

@@ -31,9 +31,6 @@ BATCH_FAMILIES: Final = 1_000
 _BATCH_IDS: Final = 10_000
 """Ids of nodes that one query of verify looks up."""
 
-LANES: Final = 2
-"""Batches that verify compares at once: one is read from the graph while another is read from the record."""
-
 _SETTLE_STEP_SECONDS: Final = 0.05
 """Seconds between two looks whether the relay has settled a difference."""
 
@@ -98,7 +95,7 @@ async def verify(pool: Pool, driver: AsyncDriver, settings: Settings, *, progres
         verification.suspect(await verification.differing(states))
         report.families += sum(state["live"] for state in states)
 
-    report.contacts = await work_through(pool, compare, families_max=BATCH_FAMILIES, lanes=LANES, progress=progress)
+    report.contacts = await work_through(pool, compare, families_max=BATCH_FAMILIES, progress=progress)
     await verification.look_for_strangers()
     await verification.look_for_loose_ends()
     report.findings = await verification.confirmed()

@@ -100,7 +100,10 @@ class Families:
             return self._counted(await from_record(key, at_least), fallback="asked")
         if source is Source.GRAPH:
             return self._counted(await self._by_graph(key, at_least), fallback="none")
-        family = await self._from_graph(key)
+        try:
+            family = await self._graph.family(key)
+        except Unavailable:
+            family = None
         if family is not None and _is_fresh(family, at_least):
             return self._counted(family, fallback="none")
         return self._counted(await from_record(key, at_least), fallback="graph")
@@ -128,13 +131,6 @@ class Families:
             family = await self._record.ask(key)
         _record_reads("primary", fallback).inc()
         return family
-
-    async def _from_graph(self, key: FamilyKey) -> Family | None:
-        """The graph's family; None if the graph has no answer now."""
-        try:
-            return await self._graph.family(key)
-        except Unavailable:
-            return None
 
     async def _by_graph(self, key: FamilyKey, at_least: int | None) -> Family | None:
         """The family for a reader that insists on the graph. The reader waits only for a version that the record has.

@@ -38,7 +38,8 @@ _RETRY_SECONDS: Final = 1.0
 """Seconds before the next try while the record is away."""
 
 
-_PAGE_EVENTS: Final = 128
+_PAST_EVENTS: Final = 128
+"""Events of a page of the past."""
 _PAGES_KEPT: Final = 128
 """About 8 MB of pages of the past, for followers at different positions."""
 _SEQUENCE: Final = attrgetter("sequence")
@@ -200,15 +201,15 @@ class _Past:
 
     async def after(self, place: int, most: int) -> Sequence[IdentityEvent]:
         """The next events past the sequence `place`; empty at the end. Raises Unavailable."""
-        start = place - place % _PAGE_EVENTS
+        start = place - place % _PAST_EVENTS
         if start in self._pages:
             self._pages.move_to_end(start)
             return _following(self._pages[start], place, most)
         async with self._reading:  # one page at a time: followers that catch up take one connection at most
             page = self._pages.get(start)
             if page is None:
-                page = await self._listing.events(None, after=start, limit=_PAGE_EVENTS)
-                if len(page) == _PAGE_EVENTS:
+                page = await self._listing.events(None, after=start, limit=_PAST_EVENTS)
+                if len(page) == _PAST_EVENTS:
                     self._pages[start] = page
                 if len(self._pages) > _PAGES_KEPT:
                     self._pages.popitem(last=False)

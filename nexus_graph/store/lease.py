@@ -29,9 +29,8 @@ _LOG = telemetry.log("lease")
 class Lease:
     """One relay's claim to be the active one."""
 
-    def __init__(self, settings: Settings, *, key: int = RELAY_KEY) -> None:
-        """`key`: relays with different keys have leases of their own."""
-        self._key = key
+    def __init__(self, settings: Settings) -> None:
+        self._key = RELAY_KEY
         self._lasts_seconds = settings.relay_lease_seconds
         self._holder = str(uuid4())
 

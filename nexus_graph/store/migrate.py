@@ -90,10 +90,8 @@ async def migrate(connection: Connection) -> list[str]:
 async def pending(connection: "Connection | Record") -> list[str]:
     """Names of the migrations that this database still lacks. Raises OtherMigrations if it has others than these."""
     ((exist,),) = await connection.fetch(sql("migrations_exist"))
-    if not exist:
-        return [migration.name for migration in migrations()]
     known = migrations()
-    landed = await _landed(connection, known)
+    landed = await _landed(connection, known) if exist else set()
     return [migration.name for migration in known if migration.number not in landed]
 
 

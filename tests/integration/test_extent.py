@@ -361,7 +361,7 @@ async def test_graphql_answers_from_the_record_while_the_graph_is_partial(
         raise KeyError("the first batch is written")
 
     monkeypatch.setattr("nexus_graph.graph.rebuild.BATCH_FAMILIES", 1)
-    monkeypatch.setattr("nexus_graph.graph.rebuild.LANES", 1)
+    monkeypatch.setattr("nexus_graph.graph.states.LANES", 1)
     with pytest.raises(KeyError):
         await rebuild(projected, driver, settings, progress=break_off)
     async with running_api(settings) as server, httpx2.AsyncClient(base_url=server.url, timeout=30) as api:

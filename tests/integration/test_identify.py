@@ -187,7 +187,7 @@ async def test_a_full_queue_refuses_at_once(settings: Settings, pool: Pool, monk
 
 async def _queued(identity: Identity, number: int) -> None:
     async with asyncio.timeout(5):
-        while identity.identify._unknown.depth < number:
+        while len(identity.identify._unknown._admission.waiting) < number:
             await identity.record.fetch(
                 sql("record_condition")
             )  # a round trip: the time that requests take to come this far

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from nexus_graph.api.graphql.engine.persisted import UnusableManifest, read_manifest
 from nexus_graph.cache.documents import KEPT_SECONDS, SharedDocuments
-from nexus_graph.cache.server import open_redis
+from nexus_graph.cache.shared import open_redis
 from nexus_graph.config import Settings
 from tests.stage.graphing import PATIENCE_SECONDS
 from tests.stage.running import running_api

@@ -11,8 +11,7 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from nexus_graph.cache.documents import SharedDocuments
-from nexus_graph.cache.server import open_redis
-from nexus_graph.cache.shared import SharedFamilies
+from nexus_graph.cache.shared import SharedFamilies, open_redis
 from nexus_graph.config import Settings
 from tests.integration.test_cache import BY_EMAIL, family
 from tests.integration.test_persisted import silent_redis

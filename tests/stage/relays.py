@@ -9,7 +9,7 @@ from neo4j import AsyncDriver
 from nexus_graph.config import Settings
 from nexus_graph.relay import Relay
 from nexus_graph.store.database import Connection
-from nexus_graph.store.lease import RELAY_KEY, Lease
+from nexus_graph.store.lease import RELAY_KEY
 from nexus_graph.store.outbox import Due
 
 
@@ -22,7 +22,7 @@ class StagedRelay(Relay):
         """`on_projected` is called at the fault point. Relays with different keys have leases of their own."""
         super().__init__(settings)
         self._on_projected = on_projected
-        self._lease = Lease(settings, key=key)
+        self._lease._key = key
         self._looks = 0
         self._empty_look = 0
         self._found_empty = asyncio.Condition()

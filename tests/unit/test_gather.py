@@ -44,6 +44,10 @@ def _gatherer(gate: Gate, sharing: Sharing[int, int] | None = None, **bounds: An
     return Gatherer("unit", gate.send, USUAL._replace(**bounds), sharing)
 
 
+def _has_timer(admission: Admission[int, int]) -> bool:
+    return admission._timer is not None
+
+
 async def _asked(gatherer: Gatherer[int, int], requests: Sequence[int]) -> list["asyncio.Task[int]"]:
     """Callers that wait in the queue, or in flight."""
     tasks = [asyncio.create_task(gatherer.ask(request)) for request in requests]
@@ -66,7 +70,7 @@ async def test_what_arrives_in_flight_shares_the_next_batch() -> None:
     first = await _asked(gatherer, [1])
     await gate.called.wait()
     rest = await _asked(gatherer, [2, 3, 4, 5, 6])
-    assert gatherer.depth == 5
+    assert len(gatherer._admission.waiting) == 5
     gate.open.set()
     assert await asyncio.gather(*first, *rest) == [2, 4, 6, 8, 10, 12]
     assert gate.batches == [[1], [2, 3, 4, 5], [6]]
@@ -138,7 +142,7 @@ async def test_every_caller_is_answered_at_its_deadline_while_a_batch_hangs() ->
         assert not isinstance(in_flight.value, Overloaded)
         with pytest.raises(Overloaded):
             await late_in_queue
-        assert gatherer.depth == 1
+        assert len(gatherer._admission.waiting) == 1
         assert not in_time.done()
         gate.open.set()
         assert [await in_time, await in_time_in_queue] == [4, 8]
@@ -175,7 +179,7 @@ async def test_deadlines_leave_no_timer_behind() -> None:
 
 
 def _timers(gatherer: Gatherer[int, int]) -> int:
-    return int(gatherer._admission.has_timer)
+    return int(_has_timer(gatherer._admission))
 
 
 async def test_a_long_queue_and_a_long_wait_are_refused() -> None:
@@ -389,7 +393,7 @@ async def test_a_slow_batch_keeps_nobody_waiting() -> None:
         asyncio.get_running_loop().call_later(0.002, later.set)
         await later.wait()
         assert gate.batches == [[1], [2], [3]]
-        assert gatherer.depth == 1
+        assert len(gatherer._admission.waiting) == 1
         gate.open.set()
         assert await asyncio.gather(*asked) == [2, 4, 6, 8]
 
@@ -429,12 +433,12 @@ async def test_admission_fails_expired_callers_by_what_is_known_of_their_effect(
     assert type(sent.exception()) is Unavailable, "the effect is unknown"
     assert type(waiting.exception()) is Overloaded, "the request was not sent"
     assert not in_time.done()
-    assert admission.has_timer
+    assert _has_timer(admission)
     admission.close()
     with pytest.raises(Unavailable):
         admission.enter(4)
     admission.stop_timer()
-    assert not admission.has_timer
+    assert not _has_timer(admission)
 
 
 async def test_pacing_sends_one_batch_after_another_but_for_halves() -> None:
