@@ -20,8 +20,7 @@ _EVENTS_A_FAMILY = 4
 
 async def warm(pool: Pool, shared: SharedFamilies, *, progress: Callable[[int], None] = lambda _: None) -> int:
     """How many families were kept. Raises what the database's driver raises."""
-    most = FAMILIES_MAX
-    ids = [row[0] for row in await pool.fetch(sql("families_newest"), most * _EVENTS_A_FAMILY, most)]
+    ids = [row[0] for row in await pool.fetch(sql("families_newest"), FAMILIES_MAX * _EVENTS_A_FAMILY, FAMILIES_MAX)]
     kept = 0
     for start in range(0, len(ids), _BATCH):
         for row in await pool.fetch(sql("family_of_contact"), ids[start : start + _BATCH]):

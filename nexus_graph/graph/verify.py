@@ -12,7 +12,7 @@ were queued, and if the record did not change while verify read the graph.
 import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from time import monotonic
 from typing import Any, Final, Literal, NamedTuple
 
@@ -75,14 +75,8 @@ class Report:
         yield f"drift {self.drift}" + ("" if self.complete else " or more")
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "drift": self.drift,
-            "complete": self.complete,
-            "families": self.families,
-            "contacts": self.contacts,
-            "seconds": round(self.seconds, 3),
-            "findings": [{"kind": kind, "ref": ref, "differs": list(differs)} for kind, ref, differs in self.findings],
-        }
+        findings = [finding._asdict() for finding in self.findings]
+        return {"drift": self.drift, **asdict(self), "seconds": round(self.seconds, 3), "findings": findings}
 
 
 async def verify(pool: Pool, driver: AsyncDriver, settings: Settings, *, progress: Progress = lambda _: None) -> Report:

@@ -80,7 +80,6 @@ class Record:
         self._pool = pool
         self._timeout_seconds = settings.identify_timeout_seconds
         self._statement_seconds = settings.statement_timeout_seconds + 1  # the server's own bound comes first
-        self._health_seconds = HEALTH_SECONDS
         self._patience_seconds = HEALTH_SECONDS if patience_seconds is None else patience_seconds
         self._free: list[_Place] = [None] * pool.get_max_size()
         self._turns: deque[asyncio.Future[_Place]] = deque()
@@ -118,15 +117,13 @@ class Record:
         """
         began = monotonic()
         try:
-            async with asyncio.timeout(self._health_seconds):
+            async with asyncio.timeout(HEALTH_SECONDS):
                 place = await self._turn()
         except TimeoutError:
             hung = monotonic() - self._moved_at >= self._patience_seconds
             return Condition("down", "does not answer in time") if hung else WELL
         try:
-            ((standby, read_only),) = await self._sent_on(
-                place, began + self._health_seconds, sql("record_condition"), ()
-            )
+            ((standby, read_only),) = await self._sent_on(place, began + HEALTH_SECONDS, sql("record_condition"), ())
         except Exception as error:  # noqa: BLE001 - any way of not answering is not answering
             return Condition("down", reason(error))
         if standby or read_only:
