@@ -16,32 +16,30 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
 
-from nexus_graph.api.front import FrontRoute
+from nexus_graph.api.front import front
 from nexus_graph.api.graphql.engine import Answering, UnusableManifest
 from nexus_graph.api.graphql.schema import schema
-from nexus_graph.api.graphql.transport import AssetRoute, GraphQLRoute, GraphQLSockets, Places
-from nexus_graph.api.http.carrier import Carrier, Endpoint
+from nexus_graph.api.graphql.transport import GraphQLRoute, GraphQLSockets, Places, asset
+from nexus_graph.api.http.asgi import Carrier, Endpoint, Envelope
 from nexus_graph.api.http.connections import LOOK_TICKS, Connection, Connections
 from nexus_graph.api.http.cors import Cors
 from nexus_graph.api.http.direct import DirectProtocol, DirectRoutes
-from nexus_graph.api.http.envelope import Envelope
 from nexus_graph.api.http.internals import differences
 from nexus_graph.api.http.listening import BACKLOG
-from nexus_graph.api.http.one_write import OneWriteProtocol
-from nexus_graph.api.http.owing import Owing, SocketProtocol
-from nexus_graph.api.neo4j_browser.serving import BrowserFileRoute
+from nexus_graph.api.http.protocol import HttpProtocol
+from nexus_graph.api.http.write_buffers import SocketProtocol, WriteBuffers
+from nexus_graph.api.neo4j_browser.serving import browser_file
 from nexus_graph.api.ops import (
     MIGRATIONS,
     OUTBOX,
     RECORD,
     Check,
     Health,
-    HealthRoute,
-    LiveRoute,
-    MetricsRoute,
     Migrated,
-    ReadyRoute,
-    outbox_check,
+    health,
+    livez,
+    metrics,
+    readyz,
 )
 from nexus_graph.api.rest import IdentifyRoute
 from nexus_graph.cache.shared import open_redis
@@ -49,6 +47,7 @@ from nexus_graph.config import Settings, is_loopback
 from nexus_graph.failures import say, why
 from nexus_graph.gc_freeze import freeze_gc
 from nexus_graph.identity.opening import open_identity
+from nexus_graph.store.outbox import outbox_gauges
 from nexus_graph.store.record import HEALTH_SECONDS
 from nexus_graph.telemetry import configure_logging, count_together, log
 
@@ -163,7 +162,7 @@ def create_app(settings: Settings) -> App:
     app = App(routes=_routes(identify, graphql, sockets, settings), lifespan=lifespan)
     app.router.redirect_slashes = False  # `Envelope` leaves a slash at the end away
     app.settings = settings
-    app.direct = DirectRoutes({"/identify": identify, "/graphql": graphql}, settings)
+    app.direct = DirectRoutes({"/identify": identify.answer, "/graphql": graphql.answer}, settings)
     app.connections = Connections(settings, descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     app.leaving, app.stopping = asyncio.Event(), asyncio.Event()
     return app
@@ -230,8 +229,8 @@ def allow_descriptors() -> None:
 
 def server_config(app: Starlette, settings: Settings) -> uvicorn.Config:
     """How uvicorn serves the application. It logs nothing of requests: they hold identifiers."""
-    http = _protocol(app, settings) if isinstance(app, App) else OneWriteProtocol
-    sockets = partial(SocketProtocol, app.connections.owing if isinstance(app, App) else Owing(settings))
+    http = _protocol(app, settings) if isinstance(app, App) else HttpProtocol
+    sockets = partial(SocketProtocol, app.connections.write_buffers if isinstance(app, App) else WriteBuffers(settings))
     return uvicorn.Config(
         app,
         http=cast("type[asyncio.Protocol]", http),
@@ -263,18 +262,18 @@ def _routes(
     identify: IdentifyRoute, graphql: GraphQLRoute, sockets: GraphQLSockets, settings: Settings
 ) -> list[BaseRoute]:
     got: dict[str, Endpoint] = {
-        "/": FrontRoute(),
-        "/graphql/assets/{name}": AssetRoute(),
-        "/health": HealthRoute(),
-        "/livez": LiveRoute(),
-        "/readyz": ReadyRoute(),
-        "/metrics": MetricsRoute(),
+        "/": front,
+        "/graphql/assets/{name}": asset,
+        "/health": health,
+        "/livez": livez,
+        "/readyz": readyz,
+        "/metrics": metrics,
     }
     return [
-        Route("/identify", Carrier(identify, settings, type_optional=True), methods=["POST"]),
-        Route("/graphql", Carrier(graphql, settings)),
+        Route("/identify", Carrier(identify.answer, settings, type_optional=True), methods=["POST"]),
+        Route("/graphql", Carrier(graphql.answer, settings)),
         WebSocketRoute("/graphql", sockets),
-        Route("/neo4j/{name}", Carrier(BrowserFileRoute(), settings), methods=["GET", "OPTIONS"]),
+        Route("/neo4j/{name}", Carrier(browser_file, settings), methods=["GET", "OPTIONS"]),
         *(Route(path, Carrier(endpoint, settings), methods=["GET"]) for path, endpoint in got.items()),
     ]
 
@@ -299,10 +298,10 @@ async def _opened(settings: Settings) -> AsyncIterator[dict[str, Any]]:
         if identity.replica is not None:
             checks["replica"] = identity.replica.up
         checks[MIGRATIONS] = Migrated(identity.identify.resolving)
-        checks[OUTBOX] = outbox_check(identity.record)
-        health = Health(checks)
-        closing.push_async_callback(health.close)
-        yield {"identity": identity, "health": health, "redis": redis}
+        checks[OUTBOX] = partial(outbox_gauges, identity.record)
+        servers = Health(checks)
+        closing.push_async_callback(servers.close)
+        yield {"identity": identity, "health": servers, "redis": redis}
 
 
 def _cannot(exit_code: int, reason: str) -> int:

@@ -2,60 +2,87 @@
 
 REST answers `application/problem+json` from `code` and `status`; GraphQL answers the same `code` as data where the
 schema says so, else in `extensions.code`. What is not a NexusError is masked: code INTERNAL and a correlation id.
-`Code` lists every code, also those of requests that are refused before any of these errors can be raised.
+`Code` lists every code with its HTTP status, also those of requests that are refused before any of these errors can be
+raised, and `CloseCode` every reason to close a WebSocket.
 """
 
 from collections.abc import Mapping
-from enum import StrEnum
-from typing import ClassVar
+from enum import IntEnum, StrEnum
+from typing import ClassVar, Self
 
 
 class Code(StrEnum):
-    """The kind of a failure, as a client reads it."""
+    """The kind of a failure, as a client reads it, and the HTTP status of its answer."""
 
-    INTERNAL = "INTERNAL"
-    BAD_REQUEST = "BAD_REQUEST"
-    BODY_TOO_LARGE = "BODY_TOO_LARGE"
-    UNSUPPORTED_MEDIA_TYPE = "UNSUPPORTED_MEDIA_TYPE"
-    NOT_ACCEPTABLE = "NOT_ACCEPTABLE"
-    HEADERS_TOO_LARGE = "HEADERS_TOO_LARGE"
-    REQUEST_TIMEOUT = "REQUEST_TIMEOUT"
-    BAD_USER_INPUT = "BAD_USER_INPUT"
-    PAGE_TOO_LARGE = "PAGE_TOO_LARGE"
-    VERSION_UNKNOWN = "VERSION_UNKNOWN"
-    ROW_REJECTED = "ROW_REJECTED"
-    UNAVAILABLE = "UNAVAILABLE"
-    OVERLOADED = "OVERLOADED"
-    MIGRATION = "MIGRATION"
+    status: int
+
+    def __new__(cls, value: str, status: int) -> Self:
+        code = str.__new__(cls, value)
+        code._value_ = value
+        code.status = status
+        return code
+
+    INTERNAL = "INTERNAL", 500
+    BAD_REQUEST = "BAD_REQUEST", 400
+    BODY_TOO_LARGE = "BODY_TOO_LARGE", 413
+    UNSUPPORTED_MEDIA_TYPE = "UNSUPPORTED_MEDIA_TYPE", 415
+    NOT_ACCEPTABLE = "NOT_ACCEPTABLE", 406
+    HEADERS_TOO_LARGE = "HEADERS_TOO_LARGE", 431
+    REQUEST_TIMEOUT = "REQUEST_TIMEOUT", 408
+    BAD_USER_INPUT = "BAD_USER_INPUT", 400
+    PAGE_TOO_LARGE = "PAGE_TOO_LARGE", 400
+    VERSION_UNKNOWN = "VERSION_UNKNOWN", 400
+    ROW_REJECTED = "ROW_REJECTED", 422
+    UNAVAILABLE = "UNAVAILABLE", 503
+    OVERLOADED = "OVERLOADED", 503
+    MIGRATION = "MIGRATION", 500
 
     # Of HTTP: no endpoint answers this path, this method or this page.
-    NOT_FOUND = "NOT_FOUND"
-    METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
-    FORBIDDEN = "FORBIDDEN"
+    NOT_FOUND = "NOT_FOUND", 404
+    METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED", 405
+    FORBIDDEN = "FORBIDDEN", 403
 
     # Of GraphQL: the document, its operation or its variables cannot be executed.
-    PARSE_FAILED = "GRAPHQL_PARSE_FAILED"
-    VALIDATION_FAILED = "GRAPHQL_VALIDATION_FAILED"
-    OPERATION_UNKNOWN = "OPERATION_RESOLUTION_FAILURE"
-    LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
-    SUBSCRIPTION_NOT_SERVED_HERE = "SUBSCRIPTION_NOT_SERVED_HERE"
-    PERSISTED_QUERY_NOT_FOUND = "PERSISTED_QUERY_NOT_FOUND"
-    PERSISTED_QUERY_NOT_SUPPORTED = "PERSISTED_QUERY_NOT_SUPPORTED"
-    DOCUMENT_NOT_FOUND = "DOCUMENT_NOT_FOUND"
-    DOCUMENT_NOT_TRUSTED = "DOCUMENT_NOT_TRUSTED"
+    PARSE_FAILED = "GRAPHQL_PARSE_FAILED", 400
+    VALIDATION_FAILED = "GRAPHQL_VALIDATION_FAILED", 422
+    OPERATION_UNKNOWN = "OPERATION_RESOLUTION_FAILURE", 422
+    LIMIT_EXCEEDED = "LIMIT_EXCEEDED", 422
+    SUBSCRIPTION_NOT_SERVED_HERE = "SUBSCRIPTION_NOT_SERVED_HERE", 422
+    PERSISTED_QUERY_NOT_FOUND = "PERSISTED_QUERY_NOT_FOUND", 404
+    PERSISTED_QUERY_NOT_SUPPORTED = "PERSISTED_QUERY_NOT_SUPPORTED", 422
+    DOCUMENT_NOT_FOUND = "DOCUMENT_NOT_FOUND", 404
+    DOCUMENT_NOT_TRUSTED = "DOCUMENT_NOT_TRUSTED", 403
+
+
+class CloseCode(IntEnum):
+    """Why the server closes a WebSocket (RFC 6455; from 4400 on the protocol graphql-transport-ws)."""
+
+    GOING_AWAY = 1001
+    TRY_AGAIN_LATER = 1013
+    BAD_REQUEST = 4400
+    UNAUTHORIZED = 4401
+    FORBIDDEN = 4403
+    SUBPROTOCOL_NOT_ACCEPTABLE = 4406
+    INITIALISATION_TIMEOUT = 4408
+    SUBSCRIBER_EXISTS = 4409
+    TOO_MANY_INITIALISATIONS = 4429
 
 
 class NexusError(Exception):
     """An error that a caller may see. `message` never holds an identifier or a driver's text."""
 
     code: ClassVar[Code] = Code.INTERNAL
-    status: ClassVar[int] = 500
     retry_after_seconds: ClassVar[int | None] = None
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.field = field
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of the answer."""
+        return self.code.status
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -72,49 +99,42 @@ class InvalidRequest(NexusError):
     """The request as a whole cannot be read."""
 
     code = Code.BAD_REQUEST
-    status = 400
 
 
 class BodyTooLarge(InvalidRequest):
     """The body is longer than `NEXUS_BODY_MAX_BYTES`."""
 
     code = Code.BODY_TOO_LARGE
-    status = 413
 
 
 class UnsupportedMediaType(InvalidRequest):
     """The content type is not JSON."""
 
     code = Code.UNSUPPORTED_MEDIA_TYPE
-    status = 415
 
 
 class UnacceptableMediaType(InvalidRequest):
     """The service has no media type that the caller accepts."""
 
     code = Code.NOT_ACCEPTABLE
-    status = 406
 
 
 class HeadersTooLarge(InvalidRequest):
     """The header block is longer than `NEXUS_HEADERS_MAX_BYTES`, or has too many lines."""
 
     code = Code.HEADERS_TOO_LARGE
-    status = 431
 
 
 class RequestTimedOut(InvalidRequest):
     """The client sent the request too slowly."""
 
     code = Code.REQUEST_TIMEOUT
-    status = 408
 
 
 class InvalidIdentifier(NexusError):
     """An email or phone that has no canonical form; `field` says which."""
 
     code = Code.BAD_USER_INPUT
-    status = 400
 
 
 class IdentifierMissing(InvalidIdentifier):
@@ -129,7 +149,6 @@ class InvalidArgument(NexusError):
     """An argument that is not an identifier has a value outside its contract; `field` says which."""
 
     code = Code.BAD_USER_INPUT
-    status = 400
 
 
 class PageTooLarge(InvalidArgument):
@@ -154,18 +173,28 @@ class VersionUnknown(InvalidArgument):
         return {"newestVersion": self.newest}
 
 
+class NotFound(NexusError):
+    """No endpoint answers this path."""
+
+    code = Code.NOT_FOUND
+
+
+class MethodNotAllowed(NexusError):
+    """The endpoint of this path does not answer this method."""
+
+    code = Code.METHOD_NOT_ALLOWED
+
+
 class RowRejected(NexusError):
     """The database refused this request's row for its data, and only this one."""
 
     code = Code.ROW_REJECTED
-    status = 422
 
 
 class Unavailable(NexusError):
     """A server that this answer needs is away; the caller may send the same request again."""
 
     code = Code.UNAVAILABLE
-    status = 503
     retry_after_seconds = 1
 
 

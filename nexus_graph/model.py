@@ -116,7 +116,7 @@ class Family(msgspec.Struct, frozen=True, dict=True):
         """Memoised answers, by the function that made each."""
         return {}
 
-    def told(self, make: Callable[..., Any], *given: object) -> Any:
+    def serialised_by(self, make: Callable[..., Any], *given: object) -> Any:
         """`make(self)`, memoised: callers that share this family share the answer."""
         if make not in self.answers:
             answer = make(*given)

@@ -29,11 +29,8 @@ _CONTENTS: Final = encode(
 )
 
 
-class FrontRoute:
-    """The endpoint."""
-
-    async def answer(self, post: Post) -> Answer:
-        """A redirect for a browser, else the list of paths."""
-        if accepted(post.headers.get(b"accept")).page:
-            return Answer(HTTPStatus.FOUND, b"GraphiQL is at /graphql\n", _TEXT, (_GRAPHIQL, _VARIES))
-        return Answer(HTTPStatus.OK, _CONTENTS, headers=(_VARIES,))
+async def front(post: Post) -> Answer:
+    """A redirect for a browser, else the list of paths."""
+    if accepted(post.headers.get(b"accept")).page:
+        return Answer(HTTPStatus.FOUND, b"GraphiQL is at /graphql\n", _TEXT, (_GRAPHIQL, _VARIES))
+    return Answer(HTTPStatus.OK, _CONTENTS, headers=(_VARIES,))

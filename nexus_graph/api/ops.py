@@ -13,18 +13,16 @@ from nexus_graph import __version__
 from nexus_graph.api.http.answer import Answer, encode
 from nexus_graph.api.http.request import Post
 from nexus_graph.store.migrate import MigrationError, pending
-from nexus_graph.store.outbox import outbox_gauges
 from nexus_graph.store.record import HEALTH_SECONDS, WELL, Condition, Record
 from nexus_graph.telemetry import error_name, exposition, log
 
 REMEMBERED_SECONDS: Final = 0.5
 """Seconds for which /health repeats its answer: many load balancers cost the servers no more than one."""
 
-
 _LOG = log("health")
 
-Check = Callable[[], Awaitable[Condition | bool]]
-"""The check of a server: True is well, False is down, an error is down."""
+Check = Callable[[], Awaitable[Condition | bool | None]]
+"""The check of a server: False and an error are down, whatever else is no condition is well."""
 
 RECORD: Final = "postgres"
 MIGRATIONS: Final = "migrations"
@@ -45,7 +43,6 @@ class Probe:
         self._name = name
         self._check = check
         self._timeout_seconds = _SLACK * HEALTH_SECONDS
-        self._remembered_seconds = REMEMBERED_SECONDS
         self._condition = WELL
         self._asked_at = _NEVER
         self._checking: asyncio.Task[Condition] | None = None
@@ -53,7 +50,7 @@ class Probe:
 
     async def condition(self) -> Condition:
         """The server's condition, from now or a moment ago."""
-        if monotonic() - self._asked_at <= self._remembered_seconds:
+        if monotonic() - self._asked_at <= REMEMBERED_SECONDS:
             return self._condition
         checking = self._under_way()
         await asyncio.wait({checking}, timeout=self._timeout_seconds)
@@ -87,7 +84,7 @@ class Probe:
             return Condition("down", f"does not answer ({error_name(error)})")
         if isinstance(found, Condition):
             return found
-        return WELL if found else Condition("down")
+        return Condition("down") if found is False else WELL
 
     def _note(self, condition: Condition) -> None:
         if condition.status != self._condition.status:
@@ -102,11 +99,9 @@ class Health:
     def __init__(self, checks: dict[str, Check]) -> None:
         """`checks` by server; without the server named RECORD the service is down."""
         self._probes = {name: Probe(name, check) for name, check in checks.items()}
-
-    @property
-    def servers(self) -> list[str]:
+        self.reported = [name for name in checks if name not in (MIGRATIONS, OUTBOX)]
         """The servers that /health reports."""
-        return [name for name in self._probes if name not in (MIGRATIONS, OUTBOX)]
+        self.since = monotonic()
 
     async def conditions(self, names: Iterable[str]) -> dict[str, Condition]:
         """The condition of each server, all checked at once."""
@@ -119,51 +114,46 @@ class Health:
         await asyncio.gather(*(probe.close() for probe in self._probes.values()))
 
 
-class HealthRoute:
+async def health(post: Post) -> Answer:
     """GET /health: ok; degraded while Neo4j, Redis, the replica or a part of PostgreSQL is away; 503 and down while
     identify is not answered.
     """
-
-    def __init__(self) -> None:
-        self._started = monotonic()
-
-    async def answer(self, post: Post) -> Answer:
-        """The condition of each server: 200, or 503 while identify fails."""
-        health: Health = post.state["health"]
-        found = await health.conditions(health.servers)
-        all_well = all(condition.status == "ok" for condition in found.values())
-        status = "down" if found[RECORD].status == "down" else "ok" if all_well else "degraded"
-        answer: dict[str, Any] = {
-            "status": status,
-            "version": __version__,
-            "checks": _shown(found),
-            "uptimeSeconds": round(monotonic() - self._started, 1),
-        }
-        return Answer(503 if status == "down" else 200, encode(answer))
+    servers: Health = post.state["health"]
+    found = await servers.conditions(servers.reported)
+    all_well = all(condition.status == "ok" for condition in found.values())
+    status = "down" if found[RECORD].status == "down" else "ok" if all_well else "degraded"
+    answer: dict[str, Any] = {
+        "status": status,
+        "version": __version__,
+        "checks": _shown(found),
+        "uptimeSeconds": round(monotonic() - servers.since, 1),
+    }
+    return Answer(503 if status == "down" else 200, encode(answer))
 
 
-class LiveRoute:
+async def livez(post: Post) -> Answer:  # noqa: ARG001 - the shape of an endpoint
     """GET /livez: this process answers; it asks no server."""
-
-    async def answer(self, post: Post) -> Answer:  # noqa: ARG002 - the shape of an endpoint
-        """Always 200."""
-        return Answer(200, encode({"status": "ok"}))
+    return Answer(200, encode({"status": "ok"}))
 
 
-class ReadyRoute:
+async def readyz(post: Post) -> Answer:
     """GET /readyz: PostgreSQL answers identify, takes writes, has this release's schema, and this process is not
     stopping; else 503, so that no traffic comes here.
     """
+    servers: Health = post.state["health"]
+    found = await servers.conditions((RECORD, MIGRATIONS))
+    if post.state["leaving"].is_set():
+        found["process"] = Condition("down", "this process was told to stop")
+    ready = all(condition.status != "down" for condition in found.values())
+    answer = {"status": "ok" if ready else "down", "checks": _shown(found)}
+    return Answer(200 if ready else 503, encode(answer))
 
-    async def answer(self, post: Post) -> Answer:
-        """200 if requests may come here, else 503."""
-        health: Health = post.state["health"]
-        found = await health.conditions((RECORD, MIGRATIONS))
-        if post.state["leaving"].is_set():
-            found["process"] = Condition("down", "this process was told to stop")
-        ready = all(condition.status != "down" for condition in found.values())
-        answer = {"status": "ok" if ready else "down", "checks": _shown(found)}
-        return Answer(200 if ready else 503, encode(answer))
+
+async def metrics(post: Post) -> Answer:
+    """GET /metrics, for Prometheus. Each request reads the outbox; if the record is away, the last figures stay."""
+    servers: Health = post.state["health"]
+    await servers.conditions((OUTBOX,))
+    return Answer(200, exposition(), CONTENT_TYPE_LATEST.encode())
 
 
 class Migrated:
@@ -183,26 +173,6 @@ class Migrated:
                 return Condition("down", f"{len(missing)} not applied: run `nexus-graph migrate`")
             self._landed = True
         return WELL
-
-
-class MetricsRoute:
-    """GET /metrics, for Prometheus. Each request reads the outbox; if the record is away, the last figures stay."""
-
-    async def answer(self, post: Post) -> Answer:
-        """The exposition."""
-        health: Health = post.state["health"]
-        await health.conditions((OUTBOX,))
-        return Answer(200, exposition(), CONTENT_TYPE_LATEST.encode())
-
-
-def outbox_check(record: Record) -> Check:
-    """A check that sets the outbox's gauges."""
-
-    async def look() -> bool:
-        await outbox_gauges(record)
-        return True
-
-    return look
 
 
 def _shown(found: dict[str, Condition]) -> dict[str, dict[str, str]]:

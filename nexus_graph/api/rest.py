@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from nexus_graph.api.http.answer import JSON, Answer, Header, encode, failed
-from nexus_graph.api.http.body import DEPTH_MAX, decode_object
+from nexus_graph.api.http.body import decode_object
 from nexus_graph.api.http.request import Post
 from nexus_graph.config import Settings
 from nexus_graph.identifiers.normalize import identify_request
@@ -54,7 +54,7 @@ class IdentifyRoute:
         """
         if post.fault is not None:
             raise post.fault
-        given = decode_object(post.body, depth_max=DEPTH_MAX)
+        given = decode_object(post.body)
         all_known = len(given) == 2 and _EMAIL in given and _PHONE in given
         unknown = [] if all_known else [*given.keys() - _KNOWN]
         try:
@@ -68,7 +68,7 @@ class IdentifyRoute:
             identify: Identify = post.state["identity"].identify
             found = await identify(request)
             # Callers of one batch that name one family share the answer.
-            answer = Answer(200, found.family.told(_encoded, found.family), JSON, _OUTCOMES[found.outcome])
+            answer = Answer(200, found.family.serialised_by(_encoded, found.family), JSON, _OUTCOMES[found.outcome])
             if request.dropped:
                 answer = _with_ignored(answer, [f"{member};dropped={part}" for member, part in request.dropped])
         except Exception as error:

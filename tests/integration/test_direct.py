@@ -340,14 +340,14 @@ async def test_who_does_not_read_answers_is_not_read_from(server: ApiServer, mon
     """Else its answers would pile up in memory."""
     made = asyncio.Event()
     piled_up: list[int] = []
-    wire = DirectProtocol._wire
+    written_out = DirectProtocol.written_out
 
     def watched(protocol: DirectProtocol, *given: Any, **named: Any) -> bytes:
         piled_up.append(protocol._socket.get_write_buffer_size())
         made.set()
-        return b"x" * 10_000 + wire(protocol, *given, **named)
+        return b"x" * 10_000 + written_out(protocol, *given, **named)
 
-    monkeypatch.setattr(DirectProtocol, "_wire", watched)
+    monkeypatch.setattr(DirectProtocol, "written_out", watched)
     loop = asyncio.get_running_loop()
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

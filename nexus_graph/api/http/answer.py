@@ -1,15 +1,17 @@
-"""Whole answers, and the one table that makes answers of errors, for every API."""
+"""Whole answers: what makes answers of errors, for every API, and what lets a cache keep an answer."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from hashlib import blake2b
 from http import HTTPStatus
-from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Send
 
-from nexus_graph.errors import Code, NexusError
+from nexus_graph.api.http.request import Post
+from nexus_graph.errors import Code, MethodNotAllowed, NexusError, NotFound
 from nexus_graph.telemetry import error_name, log, place
 
 Header = tuple[bytes, bytes]
@@ -25,65 +27,53 @@ JSON: Final = b"application/json"
 PROBLEM: Final = b"application/problem+json"
 HTML: Final = b"text/html; charset=utf-8"
 EVENT_STREAM: Final = b"text/event-stream"
-_HTTP_CODES: Final = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED}
-MASKED_CODE: Final = Code.INTERNAL
-MASKED_MESSAGE: Final = "Internal error"
+_ANY_TAG: Final = b"*"
+_tags = re.compile(rb'"[^"]*"').findall
 
 _LOG = log("api")
 
 encode = msgspec.json.Encoder().encode
 
 
-class Failure(NamedTuple):
-    """The parts of an error's answer, on any transport."""
-
-    status: int
-    code: str
-    message: str
-    fields: tuple[str, ...] = ()
-    retry_after_seconds: int | None = None
-    facts: Mapping[str, int] = MappingProxyType({})
-    """More members of `extensions` in GraphQL."""
-
-    def headers(self) -> list[Header]:
-        """Retry-After, where there is one."""
-        seconds = self.retry_after_seconds
-        return [] if seconds is None else [(b"retry-after", b"%d" % seconds)]
-
-
-def failure_of(error: BaseException) -> Failure:
-    """The table: a NexusError shows its code and message; any other error is masked, and logged by type and place."""
+def masked(error: BaseException) -> NexusError:
+    """The error as callers may see it: any but a NexusError is masked, and logged by type and place."""
     if isinstance(error, NexusError):
-        return Failure(error.status, error.code, error.message, error.fields, error.retry_after_seconds, error.facts)
+        return error
     _LOG.error("unexpected_error", error=error_name(error), at=place(error))
-    return Failure(HTTPStatus.INTERNAL_SERVER_ERROR, MASKED_CODE, MASKED_MESSAGE)
+    return NexusError("Internal error")
 
 
-def problem(failure: Failure, correlation_id: str) -> bytes:
-    """The failure as application/problem+json (RFC 9457)."""
+def retry_after(error: NexusError) -> list[Header]:
+    """Retry-After, where there is one."""
+    seconds = error.retry_after_seconds
+    return [] if seconds is None else [(b"retry-after", b"%d" % seconds)]
+
+
+def problem(error: NexusError, correlation_id: str) -> bytes:
+    """The error as application/problem+json (RFC 9457)."""
     return encode(
         {
-            "type": "urn:nexus-graph:problem:" + failure.code.lower().replace("_", "-"),
-            "title": HTTPStatus(failure.status).phrase,
-            "status": failure.status,
-            "code": failure.code,
-            "detail": failure.message,
-            "errors": [{"field": field, "message": failure.message} for field in failure.fields],
+            "type": "urn:nexus-graph:problem:" + error.code.lower().replace("_", "-"),
+            "title": HTTPStatus(error.status).phrase,
+            "status": error.status,
+            "code": error.code,
+            "detail": error.message,
+            "errors": [{"field": field, "message": error.message} for field in error.fields],
             "correlationId": correlation_id,
         }
     )
 
 
-def graphql_extensions(failure: Failure, correlation_id: str) -> dict[str, Any]:
-    """The failure as `extensions` of a GraphQL error, with a correlation id if the error is masked."""
-    extensions: dict[str, Any] = {"code": failure.code, **failure.facts}
-    if failure.fields:
-        extensions["fields"] = failure.fields
-    if failure.retry_after_seconds is not None:
-        extensions["retryAfterSeconds"] = failure.retry_after_seconds
-    if failure.code == MASKED_CODE:
+def graphql_error(error: NexusError, correlation_id: str) -> dict[str, Any]:
+    """The error as GraphQL has it, with a correlation id in `extensions` if it is masked."""
+    extensions: dict[str, Any] = {"code": error.code, **error.facts}
+    if error.fields:
+        extensions["fields"] = error.fields
+    if error.retry_after_seconds is not None:
+        extensions["retryAfterSeconds"] = error.retry_after_seconds
+    if error.code is Code.INTERNAL:
         extensions["correlationId"] = correlation_id
-    return extensions
+    return {"message": error.message, "extensions": extensions}
 
 
 class Answer(NamedTuple):
@@ -106,11 +96,25 @@ class AnsweredInTurn(Exception):
 
 def failed(error: Exception, correlation_id: str) -> Answer:
     """The answer to a request that ended in this error."""
+    headers: list[Header] = []
     if isinstance(error, HTTPException):  # Starlette's router: no such path, or not by this method
-        code = _HTTP_CODES.get(error.status_code, Code.BAD_REQUEST)
-        failure = Failure(error.status_code, code, error.detail)
         headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
-    else:
-        failure = failure_of(error)
-        headers = failure.headers()
-    return Answer(failure.status, problem(failure, correlation_id), PROBLEM, headers)
+        error = (NotFound if error.status_code == HTTPStatus.NOT_FOUND else MethodNotAllowed)(error.detail)
+    shown = masked(error)
+    return Answer(shown.status, problem(shown, correlation_id), PROBLEM, [*headers, *retry_after(shown)])
+
+
+def cacheable(answer: Answer, cache_control: bytes) -> Answer:
+    """The answer with a cache's headers (RFC 9111): Vary on Accept, and an ETag of every byte."""
+    tag = blake2b(b"%b\n%b" % (answer.content_type, answer.body), digest_size=16).hexdigest()
+    headers = ((b"etag", b'"%b"' % tag.encode()), (b"cache-control", cache_control), (b"vary", b"accept"))
+    return answer._replace(headers=(*answer.headers, *headers))
+
+
+def revalidated(answer: Answer, post: Post) -> Answer:
+    """A cacheable answer; 304 without a body for a client that has it (RFC 9110, section 13)."""
+    tag = dict(answer.headers)[b"etag"]
+    known = post.headers.get(b"if-none-match")
+    if known is not None and (known.strip() == _ANY_TAG or tag in _tags(known)):
+        return Answer(HTTPStatus.NOT_MODIFIED, b"", headers=answer.headers)
+    return answer

@@ -1,8 +1,10 @@
 """Reading request bodies: bounded in bytes and depth, unpacked, strictly UTF-8, strictly JSON with each member once."""
 
 import json
+import re
 import zlib
-from typing import Any, Final, NamedTuple, NoReturn
+from functools import partial
+from typing import Any, Final, NoReturn
 
 import msgspec
 from starlette.types import Receive, Scope
@@ -15,9 +17,9 @@ from nexus_graph.members import RepeatedMember, check_members, members
 DEPTH_MAX: Final = 32
 """Levels of objects and lists in a JSON body: requests need six, and a parser needs stack for each."""
 
-
-_QUOTE, _BACKSLASH = b'"'[0], b"\\"[0]
-_OPENERS, _CLOSERS = b"[{", b"]}"
+_OPENERS: Final = (b"[", b"{")
+_brackets = re.compile(rb"[\[{\]}]").findall
+_without_strings = partial(re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL).sub, b"")
 _INTEGER_MAX_DIGITS: Final = 40
 _UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 _BOM: Final = "\ufeff"
@@ -37,16 +39,10 @@ class ClientGone(Exception):
     """The client closed the connection before its request was complete."""
 
 
-class ContentHeaders(NamedTuple):
-    """The headers that decide whether and how a body is read; None where absent."""
-
-    media_type: bytes | None
-    length: int | None
-    encoding: bytes | None
-
-
-def content_headers(scope: Scope) -> ContentHeaders:
-    """Content-Type without its parameters, Content-Length, and Content-Encoding unless it changes nothing."""
+def _content_headers(scope: Scope) -> tuple[bytes | None, int | None, bytes | None]:
+    """Content-Type without its parameters, Content-Length, and Content-Encoding unless it changes nothing; None where
+    absent.
+    """
     media_type, length, encodings = None, None, []
     for name, value in scope["headers"]:
         if name == b"content-type":
@@ -56,7 +52,7 @@ def content_headers(scope: Scope) -> ContentHeaders:
         elif name == b"content-encoding":
             encodings += [part.strip().lower() for part in value.split(b",")]
     changing = [encoding for encoding in encodings if encoding not in (b"", b"identity")]
-    return ContentHeaders(media_type, length, b",".join(changing) or None)
+    return media_type, length, b",".join(changing) or None
 
 
 async def read_json_body(scope: Scope, receive: Receive, *, limit_bytes: int, type_required: bool) -> bytes:
@@ -64,7 +60,7 @@ async def read_json_body(scope: Scope, receive: Receive, *, limit_bytes: int, ty
 
     Raises UnsupportedMediaType, BodyTooLarge, InvalidRequest if it cannot be unpacked, or ClientGone.
     """
-    media_type, length, encoding = content_headers(scope)
+    media_type, length, encoding = _content_headers(scope)
     if media_type != JSON and (type_required or media_type is not None):
         raise UnsupportedMediaType("the content type must be application/json")
     if encoding is not None and encoding not in _ENCODINGS:
@@ -87,7 +83,7 @@ async def read_json_body(scope: Scope, receive: Receive, *, limit_bytes: int, ty
         chunks.append(chunk)
 
 
-def decode_object(raw: bytes, *, depth_max: int, what: str = "the body") -> dict[str, Any]:
+def decode_object(raw: bytes, *, depth_max: int = DEPTH_MAX, what: str = "the body") -> dict[str, Any]:
     """The JSON object, each of its members named once, at every depth. Raises InvalidRequest, which names `what`.
 
     Values that JSON allows and msgspec cannot hold (lone surrogates, very large integers) pass, so that the check of
@@ -173,22 +169,9 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _depth(raw: bytes) -> int:
-    """The depth of nested arrays and objects. One pass; brackets within strings do not count."""
+    """The depth of nested arrays and objects. Brackets within strings do not count."""
     depth = deepest = 0
-    in_string = escaped = False
-    for byte in raw:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif byte == _BACKSLASH:
-                escaped = True
-            elif byte == _QUOTE:
-                in_string = False
-        elif byte == _QUOTE:
-            in_string = True
-        elif byte in _OPENERS:
-            depth += 1
-            deepest = max(deepest, depth)
-        elif byte in _CLOSERS:
-            depth -= 1
+    for bracket in _brackets(_without_strings(raw)):
+        depth += 1 if bracket in _OPENERS else -1
+        deepest = max(deepest, depth)
     return deepest

@@ -8,7 +8,7 @@ import asyncio
 import socket
 from collections import Counter as Multiset
 from collections import deque
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Sequence, Sized
 from contextlib import suppress
 from functools import partial
 from heapq import nsmallest
@@ -18,21 +18,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from nexus_graph.api.http.answer import PROBLEM, Header, failure_of, problem
-from nexus_graph.api.http.envelope import REFUSED
+from nexus_graph.api.http.answer import NO_STORE, SAFE_HEADERS, Answer, Header, failed
+from nexus_graph.api.http.asgi import REFUSED
 from nexus_graph.api.http.listening import Acceptor
-from nexus_graph.api.http.one_write import OneWriteProtocol
-from nexus_graph.api.http.owing import Owing
+from nexus_graph.api.http.protocol import HttpProtocol
 from nexus_graph.api.http.request import RequestId
-from nexus_graph.api.http.rounds import Rounds
-from nexus_graph.api.http.upgrades import PARSER_STOPS
+from nexus_graph.api.http.request_queue import RequestQueue
+from nexus_graph.api.http.write_buffers import WriteBuffers
 from nexus_graph.config import Settings
 from nexus_graph.errors import HeadersTooLarge, NexusError, Overloaded, RequestTimedOut
 from nexus_graph.telemetry import CONNECTIONS, CONNECTIONS_CUT, CONNECTIONS_REFUSED, log
 
 _SHUTDOWN_IDLE_SECONDS: Final = 1.0
 """Seconds that a stopping server waits for a request on an idle connection: one may be on its way."""
-
 
 _LOG = log("connections")
 
@@ -59,9 +57,9 @@ _LINGER_SECONDS: Final = 1.0
 would reset it, and the client might lose the answer."""
 _REPORT_SECONDS: Final = 10.0
 """Seconds between two log lines of one kind."""
+_TOO_MANY: Final = "too many connections are open"
 _HEAD_SLACK_BYTES: Final = 16 * 1024
 """Bytes for the request line and the marks between headers, beyond the limit of the headers."""
-
 
 # What the process waits for on a connection: plain numbers, as each request passes most of them.
 FIRST_BYTE: Final = 0
@@ -82,8 +80,8 @@ class Connections:
         """`descriptors` is how many files and sockets the process may have open."""
         room = descriptors - _OTHERS_MAX - _SURPLUS_MAX
         self.most = min(settings.connections_max or CONNECTIONS_DEFAULT_MAX, max(room, descriptors // 4, 1))
-        self.owing = Owing(settings)
-        self.rounds = Rounds(wait_max_seconds=settings.identify_wait_max_seconds)
+        self.write_buffers = WriteBuffers(settings)
+        self.queue = RequestQueue(wait_max_seconds=settings.identify_wait_max_seconds)
         self.stopping = False
         self.head_max_bytes = settings.headers_max_bytes + _HEAD_SLACK_BYTES
         self.send_seconds = settings.send_seconds
@@ -97,8 +95,8 @@ class Connections:
         """Connections that had their last answer: when each ends, and when it ends even if the answer was not read."""
         self._closable: deque[tuple[Connection, float]] = deque()
         self._looked_for_room = float("-inf")
-        self._told: Multiset[str] = Multiset()
-        self._telling_since = float("-inf")
+        self._counts: Multiset[str] = Multiset()
+        self._reported_at = float("-inf")
         self._acceptors: list[Acceptor] = []
         self._ticks = 0
 
@@ -113,14 +111,13 @@ class Connections:
         last, and an idle connection ends soon.
         """
         self.stopping = True
-        for connection in tuple(self._open):
-            if isinstance(connection, Connection):
-                connection.shutdown()
+        for connection in self._http():
+            connection.shutdown()
         await asyncio.gather(*(acceptor.stop() for acceptor in self._acceptors))
 
     def tick(self) -> None:
         """Call it ten times a second."""
-        self.rounds.measure()
+        self.queue.measure()
         self._ticks += 1
         if self._ticks % LOOK_TICKS == 0:
             self.look()
@@ -128,9 +125,8 @@ class Connections:
     def look(self) -> None:
         """End connections that keep the process waiting for too long."""
         now = asyncio.get_running_loop().time()
-        for connection in tuple(self._open):
-            if isinstance(connection, Connection):
-                connection.look(now)
+        for connection in self._http():
+            connection.look(now)
         for transport, (ends, aborts) in tuple(self._ending.items()):
             if now >= aborts:
                 del self._ending[transport]
@@ -140,19 +136,19 @@ class Connections:
                 del self._ending[transport]
                 transport.close()
         CONNECTIONS.set(len(self._open))
-        if self._told and now - self._telling_since >= _REPORT_SECONDS:
-            told, self._told, self._telling_since = self._told, Multiset(), now
-            _LOG.warning("connections_turned_away", open=len(self._open), most=self.most, **told)
+        if self._counts and now - self._reported_at >= _REPORT_SECONDS:
+            counts, self._counts, self._reported_at = self._counts, Multiset(), now
+            _LOG.warning("connections_turned_away", open=len(self._open), most=self.most, **counts)
 
     def cut(self, phase: str) -> None:
         """Count a connection that was ended because its client was slow."""
         CONNECTIONS_CUT.labels(phase).inc()
-        self._told[f"cut_{phase}"] += 1
+        self._counts[f"cut_{phase}"] += 1
 
     def refused(self, cause: str) -> None:
         """Count a request, or a connection, that was refused, or ended, for want of room or time."""
         CONNECTIONS_REFUSED.labels(cause).inc()
-        self._told[f"refused_{cause}"] += 1
+        self._counts[f"refused_{cause}"] += 1
 
     def enter(self, connection: "Connection") -> None:
         """A new connection is open. Past the limit the longest idle connection makes room for it; without an idle one
@@ -164,8 +160,7 @@ class Connections:
             connection.limits = self.limits_while_stopping
         elif past > 0 and not self._make_room():
             if past > _SURPLUS_MAX:
-                self.refused("connections")
-                connection.refuse(Overloaded("too many connections are open"))
+                connection.turn_away()
             else:
                 connection.limits = self.limits_of_surplus
                 connection.surplus = True
@@ -183,7 +178,9 @@ class Connections:
         now = asyncio.get_running_loop().time()
         if not self._closable and now - self._looked_for_room >= _ROOM_PAUSE_SECONDS:
             self._looked_for_room = now
-            self._closable.extend(nsmallest(_ROOM_AT_ONCE, self._keep_waiting(now), key=lambda found: found[1]))
+            idle = ((each, each.since) for each in self._http() if now - each.since >= _ROOM_SECONDS)
+            waited_for = (found for found in idle if found[0].is_waited_for)
+            self._closable.extend(nsmallest(_ROOM_AT_ONCE, waited_for, key=lambda found: found[1]))
         while self._closable:
             connection, since = self._closable.popleft()
             if connection.since == since and connection.is_waited_for:
@@ -192,19 +189,16 @@ class Connections:
                 return True
         return False
 
-    def _keep_waiting(self, now: float) -> Iterator[tuple["Connection", float]]:
-        for connection in self._open:
-            if not isinstance(connection, Connection) or now - connection.since < _ROOM_SECONDS:
-                continue
-            if connection.is_waited_for:
-                yield connection, connection.since
+    def _http(self) -> list["Connection"]:
+        """The open connections but WebSockets, which have limits of their own."""
+        return [connection for connection in self._open if isinstance(connection, Connection)]
 
     def _exhausted(self) -> None:
         self.refused("descriptors")
         self._make_room()
 
 
-class Connection(OneWriteProtocol):
+class Connection(HttpProtocol):
     """uvicorn's HTTP protocol, with a limit on each wait for the client."""
 
     def __init__(self, connections: Connections, **given: Any) -> None:
@@ -229,28 +223,22 @@ class Connection(OneWriteProtocol):
         self._lost = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
-        """Called by the loop."""
         self._socket = transport
-        self.all.owing.opened(transport)
+        self.all.write_buffers.opened(transport)
         super().connection_made(transport)
         self.flow = _Flow(self.transport, self.pipeline)
         self.all.enter(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the loop."""
         self.ended = self._lost = True
         self.all.gone(self._socket)
-        self.all.owing.resumed(self._socket)
+        self.all.write_buffers.resumed(self._socket)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Called by the loop."""
         if self.ended:
             return  # read and dropped, so that the last answer is not lost
-        try:
-            self.parser.feed_data(data)  # here and not by `super`: a frame is a hundredth of a request's cost
-        except PARSER_STOPS as stop:
-            self.parse_on(data, stop)
+        self.parse(data)
         if self.phase <= BODY:
             self._came_in_part(len(data))
 
@@ -272,13 +260,13 @@ class Connection(OneWriteProtocol):
         """Called by the transport: the client does not read."""
         self._stuck_since = self.loop.time()
         super().pause_writing()
-        self.all.owing.paused(self._socket)
+        self.all.write_buffers.paused(self._socket)
 
     def resume_writing(self) -> None:
         """Called by the transport: the client has read enough."""
         self._stuck_since = float("inf")
         super().resume_writing()
-        self.all.owing.resumed(self._socket)
+        self.all.write_buffers.resumed(self._socket)
 
     def on_message_begin(self) -> None:
         """Called by the parser at a request's first byte."""
@@ -286,14 +274,12 @@ class Connection(OneWriteProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Called by the parser."""
         self.phase = BODY
         cycle: Any = self.cycle
         self._is_refused = (cycle is None or cycle.response_complete) and self.must_refuse()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """Called by the parser."""
         cycle: Any = self.cycle
         if cycle is not None and not self._ignored:  # else a WebSocket is asked for, or the head is parsed again
             if cycle.response_complete:
@@ -320,7 +306,7 @@ class Connection(OneWriteProtocol):
 
     def must_refuse(self) -> bool:
         """True if the request whose head was read cannot be answered in time; counts it as refused."""
-        if not (self.surplus or self.all.rounds.overloaded):
+        if not (self.surplus or self.all.queue.overloaded):
             return False
         if self.parser.should_upgrade() or self.url.partition(b"?")[0].removesuffix(b"/") in OPERATORS:
             return False
@@ -330,8 +316,7 @@ class Connection(OneWriteProtocol):
     def handle_websocket_upgrade(self) -> None:
         """Called when a request turned out to ask for a WebSocket, which has limits of its own."""
         if self.surplus:
-            self.all.refused("connections")
-            self.refuse(Overloaded("too many connections are open"))
+            self.turn_away()
             return
         self._is_websocket = True
         super().handle_websocket_upgrade()
@@ -358,10 +343,15 @@ class Connection(OneWriteProtocol):
     def make_room(self) -> None:
         """End the connection at once, to make room."""
         if self.phase in (HEADER, BODY):
-            self.refuse(Overloaded("too many connections are open"))
+            self.refuse(Overloaded(_TOO_MANY))
         else:
             self.transport.close()
         self._socket.close()
+
+    def turn_away(self) -> None:
+        """Refuse the connection itself."""
+        self.all.refused("connections")
+        self.refuse(Overloaded(_TOO_MANY))
 
     def refuse(self, error: NexusError) -> None:
         """Answer the current request with an error, and end the connection."""
@@ -370,8 +360,23 @@ class Connection(OneWriteProtocol):
             cycle.disconnected = True
             cycle.message_event.set()
         if cycle is None or not getattr(cycle, "response_started", False) or cycle.response_complete:
-            self._socket.write(_last_answer(error, self.server_state.default_headers))
+            correlation_id = RequestId(None).text
+            self._socket.write(self.written_out(failed(error, correlation_id), correlation_id, ends=True))
         self.transport.close()
+
+    def written_out(self, answer: Answer, correlation_id: str, *, ends: bool) -> bytes:
+        """The answer as HTTP/1.1 has it; `ends`: the connection ends with it."""
+        return b"%b%bcontent-type: %b\r\ncontent-length: %d\r\n%bx-request-id: %b\r\n%b%b\r\n%b" % (
+            STATUS_LINE[answer.status],
+            _lines(self.server_state.default_headers),
+            answer.content_type,
+            len(answer.body),
+            _lines(answer.headers) if answer.headers else b"",
+            correlation_id.encode(),
+            _SAFE_LINES,
+            _CLOSE_LINE if ends else b"",
+            answer.body,
+        )
 
     def _enter(self, phase: int) -> None:
         self.phase = phase
@@ -411,10 +416,10 @@ class Connection(OneWriteProtocol):
         elif path in OPERATORS:
             start(cycle, partial(self._answer_last, cycle, app))
         else:
-            self.all.rounds.begin(start, cycle, partial(self._begin, cycle, app))
+            self.all.queue.begin(start, cycle, partial(self._begin, cycle, app))
 
     async def _begin(self, cycle: Any, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        self.all.rounds.begun()
+        self.all.queue.begun()
         await self._answer_last(cycle, app, scope, receive, send)
 
     async def _answer_last(self, cycle: Any, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
@@ -460,15 +465,9 @@ class _Flow(FlowControl):
             super().resume_reading()
 
 
-def _last_answer(error: NexusError, headers_of_all: list[Header]) -> bytes:
-    failure = failure_of(error)
-    body = problem(failure, RequestId(None).text)
-    headers = [
-        *headers_of_all,
-        *failure.headers(),
-        (b"content-type", PROBLEM),
-        (b"content-length", b"%d" % len(body)),
-        (b"cache-control", b"no-store"),
-        (b"connection", b"close"),
-    ]
-    return b"%b%b\r\n%b" % (STATUS_LINE[failure.status], b"".join(b"%b: %b\r\n" % header for header in headers), body)
+def _lines(headers: Sequence[Header]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+_SAFE_LINES: Final = _lines((*SAFE_HEADERS, NO_STORE))
+_CLOSE_LINE: Final = b"connection: close\r\n"

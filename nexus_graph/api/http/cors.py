@@ -13,60 +13,22 @@ from nexus_graph.config import Settings
 _MAX_AGE_SECONDS: Final = 600
 """Seconds that a browser remembers what it may call: ten minutes after a change all browsers know of it."""
 
-
 ALLOWED_HEADERS: Final = (
     # What this API reads, or will
-    "Accept",
-    "Authorization",
-    "Cache-Control",
-    "Content-Encoding",
-    "Content-Type",
-    "If-None-Match",
-    "Last-Event-ID",
-    "Pragma",
-    "X-API-Key",
-    "X-Correlation-ID",
-    "X-Request-ID",
-    "X-Requested-With",
+    "Accept", "Authorization", "Cache-Control", "Content-Encoding", "Content-Type", "If-None-Match",
+    "Last-Event-ID", "Pragma", "X-API-Key", "X-Correlation-ID", "X-Request-ID", "X-Requested-With",
     # Apollo's clients, and others that say who they are or ask for a preflight
-    "Apollo-Require-Preflight",
-    "ApolloGraphQL-Client-Name",
-    "ApolloGraphQL-Client-Version",
-    "GraphQL-Client-Name",
-    "GraphQL-Client-Version",
-    "GraphQL-Require-Preflight",
-    "X-Apollo-Cache-Do-Not-Store",
-    "X-Apollo-Cache-Fetch-Strategy",
-    "X-Apollo-Cache-Key",
-    "X-Apollo-Expire-After-Read",
-    "X-Apollo-Expire-Timeout",
-    "X-Apollo-Operation-ID",
-    "X-Apollo-Operation-Name",
-    "X-Apollo-Operation-Type",
-    "X-GraphQL-Client-Name",
+    "Apollo-Require-Preflight", "ApolloGraphQL-Client-Name", "ApolloGraphQL-Client-Version", "GraphQL-Client-Name",
+    "GraphQL-Client-Version", "GraphQL-Require-Preflight", "X-Apollo-Cache-Do-Not-Store",
+    "X-Apollo-Cache-Fetch-Strategy", "X-Apollo-Cache-Key", "X-Apollo-Expire-After-Read", "X-Apollo-Expire-Timeout",
+    "X-Apollo-Operation-ID", "X-Apollo-Operation-Name", "X-Apollo-Operation-Type", "X-GraphQL-Client-Name",
     "X-GraphQL-Client-Version",
     # Tracing: OpenTelemetry (W3C), Sentry, Zipkin, Jaeger, Datadog, New Relic, Elastic, AWS X-Ray, Google Cloud
-    "Baggage",
-    "Sentry-Trace",
-    "Traceparent",
-    "Tracestate",
-    "B3",
-    "X-B3-Flags",
-    "X-B3-ParentSpanId",
-    "X-B3-Sampled",
-    "X-B3-SpanId",
-    "X-B3-TraceId",
-    "Elastic-Apm-Traceparent",
-    "Newrelic",
-    "Uber-Trace-Id",
-    "X-Amzn-Trace-Id",
-    "X-Cloud-Trace-Context",
-    "X-Datadog-Origin",
-    "X-Datadog-Parent-Id",
-    "X-Datadog-Sampling-Priority",
-    "X-Datadog-Tags",
-    "X-Datadog-Trace-Id",
-)
+    "Baggage", "Sentry-Trace", "Traceparent", "Tracestate", "B3", "X-B3-Flags", "X-B3-ParentSpanId", "X-B3-Sampled",
+    "X-B3-SpanId", "X-B3-TraceId", "Elastic-Apm-Traceparent", "Newrelic", "Uber-Trace-Id", "X-Amzn-Trace-Id",
+    "X-Cloud-Trace-Context", "X-Datadog-Origin", "X-Datadog-Parent-Id", "X-Datadog-Sampling-Priority",
+    "X-Datadog-Tags", "X-Datadog-Trace-Id",
+)  # fmt: skip
 """Headers that web clients are known to send. None of them changes what a request may do."""
 
 EXPOSED_HEADERS: Final = ("ETag", "Nexus-Ignored", "Nexus-Outcome", "Retry-After", "X-Request-ID")

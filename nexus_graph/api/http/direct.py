@@ -15,12 +15,11 @@ from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any, Final, cast
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from nexus_graph.api.http.answer import JSON, NO_STORE, SAFE_HEADERS, Answer, AnsweredInTurn, Header, failed
-from nexus_graph.api.http.carrier import Endpoint
+from nexus_graph.api.http.answer import JSON, Answer, AnsweredInTurn, Header, failed
+from nexus_graph.api.http.asgi import HEADERS_MAX, Endpoint
 from nexus_graph.api.http.connections import ANSWERING, BODY, HEADER, IDLE, Connection, Connections
-from nexus_graph.api.http.envelope import HEADERS_MAX
 from nexus_graph.api.http.observing import Observing
 from nexus_graph.api.http.request import Post, RequestId
 from nexus_graph.config import Settings
@@ -42,16 +41,13 @@ class DirectRoutes:
         }
         self._body_max_bytes = settings.body_max_bytes
         self._headers_max_bytes = settings.headers_max_bytes
-        self._headers_max_count = HEADERS_MAX
         self._not_plain = _NOT_PLAIN | {_OF_PAGES} if settings.cors_origins else _NOT_PLAIN
         self.observe = Observing(settings)
-        self._headers_of_all: Sequence[Header] = ()
-        self._lines_of_all = b""
 
     def find(self, url: bytes, headers: Sequence[Header]) -> tuple[str, Endpoint, Mapping[bytes, bytes]] | None:
         """The path, its endpoint and the headers by name; None if the request must go by ASGI."""
         found = self._endpoints.get(url)
-        if found is None or len(headers) > self._headers_max_count:
+        if found is None or len(headers) > HEADERS_MAX:
             return None
         by_name = dict(headers)
         if len(by_name) < len(headers) or not self._not_plain.isdisjoint(by_name):
@@ -64,12 +60,6 @@ class DirectRoutes:
         if len(b"".join(by_name)) + len(b"".join(by_name.values())) > self._headers_max_bytes:
             return None
         return *found, by_name
-
-    def lines_of_all(self, headers: Sequence[Header]) -> bytes:
-        """The headers that the server puts on every answer, as lines. The server makes a new list once a second."""
-        if headers is not self._headers_of_all:
-            self._headers_of_all, self._lines_of_all = headers, _lines(headers)
-        return self._lines_of_all
 
 
 class Exchange:
@@ -92,11 +82,9 @@ class Exchange:
         self.task: asyncio.Task[None]
 
 
-class _Refusing:
-    """The endpoint that refuses requests that cannot be answered in time."""
-
-    async def answer(self, post: Post) -> Answer:  # noqa: ARG002 - whatever was asked
-        raise Overloaded("too many requests are waiting")
+async def _refuse(post: Post) -> Answer:  # noqa: ARG001 - whatever was asked
+    """The endpoint of requests that cannot be answered in time."""
+    raise Overloaded("too many requests are waiting")
 
 
 class DirectProtocol(Connection):
@@ -106,7 +94,7 @@ class DirectProtocol(Connection):
         """`given`: by uvicorn."""
         super().__init__(connections, **given)
         self._routes = routes
-        self._rounds = connections.rounds
+        self._queue = connections.queue
         self._exchange: Exchange | None = None
         """The direct request that is being read."""
 
@@ -119,10 +107,9 @@ class DirectProtocol(Connection):
         self._exchange = None
 
     def on_headers_complete(self) -> None:
-        """Called by the parser."""
         last: Any = self.cycle
         if last is None or last.response_complete:
-            if (self.surplus or self._rounds.overloaded) and self.must_refuse():
+            if (self.surplus or self._queue.overloaded) and self.must_refuse():
                 self._exchange = self._refusal()
             else:
                 found = self._routes.find(self.url, self.headers)
@@ -139,34 +126,28 @@ class DirectProtocol(Connection):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Called by the parser."""
         if self._exchange is None:
             super().on_body(body)
-        elif self._exchange.endpoint is not _REFUSING:
+        elif self._exchange.endpoint is not _refuse:
             self._exchange.body += body
 
     def on_message_complete(self) -> None:
-        """Called by the parser."""
         exchange = self._exchange
         if exchange is None:
             super().on_message_complete()
             return
         self.phase = ANSWERING
-        if exchange.endpoint is _REFUSING:
+        if exchange.endpoint is _refuse:
             self._start(exchange)
-        elif self._rounds.room > 0:
-            self._rounds.room -= 1
-            exchange.task = task = self.loop.create_task(self._answer(exchange))
-            self.tasks.add(task)
         else:
-            self._rounds.begin(self._start, exchange)
+            self._queue.begin(self._start, exchange)
 
     def _refusal(self) -> Exchange:
         """The exchange of a refused request: cheaper than by ASGI, as refusals come in masses."""
         # HEAD's answer must have no body and this one has, so the connection ends here.
         keeps = self.parser.should_keep_alive() and self.parser.get_method() != b"HEAD"
         keep_alive = keeps and self.parser.get_http_version() == "1.1"
-        return Exchange("none", _REFUSING, dict(self.headers), keep_alive=keep_alive)
+        return Exchange("none", _refuse, dict(self.headers), keep_alive=keep_alive)
 
     def _plain(self, path: str, endpoint: Endpoint, headers: Mapping[bytes, bytes]) -> Exchange | None:
         """The exchange of a plain request; None where it is of HTTP/1.0 and asks to keep the connection."""
@@ -182,13 +163,8 @@ class DirectProtocol(Connection):
 
     async def _answer(self, exchange: Exchange) -> None:
         try:
-            if exchange.endpoint is not _REFUSING:
-                rounds = self._rounds
-                if rounds.waiting:
-                    rounds.begun()
-                else:  # as `begun` does
-                    rounds.room += 1
-                    rounds.since_measured += 1
+            if exchange.endpoint is not _refuse:
+                self._queue.begun()
                 if exchange.disconnected:
                     return
             began = perf_counter()
@@ -196,9 +172,7 @@ class DirectProtocol(Connection):
             correlation_id = identified.text
             CORRELATION_ID.set(correlation_id)
             try:
-                answer = await exchange.endpoint.answer(
-                    Post(exchange.body, exchange.headers, identified, self.app_state)
-                )
+                answer = await exchange.endpoint(Post(exchange.body, exchange.headers, identified, self.app_state))
             except AnsweredInTurn:
                 self._bring_by_asgi(exchange)
                 return
@@ -209,7 +183,7 @@ class DirectProtocol(Connection):
             exchange.response_complete = True
             if not self.ended:
                 ends = not exchange.keep_alive or ((self.surplus or self.all.stopping) and self.is_last)
-                self._socket.write(self._wire(answer, correlation_id, ends=ends))
+                self._socket.write(self.written_out(answer, correlation_id, ends=ends))
                 if ends:
                     self.transport.close()
             self.on_response_complete()
@@ -255,26 +229,3 @@ class DirectProtocol(Connection):
         if cast("Any", self.cycle) is exchange:
             self.cycle = cycle
         self._start_asgi_task(cycle, self.app)
-
-    def _wire(self, answer: Answer, correlation_id: str, *, ends: bool) -> bytes:
-        """The answer as bytes; `ends`: the connection ends with it."""
-        return b"%b%bcontent-type: %b\r\ncontent-length: %d\r\n%bx-request-id: %b\r\n%b%b\r\n%b" % (
-            STATUS_LINE[answer.status],
-            self._routes.lines_of_all(self.server_state.default_headers),
-            answer.content_type,
-            len(answer.body),
-            _lines(answer.headers) if answer.headers else b"",
-            correlation_id.encode(),
-            _SAFE_LINES,
-            _CLOSE_LINE if ends else b"",
-            answer.body,
-        )
-
-
-def _lines(headers: Sequence[Header]) -> bytes:
-    return b"".join([b"%b: %b\r\n" % header for header in headers])
-
-
-_SAFE_LINES: Final = _lines((*SAFE_HEADERS, NO_STORE))
-_CLOSE_LINE: Final = b"connection: close\r\n"
-_REFUSING: Final = _Refusing()

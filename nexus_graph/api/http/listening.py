@@ -20,7 +20,6 @@ from nexus_graph.telemetry import log
 BACKLOG: Final = 2_048
 """Connections that wait to be accepted: the kernel refuses more, and lowers the number to its own limit."""
 
-
 _LOG = log("listening")
 
 _FEW: Final = 4

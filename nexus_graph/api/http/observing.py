@@ -59,10 +59,8 @@ class Observing:
 class _Lines:
     """The lines of one kind."""
 
-    def __init__(self) -> None:
-        self._since = float("-inf")
-        self._written = 0
-        self._left_out = 0
+    _since = float("-inf")
+    _written = _left_out = 0
 
     def write(self) -> int | None:
         """The number of lines left out before this line; None to leave this line out too."""

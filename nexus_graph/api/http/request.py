@@ -8,7 +8,6 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from asyncpg.pgproto import pgproto
-from starlette.types import Scope
 
 from nexus_graph.errors import NexusError
 
@@ -17,8 +16,6 @@ OTHER_SITES: Final = (b"cross-site", b"same-site")
 
 _is_sane_id = re.compile(rb"[A-Za-z0-9._-]{1,64}").fullmatch
 _is_uuid = re.compile(rb"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
-
-
 # Of a UUID: version 4, variant 1 (RFC 9562).
 _UUID_FREE: Final = ~(0xF000 << 64 | 0xC000 << 48)
 _UUID_SET: Final = 0x4000 << 64 | 0x8000 << 48
@@ -27,30 +24,17 @@ _UUID_SET: Final = 0x4000 << 64 | 0x8000 << 48
 class RequestId:
     """The id of one request: `text` for headers and logs, `uuid` for the record's events."""
 
-    __slots__ = ("_given", "_text", "_uuid")
+    __slots__ = ("text", "uuid")
 
     def __init__(self, given: bytes | None) -> None:
         """`given` is the caller's X-Request-ID. A harmless one is used, and also as the UUID if it is a UUID."""
-        self._given = given if given is not None and _is_sane_id(given) else None
-        self._uuid: UUID | None = None
-        self._text: str | None = None
-
-    @property
-    def uuid(self) -> UUID:
-        if self._uuid is None:
-            if self._given is not None and _is_uuid(self._given):
-                self._uuid = UUID(self._given.decode())
-            else:
-                # The id only distinguishes requests, so the cheap generator will do. asyncpg's UUID is a standard UUID
-                # that is made, written and sent in a fifth of the time.
-                self._uuid = pgproto.UUID((random.getrandbits(128) & _UUID_FREE | _UUID_SET).to_bytes(16, "big"))
-        return self._uuid
-
-    @property
-    def text(self) -> str:
-        if self._text is None:
-            self._text = str(self.uuid) if self._given is None else self._given.decode()
-        return self._text
+        if given is not None and _is_uuid(given):
+            self.uuid = UUID(given.decode())
+        else:
+            # The id only distinguishes requests, so the cheap generator will do. asyncpg's UUID is a standard UUID that
+            # is made, written and sent in a fifth of the time.
+            self.uuid = pgproto.UUID((random.getrandbits(128) & _UUID_FREE | _UUID_SET).to_bytes(16, "big"))
+        self.text = given.decode() if given is not None and _is_sane_id(given) else str(self.uuid)
 
 
 class Post(NamedTuple):
@@ -70,9 +54,3 @@ class Post(NamedTuple):
     """The URL after its question mark."""
     parameters: Mapping[str, str] = MappingProxyType({})
     """Parts of the path, by the route's names."""
-
-
-def header(scope: Scope, wanted: bytes) -> bytes | None:
-    """The header of this lower-case name, its lines joined as one list; None if there is none."""
-    found: bytes | None = scope["header"].get(wanted)
-    return found

@@ -1,4 +1,4 @@
-"""The one error table, and the ids that tie an answer to the log."""
+"""What answers make of errors, and the ids that tie an answer to the log."""
 
 import inspect
 import json
@@ -9,7 +9,7 @@ import pytest
 
 from nexus_graph import errors
 from nexus_graph.api.graphql.schema.cursors import CONTACT, encode_id
-from nexus_graph.api.http.answer import Failure, failure_of, graphql_extensions, problem
+from nexus_graph.api.http.answer import graphql_error, masked, problem, retry_after
 from nexus_graph.api.http.request import RequestId
 
 CORRELATION = "7b0c2f4e-6d51-4a8e-9e33-0b8f5f8d2a10"
@@ -22,38 +22,44 @@ EVERY_ERROR = [
 ]
 
 
+def _extensions(error: errors.NexusError) -> dict[str, object]:
+    extensions: dict[str, object] = graphql_error(error, CORRELATION)["extensions"]
+    return extensions
+
+
 @pytest.mark.parametrize("error_type", EVERY_ERROR, ids=lambda error_type: error_type.__name__)
 def test_every_error_has_an_answer_on_both_transports(error_type: type[errors.NexusError]) -> None:
-    failure = failure_of(error_type("why", field="email"))
-    told = json.loads(problem(failure, CORRELATION))
+    error = masked(error_type("why", field="email"))
+    told = json.loads(problem(error, CORRELATION))
     assert told.keys() == {"type", "title", "status", "code", "detail", "errors", "correlationId"}
-    assert told["status"] == error_type.status
+    assert told["status"] == error_type.code.status
     assert 400 <= told["status"] <= 503
-    assert told["code"] == error_type.code == graphql_extensions(failure, CORRELATION)["code"]
+    assert told["code"] == error_type.code == _extensions(error)["code"]
     assert told["detail"] == "why"
     assert told["errors"][0] == {"field": "email", "message": "why"}
 
 
 def test_a_missing_identifier_names_both_fields() -> None:
-    failure = failure_of(errors.IdentifierMissing("say one"))
-    assert [fault["field"] for fault in json.loads(problem(failure, CORRELATION))["errors"]] == ["email", "phoneNumber"]
-    assert graphql_extensions(failure, CORRELATION) == {"code": "BAD_USER_INPUT", "fields": ("email", "phoneNumber")}
+    error = errors.IdentifierMissing("say one")
+    assert [fault["field"] for fault in json.loads(problem(error, CORRELATION))["errors"]] == ["email", "phoneNumber"]
+    assert _extensions(error) == {"code": "BAD_USER_INPUT", "fields": ("email", "phoneNumber")}
 
 
 def test_trouble_says_when_to_come_back() -> None:
-    failure = failure_of(errors.Overloaded("full"))
-    assert failure.headers() == [(b"retry-after", b"1")]
-    assert graphql_extensions(failure, CORRELATION) == {"code": "OVERLOADED", "retryAfterSeconds": 1}
-    assert failure_of(errors.RowRejected("no")).headers() == []
+    error = errors.Overloaded("full")
+    assert retry_after(error) == [(b"retry-after", b"1")]
+    assert _extensions(error) == {"code": "OVERLOADED", "retryAfterSeconds": 1}
+    assert retry_after(errors.RowRejected("no")) == []
 
 
 def test_the_unexpected_is_masked_and_logged_by_type_and_place(capsys: pytest.CaptureFixture[str]) -> None:
     try:
         encode_id(CONTACT, cast("int", "ada@example.com"))
     except TypeError as error:
-        failure = failure_of(error)
-    assert failure == Failure(500, "INTERNAL", "Internal error")
-    assert graphql_extensions(failure, CORRELATION) == {"code": "INTERNAL", "correlationId": CORRELATION}
+        shown = masked(error)
+    assert (shown.status, shown.code, shown.message) == (500, "INTERNAL", "Internal error")
+    assert (shown.fields, shown.retry_after_seconds, shown.facts) == ((), None, {})
+    assert _extensions(shown) == {"code": "INTERNAL", "correlationId": CORRELATION}
     logged = "".join(capsys.readouterr())
     assert "TypeError" in logged
     assert "nexus_graph/api/graphql/schema/cursors.py:" in logged

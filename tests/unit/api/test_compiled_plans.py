@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from msgspec.json import decode
 
-from nexus_graph.api.graphql.engine.documents import Documents
+from nexus_graph.api.graphql.engine.documents import Asked, Documents
 from nexus_graph.api.graphql.engine.execution import Executing
 from nexus_graph.api.graphql.engine.refusal import RequestError
 from nexus_graph.api.graphql.schema import Context, schema
@@ -89,7 +89,7 @@ async def executed(document: str, answer: object, *, planned: bool, n: int = 2) 
     verbs = Canned(answer)
     told_to = cast("Any", verbs)
     context = Context(told_to, told_to, told_to, told_to, SETTINGS, UUID(int=0))
-    result = await Executing(schema(), errors_max=10).execute(prepared, operation, {**VARIABLES, "n": n}, context)
+    result = await Executing(schema()).execute(Asked(prepared, operation, {**VARIABLES, "n": n}, 0), context)
     return told(result), verbs.asked
 
 

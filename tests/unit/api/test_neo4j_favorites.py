@@ -3,7 +3,7 @@
 import io
 import zipfile
 
-from nexus_graph.api.neo4j_browser.favorites import zipped
+from nexus_graph.api.neo4j_browser.serving import zipped
 
 GUIDE = """<p>Two queries</p>
 <pre class="code runnable">

@@ -10,13 +10,13 @@ from nexus_graph.api.graphql.engine.answering import (
     OBJECTS,
     TEXTS,
     Answering,
-    Asked,
     Request,
     error_of,
     requested,
 )
+from nexus_graph.api.graphql.engine.documents import Asked
 from nexus_graph.api.graphql.engine.persisted import UnusableManifest, read_manifest
-from nexus_graph.api.graphql.engine.refusal import RequestError, request_error, unexecutable
+from nexus_graph.api.graphql.engine.refusal import RequestError, refused
 
 __all__ = [
     "OBJECTS",
@@ -28,7 +28,6 @@ __all__ = [
     "UnusableManifest",
     "error_of",
     "read_manifest",
-    "request_error",
+    "refused",
     "requested",
-    "unexecutable",
 ]

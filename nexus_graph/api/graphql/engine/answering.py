@@ -2,22 +2,17 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 from graphql import ExecutionResult, GraphQLError, GraphQLSchema, OperationType
 
-from nexus_graph.api.graphql.engine.documents import ERRORS_MAX, Document, Documents, Operation
+from nexus_graph.api.graphql.engine.documents import Asked, Documents
 from nexus_graph.api.graphql.engine.execution import Executing
 from nexus_graph.api.graphql.engine.persisted import Persisted
-from nexus_graph.api.graphql.engine.refusal import (
-    RequestError,
-    located,
-    request_error,
-    unexecutable,
-)
+from nexus_graph.api.graphql.engine.refusal import RequestError, located, refused
 from nexus_graph.api.graphql.schema import Context
-from nexus_graph.api.http.answer import failure_of, graphql_extensions
+from nexus_graph.api.http.answer import graphql_error, masked
 from nexus_graph.api.http.request import RequestId
 from nexus_graph.config import Settings
 from nexus_graph.errors import Code, InvalidRequest
@@ -37,26 +32,13 @@ class Request(msgspec.Struct, gc=False):
     extensions: dict[str, Any] | None = None
 
 
-class Asked(NamedTuple):
-    """An operation that may be executed."""
-
-    document: Document
-    operation: Operation
-    variables: dict[str, Any] | None
-    cost: int
-
-    @property
-    def kind(self) -> OperationType:
-        return self.operation.node.operation
-
-
 class Answering:
     """Answers requests on a schema. `state` holds what the application's lifespan opened."""
 
     def __init__(self, schema: GraphQLSchema, settings: Settings) -> None:
         """Raises UnusableManifest."""
         self._settings = settings
-        self._executing = Executing(schema, errors_max=ERRORS_MAX)
+        self._executing = Executing(schema)
         self._documents = Documents(schema, settings)
         self._persisted = Persisted(settings)
 
@@ -64,16 +46,14 @@ class Answering:
         """The operation that the request asks for. Raises RequestError, InvalidRequest."""
         redis = state["redis"]
         text = await self._persisted.text(request.query, request.document_id, request.extensions, redis)
-        document = self._documents.prepare(text)
-        operation = document.operation(request.operation_name)
-        cost = self._documents.cost(document, operation, request.variables)
+        asked = self._documents.ask(text, request.operation_name, request.variables)
         self._persisted.keep(text, request.extensions, redis)
-        return Asked(document, operation, request.variables, cost)
+        return asked
 
     async def answer(self, asked: Asked, state: Mapping[str, Any], identified: RequestId) -> dict[str, Any]:
         """The one answer to a query or mutation. Raises RequestError if the variables do not fit."""
         context = self._context(state, identified)
-        result = await self._executing.execute(asked.document, asked.operation, asked.variables, context)
+        result = await self._executing.execute(asked, context)
         return self._answered(result, asked, identified)
 
     async def answers(
@@ -85,14 +65,13 @@ class Answering:
             return
         context = self._context(state, identified)
         try:
-            results = self._executing.follow(asked.document, asked.operation, asked.variables, context)
-            async with aclosing(results):
+            async with aclosing(self._executing.follow(asked, context)) as results:
                 async for result in results:
                     yield self._answered(result, asked, identified)
         except RequestError:
             raise
         except Exception as error:  # the client gets an error without its cause
-            raise unexecutable([error_of(error, identified.text)]) from error
+            raise RequestError(Code.INTERNAL, error_of(error, identified.text)) from error
 
     def _context(self, state: Mapping[str, Any], identified: RequestId) -> Context:
         identity = state["identity"]
@@ -116,11 +95,11 @@ def requested(members: Mapping[str, Any]) -> Request:
     for name in TEXTS:
         value = members.get(name)
         if value is not None and not isinstance(value, str):
-            raise RequestError(422, [request_error(f"{name} must be a string", Code.BAD_REQUEST)])
+            raise refused(Code.BAD_REQUEST, f"{name} must be a string")
     for name in OBJECTS:
         value = members.get(name)
         if value is not None and not isinstance(value, dict) and value != []:
-            raise RequestError(422, [request_error(f"{name} must be an object", Code.BAD_REQUEST)])
+            raise refused(Code.BAD_REQUEST, f"{name} must be an object")
     request = Request(
         members.get("query"),
         members.get("variables") or None,
@@ -140,8 +119,7 @@ def error_of(error: Exception, correlation_id: str) -> dict[str, Any]:
     """The error that ended an operation, as a GraphQL error. Unexpected errors are masked."""
     if isinstance(error, GraphQLError):
         return field_error(error, correlation_id)
-    failure = failure_of(error)
-    return {"message": failure.message, "extensions": graphql_extensions(failure, correlation_id)}
+    return graphql_error(masked(error), correlation_id)
 
 
 def field_error(error: GraphQLError, correlation_id: str) -> dict[str, Any]:
@@ -153,7 +131,5 @@ def field_error(error: GraphQLError, correlation_id: str) -> dict[str, Any]:
     if error.path:
         formatted["path"] = error.path
     if not isinstance(cause, GraphQLError):
-        failure = failure_of(cause)
-        formatted["message"] = failure.message
-        formatted["extensions"] = graphql_extensions(failure, correlation_id)
+        formatted |= graphql_error(masked(cause), correlation_id)
     return formatted

@@ -14,7 +14,7 @@ with numbers in place of the names here. No text of a client stands in the sourc
 are constants that the source reads by our own names.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from inspect import iscoroutinefunction
@@ -22,8 +22,6 @@ from typing import Any, Final, cast
 
 from graphql import (
     FieldNode,
-    FragmentDefinitionNode,
-    FragmentSpreadNode,
     GraphQLBoolean,
     GraphQLField,
     GraphQLID,
@@ -31,10 +29,9 @@ from graphql import (
     GraphQLOutputType,
     GraphQLSchema,
     GraphQLString,
-    InlineFragmentNode,
     ListValueNode,
     ObjectValueNode,
-    SelectionSetNode,
+    OperationDefinitionNode,
     ValueNode,
     VariableNode,
     get_argument_values,
@@ -44,11 +41,14 @@ from graphql import (
     is_non_null_type,
     is_object_type,
 )
+from graphql.execution.collect_fields import FieldDetails, FragmentDetails, collect_subfields
+from graphql.execution.values import VariableValues
 from msgspec import Raw
 
 from nexus_graph.api.http.answer import encode
 
-Fragments = Mapping[str, FragmentDefinitionNode]
+Fragments = dict[str, FragmentDetails]
+NO_VARIABLES: Final = VariableValues({}, {})
 
 _TYPENAME: Final = "__typename"
 _UNLIKE: Final = {
@@ -73,56 +73,15 @@ class NotCompilable(Exception):
     """The selection has a field that only graphql-core executes."""
 
 
-class Selections:
-    """The selections of one document without directives."""
-
-    def __init__(self, schema: GraphQLSchema, fragments: Fragments) -> None:
-        self.schema = schema
-        self._fragments = fragments
-
-    def fields(self, type_: GraphQLObjectType, selections: Sequence[SelectionSetNode]) -> dict[str, list[FieldNode]]:
-        """The fields of an object of this type by response name, in the order of the answer."""
-        found: dict[str, list[FieldNode]] = {}
-        spread: set[str] = set()
-        for selection in selections:
-            self._collect(type_, selection, found, spread)
-        return found
-
-    def _collect(
-        self,
-        type_: GraphQLObjectType,
-        selections: SelectionSetNode,
-        found: dict[str, list[FieldNode]],
-        spread: set[str],
-    ) -> None:
-        for node in selections.selections:
-            if isinstance(node, FieldNode):
-                found.setdefault((node.alias or node.name).value, []).append(node)
-                continue
-            fragment: FragmentDefinitionNode | InlineFragmentNode
-            if isinstance(node, FragmentSpreadNode):
-                if node.name.value in spread:
-                    continue
-                spread.add(node.name.value)
-                fragment = self._fragments[node.name.value]
-            else:
-                assert isinstance(node, InlineFragmentNode)
-                fragment = node
-            if self._applies(fragment, type_):
-                self._collect(type_, fragment.selection_set, found, spread)
-
-    def _applies(self, fragment: FragmentDefinitionNode | InlineFragmentNode, type_: GraphQLObjectType) -> bool:
-        if fragment.type_condition is None:
-            return True
-        condition = self.schema.get_type(fragment.type_condition.name.value)
-        return condition is type_ or (is_abstract_type(condition) and self.schema.is_sub_type(condition, type_))
-
-
 class Completion:
-    """Generates the functions of one operation. If one of them raises, graphql-core must execute the operation."""
+    """Generates the functions of one operation without directives. If one of them raises, graphql-core must execute the
+    operation.
+    """
 
-    def __init__(self, selections: Selections) -> None:
-        self._selections = selections
+    def __init__(self, schema: GraphQLSchema, operation: OperationDefinitionNode, fragments: Fragments) -> None:
+        self._schema = schema
+        self._operation = operation
+        self._fragments = fragments
         self._text: list[str] = []
         self._names: dict[str, Any] = {
             "Incompletable": Incompletable,
@@ -163,7 +122,7 @@ class Completion:
         elif is_object_type(type_):
             yield f"{value} = {self._object(type_, nodes)}({value}, run)"
         elif is_abstract_type(type_):
-            possible = self._selections.schema.get_possible_types(type_)
+            possible = self._schema.get_possible_types(type_)
             functions = ", ".join(f"{self._named('type', one.name)}: {self._object(one, nodes)}" for one in possible)
             yield f"{value} = {{{functions}}}[type({value}).__name__]({value}, run)"
         else:
@@ -189,14 +148,16 @@ class Completion:
         varied, self._varies = self._varies, False
         body: list[str] = []
         answer: list[str] = []
-        selections = [node.selection_set for node in nodes if node.selection_set is not None]
-        for number, (name, asked) in enumerate(self._selections.fields(type_, selections).items()):
+        details = [FieldDetails(node, None) for node in nodes]
+        selected = collect_subfields(self._schema, self._fragments, NO_VARIABLES, self._operation, type_, details)
+        for number, (name, asked) in enumerate(selected.grouped_field_set.items()):
             field = f"field_{number}"
-            body += self._field(type_, asked, field)
+            body += self._field(type_, [one.node for one in asked], field)
             answer.append(f"{self._named('name', name)}: {field}")
         made = f"{{{', '.join(answer)}}}"
         if type_.name == _MEMOISED and not self._varies:
-            body = [f"return value.family.told({self._define('made', [*body, f'return encoded({made})'])}, value, run)"]
+            serialise = self._define("serialised", [*body, f"return encoded({made})"])
+            body = [f"return value.family.serialised_by({serialise}, value, run)"]
         else:
             body.append(f"return {made}")
         self._varies |= varied

@@ -7,21 +7,26 @@ from typing import Any, Final, NamedTuple
 
 from graphql import (
     DocumentNode,
-    FragmentDefinitionNode,
     GraphQLError,
     GraphQLObjectType,
     GraphQLSchema,
     OperationDefinitionNode,
+    OperationType,
+    get_named_type,
+    is_input_object_type,
+    is_list_type,
+    is_nullable_type,
     parse,
     specified_rules,
+    type_from_ast,
     validate,
 )
+from graphql.execution.collect_fields import FragmentDetails
 from graphql.validation import VariablesInAllowedPositionRule
 
 from nexus_graph.api.graphql.engine import gate
-from nexus_graph.api.graphql.engine.leniency import StringsAreIdentifiersRule
 from nexus_graph.api.graphql.engine.plans import Plan, compile_operation
-from nexus_graph.api.graphql.engine.refusal import located, request_error, unexecutable
+from nexus_graph.api.graphql.engine.refusal import limit_passed, refused, refused_by_core
 from nexus_graph.config import Settings
 from nexus_graph.errors import Code
 
@@ -31,6 +36,44 @@ ERRORS_MAX: Final = 10
 _TOKENS_MAX: Final = 1_000
 """Tokens of a document: parsing takes time for each, and a document of the largest size has more only if it is a
 trick."""
+
+_ALSO_ALLOWED: Final = {"EmailAddress": {"String"}, "PhoneNumber": {"String", "Int", "ID", "BigInt"}}
+"""Types of variables, by the type that is expected."""
+
+
+class StringsAreIdentifiersRule(VariablesInAllowedPositionRule):
+    """The specification's rule, but variables of built-in types are accepted where an identifier is expected.
+
+    `EmailAddress` and `PhoneNumber` are strings on the wire. A document that declares `$email: String` is clear enough;
+    `normalize` judges the value like any other.
+    """
+
+    _accepted: frozenset[int] = frozenset()
+
+    def leave_operation_definition(self, operation: OperationDefinitionNode, *args: Any) -> None:
+        """Find the usages to accept, then check all."""
+        self._accepted = frozenset(
+            id(usage.node) for usage in self.context.get_recursive_variable_usages(operation) if self._is_allowed(usage)
+        )
+        super().leave_operation_definition(operation, *args)
+
+    def report_error(self, error: GraphQLError) -> None:
+        """Report usages that are not accepted."""
+        if not (error.nodes and id(error.nodes[-1]) in self._accepted):
+            super().report_error(error)
+
+    def _is_allowed(self, usage: Any) -> bool:
+        declared = self.var_def_map.get(usage.node.name.value)
+        wanted = usage.type
+        if declared is None or wanted is None or is_list_type(wanted):
+            return False
+        given = type_from_ast(self.context.schema, declared.type)
+        if given is None or is_list_type(given):
+            return False
+        parent = get_named_type(usage.parent_type)
+        if is_nullable_type(given) and is_input_object_type(parent) and parent.is_one_of:
+            return False
+        return get_named_type(given).name in _ALSO_ALLOWED.get(get_named_type(wanted).name, ())
 
 
 _RULES: Final = [
@@ -45,14 +88,15 @@ class Operation:
     name: str | None
     node: OperationDefinitionNode
     cost: int | None
-    compiled: Callable[[], Plan | None]
+    compiled: Callable[[], Plan | None] | None
+    """None if it has directives: those are graphql-core's."""
     came_before: bool = False
     """It was executed before. Only then is a plan compiled: many documents are sent once."""
 
     @cached_property
     def plan(self) -> Plan | None:
         """The plan; None if graphql-core must execute the operation."""
-        return self.compiled()
+        return self.compiled() if self.compiled else None
 
 
 class Document(NamedTuple):
@@ -69,8 +113,20 @@ class Document(NamedTuple):
             if operation.name == name:
                 return operation
         several = "the document has several operations: say operationName"
-        message = several if name is None else "the document has no such operation"
-        raise unexecutable([request_error(message, Code.OPERATION_UNKNOWN)])
+        raise refused(Code.OPERATION_UNKNOWN, several if name is None else "the document has no such operation")
+
+
+class Asked(NamedTuple):
+    """An operation that may be executed, with the client's variables."""
+
+    document: Document
+    operation: Operation
+    variables: dict[str, Any] | None
+    cost: int
+
+    @property
+    def kind(self) -> OperationType:
+        return self.operation.node.operation
 
 
 class Documents:
@@ -87,40 +143,33 @@ class Documents:
         settings = self._settings
         if len(text.encode()) > settings.graphql_document_max_bytes:
             most = settings.graphql_document_max_bytes
-            raise unexecutable([_limit(f"the document is too long: at most {most} bytes", "bytes", most)])
+            raise limit_passed(f"the document is too long: at most {most} bytes", limit="bytes", most=most)
         try:
             ast = parse(text, max_lexical_tokens=_TOKENS_MAX)
         except GraphQLError as error:
-            raise unexecutable([located(error, Code.PARSE_FAILED)], status=400) from None
-        try:
-            measures = gate.check(ast, settings, self._pages)
-        except gate.LimitPassed as passed:
-            raise unexecutable([_limit(passed.message, passed.limit, passed.most)]) from None
+            raise refused_by_core(Code.PARSE_FAILED, [error]) from None
+        measures = gate.check(ast, settings, self._pages)
         errors = validate(self._schema, ast, _RULES, ERRORS_MAX, hide_suggestions=True)
         if errors:
-            raise unexecutable([located(error, Code.VALIDATION_FAILED) for error in errors])
+            raise refused_by_core(Code.VALIDATION_FAILED, errors)
         return Document(ast, tuple(self._operations(ast, measures)))
 
-    def cost(self, document: Document, operation: Operation, variables: dict[str, Any] | None) -> int:
-        """The cost of the operation. Raises RequestError if it is above the limit."""
-        if operation.cost is not None:
-            return operation.cost
-        try:
-            return gate.cost(document.ast, operation.node, variables or {}, self._settings, self._pages)
-        except gate.LimitPassed as passed:
-            raise unexecutable([_limit(passed.message, passed.limit, passed.most)]) from None
+    def ask(self, text: str, name: str | None, variables: dict[str, Any] | None) -> Asked:
+        """The operation of this name in the document. Raises RequestError, also if it costs more than the limit."""
+        document = self.prepare(text)
+        operation = document.operation(name)
+        cost = operation.cost
+        if cost is None:
+            cost = gate.cost(document.ast, operation.node, variables or {}, self._settings, self._pages)
+        return Asked(document, operation, variables, cost)
 
     def _operations(self, ast: DocumentNode, measures: list[gate.Measure]) -> Iterator[Operation]:
-        fragments = {node.name.value: node for node in ast.definitions if isinstance(node, FragmentDefinitionNode)}
+        fragments = {name: FragmentDetails(node) for name, node in gate.fragments_of(ast).items()}
         operations = [node for node in ast.definitions if isinstance(node, OperationDefinitionNode)]
         for node, measure in zip(operations, measures, strict=True):
-            compiled = _no_plan if measure.directives else partial(compile_operation, self._schema, node, fragments)
+            compiled = None if measure.directives else partial(compile_operation, self._schema, node, fragments)
             cost = None if measure.cost_varies else measure.cost
             yield Operation(node.name.value if node.name else None, node, cost, compiled)
-
-
-def _no_plan() -> None:
-    return None
 
 
 def _fields_that_page(schema: GraphQLSchema) -> frozenset[str]:
@@ -132,7 +181,3 @@ def _fields_that_page(schema: GraphQLSchema) -> frozenset[str]:
         for name, field in type_.fields.items()
         if "first" in field.args
     )
-
-
-def _limit(message: str, limit: str, most: int) -> dict[str, Any]:
-    return {"message": message, "extensions": {"code": Code.LIMIT_EXCEEDED, "limit": limit, "max": most}}

@@ -16,9 +16,9 @@ from graphql import (
 )
 from graphql.execution.values import VariableValues
 
-from nexus_graph.api.graphql.engine.documents import Document, Operation
+from nexus_graph.api.graphql.engine.documents import ERRORS_MAX, Asked
 from nexus_graph.api.graphql.engine.plans import Plan, RootField, Run
-from nexus_graph.api.graphql.engine.refusal import located, unexecutable
+from nexus_graph.api.graphql.engine.refusal import refused_by_core
 from nexus_graph.api.graphql.schema import Context
 from nexus_graph.errors import Code
 
@@ -29,101 +29,80 @@ _is_awaitable = cast("Callable[[Any], TypeGuard[Awaitable[Any]]]", CoroutineType
 class Executing:
     """Executes operations of a schema."""
 
-    def __init__(self, schema: GraphQLSchema, *, errors_max: int) -> None:
+    def __init__(self, schema: GraphQLSchema) -> None:
         self._schema = schema
-        self._errors_max = errors_max
 
-    async def execute(
-        self, document: Document, operation: Operation, variables: dict[str, Any] | None, context: Context
-    ) -> ExecutionResult:
+    async def execute(self, asked: Asked, context: Context) -> ExecutionResult:
         """The data and the errors of fields. Raises RequestError if the variables do not fit the operation."""
+        operation = asked.operation
         plan = operation.plan if operation.came_before else None
         operation.came_before = True
         if plan is None:
-            return await self._by_graphql_core(document, operation, variables, context)
-        coerced = self._variables(plan, operation, variables or {})
+            return await self._by_graphql_core(asked, context)
+        run = Run(context, self._variables(plan, asked))
         answers: dict[str, Any] = {}
         try:
-            return ExecutionResult(await _planned(plan, Run(context, coerced), answers), None)
+            return ExecutionResult(await _planned(plan, run, answers), None)
         except Exception:  # noqa: BLE001 - graphql-core meets the error again and formats it
-            return await self._by_graphql_core(document, operation, variables, context, answers)
+            return await self._by_graphql_core(asked, context, answers)
 
-    async def follow(
-        self, document: Document, operation: Operation, variables: dict[str, Any] | None, context: Context
-    ) -> AsyncGenerator[ExecutionResult, None]:
+    async def follow(self, asked: Asked, context: Context) -> AsyncGenerator[ExecutionResult, None]:
         """A result for each event of a subscription. Nothing is kept from one event to the next.
 
         Raises RequestError if the variables do not fit the operation, GraphQLError if nothing can be subscribed to, and
         any error that ends the events.
         """
-        source = create_source_event_stream(self._executor(document, operation, variables, context))
+        source = create_source_event_stream(self._executor(asked, context))
         if isinstance(source, Awaitable):
             source = await source
         if isinstance(source, ExecutionResult):
             raise (source.errors or [GraphQLError("no events can be followed")])[0]
-        plan = operation.plan
-        run = None if plan is None else Run(context, self._variables(plan, operation, variables or {}))
+        plan = asked.operation.plan
+        run = None if plan is None else Run(context, self._variables(plan, asked))
         async with aclosing(cast("AsyncGenerator[Any, None]", source)) as events:
             async for event in events:
-                data = None if run is None else _event_data(plan, event, run)
+                data = None if plan is None or run is None else _event_data(plan, event, run)
                 if data is None:
-                    yield await self._by_graphql_core(document, operation, variables, context, event)
+                    yield await self._by_graphql_core(asked, context, event)
                 else:
                     yield ExecutionResult(data, None)
 
-    def _variables(self, plan: Plan, operation: Operation, given: dict[str, Any]) -> VariableValues:
+    def _variables(self, plan: Plan, asked: Asked) -> VariableValues:
+        given = asked.variables or {}
         coerced: VariableValues | list[GraphQLError] | None = plan.coerced(given)
         if coerced is None:
+            definitions = asked.operation.node.variable_definitions or ()
             coerced = get_variable_values(
-                self._schema,
-                operation.node.variable_definitions or (),
-                given,
-                max_errors=self._errors_max,
-                hide_suggestions=True,
+                self._schema, definitions, given, max_errors=ERRORS_MAX, hide_suggestions=True
             )
         if isinstance(coerced, list):
-            raise unexecutable([located(error, Code.BAD_USER_INPUT) for error in coerced])
+            raise refused_by_core(Code.BAD_USER_INPUT, coerced)
         return coerced
 
-    async def _by_graphql_core(
-        self,
-        document: Document,
-        operation: Operation,
-        variables: dict[str, Any] | None,
-        context: Context,
-        root: Any = None,
-    ) -> ExecutionResult:
+    async def _by_graphql_core(self, asked: Asked, context: Context, root: Any = None) -> ExecutionResult:
         """`root` is the event of a subscription, or the answers that root fields gave already: those are not resolved
         again, so nothing is written twice.
         """
-        executor = self._executor(document, operation, variables, context, root)
-        result = executor.execute_operation()
+        result = self._executor(asked, context, root).execute_operation()
         if not isinstance(result, ExecutionResult):
             result = await cast("Awaitable[ExecutionResult]", result)
         return result
 
-    def _executor(
-        self,
-        document: Document,
-        operation: Operation,
-        variables: dict[str, Any] | None,
-        context: Context,
-        root: Any = None,
-    ) -> Executor[Context]:
+    def _executor(self, asked: Asked, context: Context, root: Any = None) -> Executor[Context]:
         """An executor for one execution: it keeps all sub-fields that it collects. Raises RequestError."""
         executor = Executor.build(
             self._schema,
-            document.ast,
+            asked.document.ast,
             root,
             context,
-            variables,
-            operation.name,
-            max_coercion_errors=self._errors_max,
+            asked.variables,
+            asked.operation.name,
+            max_coercion_errors=ERRORS_MAX,
             is_awaitable=_is_awaitable,
             hide_suggestions=True,
         )
         if isinstance(executor, list):
-            raise unexecutable([located(error, Code.BAD_USER_INPUT) for error in executor])
+            raise refused_by_core(Code.BAD_USER_INPUT, executor)
         return executor
 
 
@@ -142,10 +121,8 @@ async def _planned(plan: Plan, run: Run, answers: dict[str, Any]) -> dict[str, A
     return {field.name: _completed(field, answers[field.name], run) for field in plan.fields}
 
 
-def _event_data(plan: Plan | None, event: Any, run: Run) -> dict[str, Any] | None:
+def _event_data(plan: Plan, event: Any, run: Run) -> dict[str, Any] | None:
     """The data that a subscription gets of the event; None if graphql-core must execute the operation."""
-    if plan is None:
-        return None
     (field,) = plan.fields
     try:
         return {field.name: field.complete(event, run)}

@@ -24,6 +24,7 @@ from graphql import (
     value_from_ast_untyped,
 )
 
+from nexus_graph.api.graphql.engine.refusal import RequestError, limit_passed
 from nexus_graph.config import PAGE_DEFAULT, Settings
 
 INTROSPECTION_DEPTH_MAX: Final = 20
@@ -38,7 +39,6 @@ ROOT_FIELDS_MAX: Final = 5
 DIRECTIVES_MAX: Final = 50
 """Directives of a document: far more than any client sends."""
 
-
 _MANY: Final = 1_000_000_000
 """Sums stop here: fragments that double each other reach numbers of so many digits that adding them is slow."""
 _INTROSPECTION: Final = frozenset({"__schema", "__type"})
@@ -48,16 +48,6 @@ _PAGE_ARGUMENT: Final = "first"
 _LIST_ARGUMENTS: Final = ("ids", "representations")
 WRITE_COST: Final = 10
 """What a root field of a mutation costs in addition."""
-
-
-class LimitPassed(Exception):
-    """The document asks for more than a limit allows: `limit` is its name, `most` its value."""
-
-    def __init__(self, message: str, *, limit: str, most: int) -> None:
-        super().__init__(message)
-        self.message = message
-        self.limit = limit
-        self.most = most
 
 
 class Measure(NamedTuple):
@@ -78,23 +68,21 @@ class Measure(NamedTuple):
 def check(document: DocumentNode, settings: Settings, pages: Collection[str]) -> list[Measure]:
     """The measure of each operation of the document. `pages` names the fields that take `first`.
 
-    Raises LimitPassed for the first limit that an operation passes, or for a cycle of fragments.
+    Raises RequestError for the first limit that an operation passes, or for a cycle of fragments.
     """
-    fragments = {
-        definition.name.value: definition
-        for definition in document.definitions
-        if isinstance(definition, FragmentDefinitionNode)
-    }
+    fragments = fragments_of(document)
     if len(fragments) > FRAGMENTS_MAX:
         raise _passed("fragments", FRAGMENTS_MAX)
-    measuring = _Measuring(fragments, _Lengths(pages, settings.page_max, None))
+    measuring = _Measuring(fragments, pages, settings.page_max, None)
     operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
     try:
         measures = [measuring.operation(operation) for operation in operations]
         for name in fragments:
             measuring.fragment(name)
     except RecursionError:
-        raise LimitPassed("the document is nested too deeply", limit="depth", most=settings.graphql_depth_max) from None
+        raise limit_passed(
+            "the document is nested too deeply", limit="depth", most=settings.graphql_depth_max
+        ) from None
     for measure in measures:
         _compare(measure, settings)
     return measures
@@ -107,18 +95,22 @@ def cost(
     settings: Settings,
     pages: Collection[str],
 ) -> int:
-    """The cost of an operation with these variables. Raises LimitPassed if it is above the limit."""
-    fragments = {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
+    """The cost of an operation with these variables. Raises RequestError if it is above the limit."""
     defaults = {
         defined.variable.name.value: value_from_ast_untyped(defined.default_value)
         for defined in operation.variable_definitions or ()
         if defined.default_value is not None
     }
-    lengths = _Lengths(pages, settings.page_max, {**defaults, **variables})
-    found = _Measuring(fragments, lengths).operation(operation).cost
+    measuring = _Measuring(fragments_of(document), pages, settings.page_max, {**defaults, **variables})
+    found = measuring.operation(operation).cost
     if found > settings.graphql_cost_max:
         raise _passed("cost", settings.graphql_cost_max)
     return found
+
+
+def fragments_of(document: DocumentNode) -> dict[str, FragmentDefinitionNode]:
+    """The document's fragments by name."""
+    return {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
 
 
 def _compare(measure: Measure, settings: Settings) -> None:
@@ -135,52 +127,22 @@ def _compare(measure: Measure, settings: Settings) -> None:
             raise _passed(limit, most)
 
 
-def _passed(limit: str, most: int) -> LimitPassed:
-    return LimitPassed(f"the document passes the limit on {limit}: at most {most}", limit=limit, most=most)
-
-
-class _Lengths(NamedTuple):
-    """The lengths of a document's lists."""
-
-    pages: Collection[str]
-    page_max: int
-    variables: Mapping[str, Any] | None
-
-    def cost(self, node: FieldNode, below: int) -> tuple[int, bool]:
-        """The cost of the field, given the cost of its selections, and whether the cost depends on a variable.
-
-        A page is one object that repeats the objects below it; each item of a list is an object with those below it.
-        """
-        arguments = {argument.name.value: argument.value for argument in node.arguments or ()}
-        if node.name.value in self.pages:
-            length, varies = self._bounded(arguments.get(_PAGE_ARGUMENT), PAGE_DEFAULT)
-            return 1 + length * below, varies
-        for name in _LIST_ARGUMENTS:
-            if name in arguments:
-                length, varies = self._bounded(arguments[name], 1)
-                return length * (1 + below), varies
-        return 1 + below, False
-
-    def _bounded(self, value: ValueNode | None, default: int) -> tuple[int, bool]:
-        found: object = default
-        if isinstance(value, VariableNode):
-            if self.variables is None:
-                return 1, True
-            found = self.variables.get(value.name.value)
-        elif isinstance(value, ListValueNode):
-            found = value.values
-        elif isinstance(value, IntValueNode):
-            found = min(int(value.value[:_DIGITS_MAX]), self.page_max)
-        if isinstance(found, float) and found.is_integer():
-            found = int(found)  # as Int coerces it
-        length = len(found) if isinstance(found, list | tuple) else found if isinstance(found, int) else default
-        return max(0, min(length, self.page_max)), False
+def _passed(limit: str, most: int) -> RequestError:
+    return limit_passed(f"the document passes the limit on {limit}: at most {most}", limit=limit, most=most)
 
 
 class _Measuring:
-    def __init__(self, fragments: dict[str, FragmentDefinitionNode], lengths: _Lengths) -> None:
+    def __init__(
+        self,
+        fragments: dict[str, FragmentDefinitionNode],
+        pages: Collection[str],
+        page_max: int,
+        variables: Mapping[str, Any] | None,
+    ) -> None:
         self._fragments = fragments
-        self._lengths = lengths
+        self._pages = pages
+        self._page_max = page_max
+        self._variables = variables
         self._measured: dict[str, Measure] = {}
         self._entered: set[str] = set()
 
@@ -203,7 +165,7 @@ class _Measuring:
         if definition is None:
             return Measure()
         if name in self._entered:
-            raise LimitPassed("the document's fragments form a cycle", limit="fragmentCycles", most=0)
+            raise limit_passed("the document's fragments form a cycle", limit="fragmentCycles", most=0)
         self._entered.add(name)
         measure = self._selections(definition.selection_set)
         measure = measure._replace(directives=_sum(measure.directives, len(definition.directives or ())))
@@ -230,7 +192,7 @@ class _Measuring:
         below = self._selections(node.selection_set)
         introspects = node.name.value in _INTROSPECTION
         deeper = max(below.depth, below.introspection_depth) if introspects else below.introspection_depth
-        cost, varies = self._lengths.cost(node, below.cost)
+        cost, varies = self._cost(node, below.cost)
         priced = node.selection_set is not None and node.name.value not in _FREE
         return Measure(
             depth=1 if introspects else 1 + below.depth,
@@ -243,21 +205,41 @@ class _Measuring:
             cost_varies=varies or below.cost_varies,
         )
 
+    def _cost(self, node: FieldNode, below: int) -> tuple[int, bool]:
+        """The cost of the field, given the cost of its selections, and whether the cost depends on a variable.
+
+        A page is one object that repeats the objects below it; each item of a list is an object with those below it.
+        """
+        arguments = {argument.name.value: argument.value for argument in node.arguments or ()}
+        if node.name.value in self._pages:
+            length, varies = self._length(arguments.get(_PAGE_ARGUMENT), PAGE_DEFAULT)
+            return 1 + length * below, varies
+        for name in _LIST_ARGUMENTS:
+            if name in arguments:
+                length, varies = self._length(arguments[name], 1)
+                return length * (1 + below), varies
+        return 1 + below, False
+
+    def _length(self, value: ValueNode | None, default: int) -> tuple[int, bool]:
+        found: object = default
+        if isinstance(value, VariableNode):
+            if self._variables is None:
+                return 1, True
+            found = self._variables.get(value.name.value)
+        elif isinstance(value, ListValueNode):
+            found = value.values
+        elif isinstance(value, IntValueNode):
+            found = min(int(value.value[:_DIGITS_MAX]), self._page_max)
+        if isinstance(found, float) and found.is_integer():
+            found = int(found)  # as Int coerces it
+        length = len(found) if isinstance(found, list | tuple) else found if isinstance(found, int) else default
+        return max(0, min(length, self._page_max)), False
+
 
 def _together(measures: Iterable[Measure]) -> Measure:
-    depth = introspection_depth = fields = own_fields = aliases = directives = cost = 0
-    varies = False
-    for measure in measures:
-        depth = max(depth, measure.depth)
-        introspection_depth = max(introspection_depth, measure.introspection_depth)
-        fields += measure.fields
-        own_fields += measure.own_fields
-        aliases += measure.aliases
-        directives += measure.directives
-        cost += measure.cost
-        varies |= measure.cost_varies
-    fields, own_fields, aliases, directives, cost = map(_sum, (fields, own_fields, aliases, directives, cost))
-    return Measure(depth, introspection_depth, fields, own_fields, aliases, directives, cost, varies)
+    depths, introspection_depths, *counts, varies = zip(Measure(), *measures, strict=True)
+    summed = (_sum(*count) for count in counts)
+    return Measure._make((max(depths), max(introspection_depths), *summed, any(varies)))
 
 
 def _sum(*values: int) -> int:

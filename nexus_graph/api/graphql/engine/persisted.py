@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
-from nexus_graph.api.graphql.engine.refusal import RequestError, request_error, unexecutable
+from nexus_graph.api.graphql.engine.refusal import refused
 from nexus_graph.cache.documents import SharedDocuments
 from nexus_graph.config import Settings
 from nexus_graph.errors import Code
@@ -47,23 +47,19 @@ class Persisted:
         """The document that a request means. Raises RequestError."""
         if document_id is not None:
             return self._trusted_text(document_id)
-        named = self._trusted.get(_persisted_id(extensions)) if self._trusted else None
+        named = self._trusted.get(_hash_of(extensions).removeprefix("sha256:")) if self._trusted else None
         if named is not None and query in (None, named):
             return named
         digest = _digest(extensions) if extensions else None
-        if digest is None:
-            if query is None:
-                raise RequestError(422, [request_error("query must be a string", Code.BAD_REQUEST)])
-            text = query
-        elif query is None:
-            text = await self._remembered(digest, redis)
-        else:
-            if sha256(query.encode()).hexdigest() != digest:
-                raise unexecutable([request_error("the query is not the one of this sha256Hash", Code.BAD_USER_INPUT)])
-            text = query
-        if self._asks_for_trust and text not in self._trusted_texts:
-            self._distrust(text)
-        return text
+        if query is None:
+            if digest is None:
+                raise refused(Code.BAD_REQUEST, "query must be a string")
+            query = await self._remembered(digest, redis)
+        elif digest is not None and sha256(query.encode()).hexdigest() != digest:
+            raise refused(Code.BAD_USER_INPUT, "the query is not the one of this sha256Hash")
+        if self._asks_for_trust and query not in self._trusted_texts:
+            self._distrust(query)
+        return query
 
     def keep(self, text: str, extensions: Any, redis: "Redis | None") -> None:
         """Remember a document that may be executed, if the request asks for that: here at once, in Redis soon."""
@@ -79,26 +75,23 @@ class Persisted:
     def _trusted_text(self, document_id: str) -> str:
         text = self._trusted.get(document_id.removeprefix("sha256:"))
         if text is None:
-            raise unexecutable(
-                [request_error("no trusted document has this documentId", Code.DOCUMENT_NOT_FOUND)], status=404
-            )
+            raise refused(Code.DOCUMENT_NOT_FOUND, "no trusted document has this documentId")
         return text
 
     def _distrust(self, text: str) -> None:
         if self._settings.trusted_documents_mode == "enforce":
-            message = "only trusted documents are executed here: name one by documentId"
-            raise unexecutable([request_error(message, Code.DOCUMENT_NOT_TRUSTED)], status=403)
+            raise refused(Code.DOCUMENT_NOT_TRUSTED, "only trusted documents are executed here: name one by documentId")
         _LOG.warning("document_not_trusted", sha256=sha256(text.encode()).hexdigest())
 
     async def _remembered(self, digest: str, redis: "Redis | None") -> str:
         if not self._settings.graphql_persisted:
-            raise unexecutable([request_error("PersistedQueryNotSupported", Code.PERSISTED_QUERY_NOT_SUPPORTED)])
+            raise refused(Code.PERSISTED_QUERY_NOT_SUPPORTED, "PersistedQueryNotSupported")
         if digest in self._texts:
             self._texts.move_to_end(digest)
             return self._texts[digest]
         text = None if redis is None else await self._fetched(digest, redis)
         if text is None:
-            raise unexecutable([request_error("PersistedQueryNotFound", Code.PERSISTED_QUERY_NOT_FOUND)], status=404)
+            raise refused(Code.PERSISTED_QUERY_NOT_FOUND, "PersistedQueryNotFound")
         self._remember(digest, text)
         return text
 
@@ -133,11 +126,11 @@ def _documents_of_apollo(operations: object) -> dict[str, Any] | None:
     return {one["id"]: one.get("body") for one in listed} if len(listed) == len(operations) else None
 
 
-def _persisted_id(extensions: dict[str, Any] | None) -> str:
-    """The id in `extensions.persistedQuery`; "" if there is none. A build may choose any hash for its documents."""
+def _hash_of(extensions: dict[str, Any] | None) -> str:
+    """`sha256Hash` of `extensions.persistedQuery`, "" if there is none. Of a trusted document it may be any id."""
     asked = (extensions or {}).get("persistedQuery")
     given = asked.get("sha256Hash") if isinstance(asked, dict) else None
-    return given.removeprefix("sha256:") if isinstance(given, str) else ""
+    return given if isinstance(given, str) else ""
 
 
 def _digest(extensions: dict[str, Any]) -> str | None:
@@ -145,8 +138,8 @@ def _digest(extensions: dict[str, Any]) -> str | None:
     asked = extensions.get("persistedQuery")
     if asked is None:
         return None
-    digest = asked.get("sha256Hash") if isinstance(asked, dict) and asked.get("version") == 1 else None
-    if not isinstance(digest, str) or not _is_hash(digest):
+    digest = _hash_of(extensions)
+    if not _is_hash(digest) or asked.get("version") != 1:
         message = "extensions.persistedQuery must have version 1 and a sha256Hash of 64 lower-case hex digits"
-        raise unexecutable([request_error(message, Code.BAD_USER_INPUT)])
+        raise refused(Code.BAD_USER_INPUT, message)
     return digest

@@ -27,10 +27,11 @@ from graphql import (
     is_leaf_type,
     is_required_argument,
 )
+from graphql.execution.collect_fields import collect_fields
 from graphql.execution.get_variable_signature import GraphQLVariableSignature, get_variable_signature
 from graphql.execution.values import VariableValues, VariableValueSource
 
-from nexus_graph.api.graphql.engine.completion import Completion, Fragments, NotCompilable, Selections
+from nexus_graph.api.graphql.engine.completion import NO_VARIABLES, Completion, Fragments, NotCompilable
 
 
 class Run(NamedTuple):
@@ -86,10 +87,11 @@ def compile_operation(schema: GraphQLSchema, operation: OperationDefinitionNode,
     variables = tuple(one for one in signatures if isinstance(one, GraphQLVariableSignature))
     if root is None or len(variables) < len(signatures):
         return None
-    selections = Selections(schema, fragments)
-    completion = Completion(selections)
+    completion = Completion(schema, operation, fragments)
     fields: list[RootField] = []
-    for name, nodes in selections.fields(root, [operation.selection_set]).items():
+    selected = collect_fields(schema, fragments, NO_VARIABLES, root, operation)
+    for name, details in selected.grouped_field_set.items():
+        nodes = [one.node for one in details]
         definition = root.fields.get(nodes[0].name.value)
         if definition is None or definition.resolve is None:  # introspection
             return None

@@ -1,7 +1,9 @@
 """A request that cannot be executed: the errors that its client gets, without the values that the client sent."""
 
 import re
-from typing import Any
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any, Final
 
 from graphql import GraphQLError
 
@@ -16,35 +18,42 @@ _quoted_value = re.compile(
 )
 _quoted_choice = re.compile(r"(?<=Value )'.*' (?=does not exist)", re.DOTALL)
 
+_OF_HTTP: Final = (Code.BAD_REQUEST, Code.METHOD_NOT_ALLOWED, Code.FORBIDDEN)
+_UNPROCESSABLE: Final = (Code.BAD_REQUEST, Code.BAD_USER_INPUT)
+"""Of a request that can be read: GraphQL over HTTP has 422 for it, where REST has 400."""
+
 
 class RequestError(Exception):
-    """The request cannot be executed: `errors` are GraphQL errors in their JSON form, `status` is the HTTP status.
+    """The request cannot be executed. `errors`: GraphQL errors of one code, in their JSON form."""
 
-    `of_document`: the document, its operation or its variables are at fault, not the HTTP request around them.
-    """
-
-    def __init__(self, status: int, errors: list[dict[str, Any]], *, of_document: bool = False) -> None:
+    def __init__(self, code: Code, *errors: dict[str, Any]) -> None:
         super().__init__()
-        self.status = status
         self.errors = errors
-        self.of_document = of_document
+        self.status: int = HTTPStatus.UNPROCESSABLE_ENTITY if code in _UNPROCESSABLE else code.status
+        self.of_document = code not in _OF_HTTP
+        """The document, its operation or its variables are at fault, not the HTTP request around them."""
 
 
-def unexecutable(errors: list[dict[str, Any]], *, status: int = 422) -> RequestError:
-    """The error of a document, of the choice of its operation, or of its variables."""
-    return RequestError(status, errors, of_document=True)
+def refused(code: Code, message: str, **facts: Any) -> RequestError:
+    """A refusal with one error about the request as a whole; `facts`: further members of `extensions`."""
+    return RequestError(code, {"message": message, "extensions": {"code": code, **facts}})
 
 
-def request_error(message: str, code: Code) -> dict[str, Any]:
-    """An error about the request as a whole."""
-    return {"message": message, "extensions": {"code": code}}
+def refused_by_core(code: Code, errors: Iterable[GraphQLError]) -> RequestError:
+    """A refusal with graphql-core's errors."""
+    return RequestError(code, *(located(error, code) for error in errors))
+
+
+def limit_passed(message: str, *, limit: str, most: int) -> RequestError:
+    """The document asks for more than a limit allows: `limit` is its name, `most` its value."""
+    return refused(Code.LIMIT_EXCEEDED, message, limit=limit, max=most)
 
 
 def located(error: GraphQLError, code: Code) -> dict[str, Any]:
-    """graphql-core's error about the request, without quoted values."""
+    """graphql-core's error, without quoted values."""
     message = _quoted_value.sub(r"\1\2.", _quoted_choice.sub("", error.message))
     # A variable may hold any name of a field, even one without UTF-8.
-    formatted: dict[str, Any] = request_error(message.encode(errors="replace").decode(), code)
+    formatted: dict[str, Any] = {"message": message.encode(errors="replace").decode(), "extensions": {"code": code}}
     if error.locations:
         formatted["locations"] = [{"line": line, "column": column} for line, column in error.locations]
     return formatted

@@ -6,6 +6,6 @@ repeats. The door: `schema` and `sdl`, and `Context`, which the engine gives to 
 """
 
 from nexus_graph.api.graphql.schema.assembly import schema, sdl
-from nexus_graph.api.graphql.schema.context import Context
+from nexus_graph.api.graphql.schema.declaration import Context
 
 __all__ = ["Context", "schema", "sdl"]

@@ -70,7 +70,7 @@ def _tune(type_: GraphQLNamedType) -> None:
     elif isinstance(type_, GraphQLInterfaceType | GraphQLUnionType):
         type_.resolve_type = _type_name
     elif isinstance(type_, GraphQLEnumType):
-        type_.coerce_output_value = _member_name  # type: ignore[method-assign,assignment]
+        type_.coerce_output_value = attrgetter("name")  # type: ignore[method-assign,assignment]
     elif isinstance(type_, GraphQLInputObjectType):
         _tune_input(type_)
 
@@ -84,7 +84,7 @@ def _tune_field(field: GraphQLField) -> None:
             argument.default_value = Undefined  # the method has the same default; no client needs to read null
     resolver = definition.base_resolver
     if resolver is None:
-        field.resolve = _attribute(definition.python_name)
+        field.resolve = _method(attrgetter(definition.python_name))
         return
     method = cast("Callable[..., Any]", resolver.wrapped_func)
     if isasyncgenfunction(method):
@@ -97,7 +97,8 @@ def _tune_input(type_: GraphQLInputObjectType) -> None:
     definition: StrawberryObjectDefinition = type_.extensions[_DEFINITION]
     # Strawberry enforces @oneOf by itself; graphql-core then also says so in introspection and the SDL.
     type_.is_one_of = definition.is_one_of
-    type_.out_type = _instance(definition.origin)  # type: ignore[method-assign,assignment]
+    input_class = definition.origin
+    type_.out_type = lambda values: input_class(**values)  # type: ignore[method-assign,assignment]
     for field in type_.fields.values():
         field.out_name = field.extensions[_DEFINITION].python_name
 
@@ -105,10 +106,6 @@ def _tune_input(type_: GraphQLInputObjectType) -> None:
 def _itself(event: object, _info: object, **_arguments: object) -> object:
     """The event is the answer."""
     return event
-
-
-def _attribute(name: str) -> Callable[..., Any]:
-    return _method(attrgetter(name))
 
 
 def _method(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -135,17 +132,5 @@ def _replayable(resolve: Callable[..., Any]) -> Callable[..., Any]:
     return replay
 
 
-def _instance(input_class: type) -> Callable[[dict[str, Any]], Any]:
-    def build(values: dict[str, Any]) -> object:
-        return input_class(**values)
-
-    return build
-
-
 def _type_name(value: object, _info: object, _abstract_type: object) -> str:
     return type(value).__name__
-
-
-def _member_name(value: Any) -> str:
-    name: str = value.name
-    return name

@@ -96,8 +96,3 @@ def page_size(first: int | None, settings: Settings) -> int:
     if size > settings.page_max:
         raise PageTooLarge(f"first must be at most {settings.page_max}", field="first")
     return size
-
-
-def cut(found: Sequence[Item], size: int) -> tuple[Sequence[Item], bool]:
-    """The page, and whether more items follow it; `found` has one item more than a page if they do."""
-    return found[:size], len(found) > size

@@ -1,9 +1,21 @@
-"""How types are declared: fields that mypy still sees as the methods they are, and what all objects have."""
+"""How types are declared: fields that mypy still sees as the methods they are, what all objects have, and what every
+resolver of one request gets.
+"""
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+from uuid import UUID
 
 import strawberry
+
+from nexus_graph.config import Settings
+
+if TYPE_CHECKING:  # so that the schema can be exported without a driver
+    from nexus_graph.identity.families import Families
+    from nexus_graph.identity.feed import Feed
+    from nexus_graph.identity.identify import Identify
+    from nexus_graph.identity.listing import Listing
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -23,3 +35,18 @@ class Node:
     @described("The global id: opaque, and unique among all objects.")
     def id(self) -> strawberry.ID:
         raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The verbs, the settings, and the id of the request, which the record keeps with its events."""
+
+    identify: "Identify"
+    families: "Families"
+    listing: "Listing"
+    feed: "Feed"
+    settings: Settings
+    request_id: UUID
+
+
+ContextInfo = strawberry.Info[Context, None]

@@ -9,9 +9,8 @@ from strawberry import enum_value
 
 from nexus_graph import model
 from nexus_graph.api.graphql.schema import cursors
-from nexus_graph.api.graphql.schema.connections import Connection, Edge, cut, page_size
-from nexus_graph.api.graphql.schema.context import Context, ContextInfo
-from nexus_graph.api.graphql.schema.declaration import Node, described
+from nexus_graph.api.graphql.schema.connections import Connection, Edge, page_size
+from nexus_graph.api.graphql.schema.declaration import Context, ContextInfo, Node, described
 from nexus_graph.api.graphql.schema.scalars import BigInt
 
 
@@ -105,8 +104,9 @@ async def events_page(
     size = page_size(first, context.settings)
     start = 0 if not after else cursors.sequence(after)
     found = await context.listing.events(family_id, after=start, limit=size + 1, at_least=at_least)
-    events, more = cut(found, size)
-    return IdentityEventConnection(items=events, family_id=family_id, more_before=start > 0, more_after=more)
+    return IdentityEventConnection(
+        items=found[:size], family_id=family_id, more_before=start > 0, more_after=len(found) > size
+    )
 
 
 def _global_id(type_name: str, database_id: int | None) -> strawberry.ID | None:

@@ -8,9 +8,8 @@ import strawberry
 
 from nexus_graph import model
 from nexus_graph.api.graphql.schema import cursors
-from nexus_graph.api.graphql.schema.connections import Connection, Edge, cut, page_size
-from nexus_graph.api.graphql.schema.context import Context, ContextInfo
-from nexus_graph.api.graphql.schema.declaration import described
+from nexus_graph.api.graphql.schema.connections import Connection, Edge, page_size
+from nexus_graph.api.graphql.schema.declaration import Context, ContextInfo, described
 from nexus_graph.api.graphql.schema.types import Contact, LinkPrecedence
 from nexus_graph.errors import InvalidArgument
 from nexus_graph.identifiers import normalize
@@ -73,8 +72,10 @@ async def contacts_page(
     wanted = _wanted(given or ContactFilter())
     by_time = wanted.email_prefix is None and wanted.phone_prefix is None
     place = None if not after else cursors.place(after, by_time=by_time)
-    page, more = cut(await context.listing.contacts(wanted, after=place, limit=size + 1), size)
-    return ListedContactConnection(wanted=wanted, items=page, more_before=place is not None, more_after=more)
+    found = await context.listing.contacts(wanted, after=place, limit=size + 1)
+    return ListedContactConnection(
+        wanted=wanted, items=found[:size], more_before=place is not None, more_after=len(found) > size
+    )
 
 
 def _wanted(given: ContactFilter) -> model.ContactFilter:

@@ -11,8 +11,7 @@ from msgspec import structs
 from nexus_graph import model
 from nexus_graph.api.graphql.schema import cursors
 from nexus_graph.api.graphql.schema.connections import After, First
-from nexus_graph.api.graphql.schema.context import Context, ContextInfo
-from nexus_graph.api.graphql.schema.declaration import Node, described, followed
+from nexus_graph.api.graphql.schema.declaration import Context, ContextInfo, Node, described, followed
 from nexus_graph.api.graphql.schema.events import IdentityEvent, IdentityEventConnection, events_page
 from nexus_graph.api.graphql.schema.lists import Filter, ListedContactConnection, contacts_page
 from nexus_graph.api.graphql.schema.scalars import BigInt
@@ -30,7 +29,7 @@ from nexus_graph.api.graphql.schema.types import (
     UserErrorCode,
 )
 from nexus_graph.config import PAGE_DEFAULT
-from nexus_graph.errors import InvalidIdentifier, NexusError, PageTooLarge, RowRejected, Unavailable
+from nexus_graph.errors import InvalidIdentifier, PageTooLarge, RowRejected, Unavailable
 from nexus_graph.identifiers import normalize
 from nexus_graph.model import Family, FamilyKey, Source
 
@@ -163,7 +162,7 @@ class Mutation:
                 retry_after_seconds=error.retry_after_seconds or 0,
             )
         except (InvalidIdentifier, RowRejected) as error:
-            return _invalid(error)
+            return InvalidIdentifierError(code=UserErrorCode[error.code], message=error.message, field=error.field)
 
 
 @strawberry.type(description="Following.")
@@ -227,10 +226,6 @@ def _object_of(
         return ContactFamily(family=family, at_least=at_least)
     # A copy: the family memoises its encoded answers, and this one has another id.
     return ContactFamily(family=structs.replace(family), at_least=at_least, former_id=wanted.database_id)
-
-
-def _invalid(error: NexusError) -> InvalidIdentifierError:
-    return InvalidIdentifierError(code=UserErrorCode[error.code], message=error.message, field=error.field)
 
 
 def _given(value: object) -> object:

@@ -44,9 +44,7 @@ def _big_int(value: object) -> int:
 
 
 def _big_int_literal(node: ValueNode, _variables: object = None) -> int:
-    if isinstance(node, IntValueNode | StringValueNode):
-        return _big_int(int(node.value) if len(node.value) <= len(str(_SAFE_MAX)) and node.value.isdigit() else None)
-    return _big_int(None)
+    return _big_int(node.value if isinstance(node, IntValueNode | StringValueNode) else None)
 
 
 def _date_time(moment: datetime) -> str:

@@ -11,8 +11,7 @@ from strawberry import enum_value
 from nexus_graph import model
 from nexus_graph.api.graphql.schema import cursors
 from nexus_graph.api.graphql.schema.connections import After, Connection, Edge, First, page_size
-from nexus_graph.api.graphql.schema.context import ContextInfo
-from nexus_graph.api.graphql.schema.declaration import Node, described
+from nexus_graph.api.graphql.schema.declaration import ContextInfo, Node, described
 from nexus_graph.api.graphql.schema.events import IdentityEventConnection, RefusalReason, events_page
 from nexus_graph.api.graphql.schema.scalars import BigInt, EmailAddress, PhoneNumber
 from nexus_graph.config import PAGE_DEFAULT

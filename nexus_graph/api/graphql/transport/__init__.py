@@ -5,10 +5,10 @@ GraphiQL. `places` bounds how many clients follow at once.
 The door: the three endpoints, their `Places`, and `accepted`.
 """
 
+from nexus_graph.api.graphql.transport.followers import Places
 from nexus_graph.api.graphql.transport.negotiation import accepted
-from nexus_graph.api.graphql.transport.page import AssetRoute
-from nexus_graph.api.graphql.transport.places import Places
+from nexus_graph.api.graphql.transport.page import asset
 from nexus_graph.api.graphql.transport.route import GraphQLRoute
 from nexus_graph.api.graphql.transport.websocket import GraphQLSockets
 
-__all__ = ["AssetRoute", "GraphQLRoute", "GraphQLSockets", "Places", "accepted"]
+__all__ = ["GraphQLRoute", "GraphQLSockets", "Places", "accepted", "asset"]

@@ -9,7 +9,7 @@ from starlette.types import Receive, Send
 
 from nexus_graph import telemetry
 from nexus_graph.api.graphql.engine import Answering, Asked, RequestError
-from nexus_graph.api.graphql.transport.send_timeout import SendTimeout
+from nexus_graph.api.graphql.transport.followers import SendTimeout
 from nexus_graph.api.http.answer import EVENT_STREAM, encode
 from nexus_graph.api.http.request import Post
 from nexus_graph.config import Settings
@@ -17,10 +17,8 @@ from nexus_graph.config import Settings
 KEEP_ALIVE_SECONDS: Final = 12.0
 """Seconds between two comments on an idle event stream: proxies close a silent connection after 15 or more."""
 
-
 _COMPLETE: Final = b"event: complete\ndata:\n\n"
 _KEEP_ALIVE: Final = b":\n\n"
-_LOG = telemetry.log("event_stream")
 _ANSWERS: Final = telemetry.SUBSCRIPTION_ANSWERS.labels("sse")
 
 
@@ -45,7 +43,7 @@ async def stream(
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            events.close()
+            events.send_timeout.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -56,37 +54,24 @@ class _Events:
 
     def __init__(self, send: Send, settings: Settings) -> None:
         self._send = send
-        self._keep_alive_seconds = KEEP_ALIVE_SECONDS
         self._sent_at = monotonic()
-        self._send_timeout = SendTimeout(settings.socket_send_seconds, self._lose)
         self.too_slow = asyncio.Event()
+        self.send_timeout = SendTimeout("sse", settings.socket_send_seconds, self.too_slow.set)
 
     async def write(self, event: bytes, *, last: bool = False) -> None:
         """Send the event as soon as the client has taken enough of the earlier ones."""
         self._sent_at = monotonic()
-        self._send_timeout.began()
-        try:
+        with self.send_timeout:
             await self._send({"type": "http.response.body", "body": event, "more_body": not last})
-        finally:
-            self._send_timeout.ended()
 
     async def stay_alive(self) -> None:
-        """Send a comment whenever nothing was sent for `stream_keep_alive_seconds`."""
+        """Send a comment whenever nothing was sent for KEEP_ALIVE_SECONDS."""
         while True:
-            pause_seconds = self._sent_at + self._keep_alive_seconds - monotonic()
+            pause_seconds = self._sent_at + KEEP_ALIVE_SECONDS - monotonic()
             if pause_seconds > 0:
                 await asyncio.sleep(pause_seconds)
             else:
                 await self.write(_KEEP_ALIVE)
-
-    def close(self) -> None:
-        """Stop the timer: nothing more is sent."""
-        self._send_timeout.close()
-
-    def _lose(self) -> None:
-        telemetry.SUBSCRIBERS_CUT.labels("sse").inc()
-        _LOG.warning("subscriber_too_slow")
-        self.too_slow.set()
 
 
 async def _answer(answering: Answering, asked: Asked, post: Post, events: _Events) -> None:

@@ -6,11 +6,9 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from starlette.exceptions import HTTPException
-
-from nexus_graph.api.http.answer import HTML, Answer
-from nexus_graph.api.http.kept import kept
+from nexus_graph.api.http.answer import HTML, Answer, cacheable
 from nexus_graph.api.http.request import Post
+from nexus_graph.errors import NotFound
 
 _BUNDLE: Final = Path(__file__).parent / "graphiql"
 _TYPES: Final = {".js": b"text/javascript; charset=utf-8", ".css": b"text/css; charset=utf-8"}
@@ -21,7 +19,7 @@ _POLICY: Final = (
     b"font-src data:; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
-PAGE: Final = kept(
+PAGE: Final = cacheable(
     Answer(HTTPStatus.OK, (_BUNDLE / "page.html").read_bytes(), HTML, ((b"content-security-policy", _POLICY),)),
     b"no-cache",
 )
@@ -32,20 +30,16 @@ _GZIPPED: Final = (*_ASSET_HEADERS, (b"content-encoding", b"gzip"))
 
 _takes_gzip = re.compile(rb"(?:^|[\s,])gzip\s*(?:,|$|;\s*q=(?:1|0\.0{0,2}[1-9]))", re.IGNORECASE).search
 
+_ASSETS: Final = {path.stem: path.read_bytes() for path in _BUNDLE.glob("*.gz")}
 
-class AssetRoute:
-    """The scripts and styles of the page."""
 
-    def __init__(self) -> None:
-        self._gzipped = {path.stem: path.read_bytes() for path in _BUNDLE.glob("*.gz")}
-
-    async def answer(self, post: Post) -> Answer:
-        """The file that the path names. Raises HTTPException if there is none."""
-        name = post.parameters["name"]
-        body = self._gzipped.get(name)
-        if body is None:
-            raise HTTPException(HTTPStatus.NOT_FOUND)
-        content_type = _TYPES[Path(name).suffix]
-        if _takes_gzip(post.headers.get(b"accept-encoding") or b""):
-            return Answer(HTTPStatus.OK, body, content_type, _GZIPPED)
-        return Answer(HTTPStatus.OK, gzip.decompress(body), content_type, _ASSET_HEADERS)
+async def asset(post: Post) -> Answer:
+    """The endpoint of the page's scripts and styles: the file that the path names. Raises NotFound if there is none."""
+    name = post.parameters["name"]
+    body = _ASSETS.get(name)
+    if body is None:
+        raise NotFound("Not Found")
+    content_type = _TYPES[Path(name).suffix]
+    if _takes_gzip(post.headers.get(b"accept-encoding") or b""):
+        return Answer(HTTPStatus.OK, body, content_type, _GZIPPED)
+    return Answer(HTTPStatus.OK, gzip.decompress(body), content_type, _ASSET_HEADERS)

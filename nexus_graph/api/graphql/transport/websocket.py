@@ -8,14 +8,13 @@ from typing import Any, Final, NamedTuple
 from starlette.types import Message, Receive, Scope, Send
 
 from nexus_graph import telemetry
-from nexus_graph.api.graphql.engine import Answering, Request, RequestError, error_of, request_error, requested
-from nexus_graph.api.graphql.transport.places import Places
-from nexus_graph.api.graphql.transport.send_timeout import SendTimeout
-from nexus_graph.api.http.answer import PROBLEM, encode, failure_of, problem
-from nexus_graph.api.http.body import DEPTH_MAX, decode_object
-from nexus_graph.api.http.request import RequestId, header
+from nexus_graph.api.graphql.engine import Answering, Request, RequestError, error_of, refused, requested
+from nexus_graph.api.graphql.transport.followers import Places, SendTimeout
+from nexus_graph.api.http.answer import encode, failed
+from nexus_graph.api.http.body import decode_object
+from nexus_graph.api.http.request import RequestId
 from nexus_graph.config import Settings
-from nexus_graph.errors import Code, InvalidRequest, NexusError, Overloaded
+from nexus_graph.errors import CloseCode, Code, InvalidRequest, NexusError, Overloaded
 
 OPERATIONS_MAX: Final = 10
 """Operations of one WebSocket at once: a page subscribes to a few."""
@@ -23,12 +22,7 @@ OPERATIONS_MAX: Final = 10
 INIT_SECONDS: Final = 5.0
 """The longest from a WebSocket's opening to its `connection_init`: clients send it at once."""
 
-
 PROTOCOL: Final = "graphql-transport-ws"
-TOO_SLOW: Final = 1013
-GOING_AWAY: Final = 1001
-FORBIDDEN: Final = 4403
-UNSPOKEN: Final = 4406
 _REASON_MAX_BYTES: Final = 123
 """The room for a reason in a close frame (RFC 6455, section 5.5)."""
 _LOG = telemetry.log("websocket")
@@ -46,16 +40,10 @@ class _Message(NamedTuple):
 class Closed(Exception):
     """The socket must be closed with this code and reason of the protocol."""
 
-    def __init__(self, code: int, reason: str) -> None:
+    def __init__(self, code: CloseCode, reason: str) -> None:
         super().__init__(reason)
         self.code = code
         self.reason = reason.encode()[:_REASON_MAX_BYTES].decode(errors="ignore")
-
-
-def check_connection_init(payload: object) -> None:
-    """Check the payload of connection_init: this is the place to admit or refuse a client. Raises Closed."""
-    if payload is not None and not isinstance(payload, dict):
-        raise Closed(4400, "the payload of connection_init must be an object")
 
 
 class GraphQLSockets:
@@ -70,57 +58,54 @@ class GraphQLSockets:
         await receive()  # websocket.connect
         try:
             self._places.require()
-            if (refused := _refusal(scope, self._settings)) is not None:
-                await _refuse(refused, scope, send)
+            if (refusal := _refusal(scope, self._settings)) is not None:
+                await _refuse(refusal, scope, send)
             else:
-                await self._serve(scope, receive, send)
+                with self._places.taken():
+                    await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
+                    await _Socket(self._answering, scope, receive, send, self._settings).serve()
         except Overloaded as error:
             await self._turn_away(error, send)
         except OSError:
             pass  # the client is gone
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._places.taken():
-            await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
-            await _Socket(self._answering, scope, receive, send, self._settings).serve()
-
     async def _turn_away(self, error: Overloaded, send: Send) -> None:
         """Refuse the socket, since too many are open. Clients of the protocol connect again by themselves."""
         _LOG.warning("socket_refused", reason="too many sockets", most=self._places.most)
-        failure = failure_of(error)
-        headers = [(b"content-type", PROBLEM), *failure.headers()]
-        await send({"type": "websocket.http.response.start", "status": failure.status, "headers": headers})
-        await send({"type": "websocket.http.response.body", "body": problem(failure, RequestId(None).text)})
+        answer = failed(error, RequestId(None).text)
+        headers = [(b"content-type", answer.content_type), *answer.headers]
+        await send({"type": "websocket.http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": answer.body})
 
 
 def _refusal(scope: Scope, settings: Settings) -> Closed | None:
     """The reason to refuse the socket; None if there is none."""
     if not _is_admitted(scope, settings):
-        return Closed(FORBIDDEN, "this page's origin is not let in: NEXUS_CORS_ORIGINS names those that are")
+        return Closed(CloseCode.FORBIDDEN, "this page's origin is not let in: NEXUS_CORS_ORIGINS names those that are")
     if PROTOCOL not in scope["subprotocols"]:
-        return Closed(UNSPOKEN, f"Subprotocol not acceptable: {PROTOCOL} is spoken here")
+        return Closed(CloseCode.SUBPROTOCOL_NOT_ACCEPTABLE, f"Subprotocol not acceptable: {PROTOCOL} is spoken here")
     return None
 
 
-async def _refuse(refused: Closed, scope: Scope, send: Send) -> None:
+async def _refuse(refusal: Closed, scope: Scope, send: Send) -> None:
     """Accept the socket and close it with a reason: browsers show a page no reason for a socket that was not accepted.
 
     The subprotocol is ours or the client's first one: without a subprotocol, a browser would close the socket itself.
     """
-    origin = (header(scope, b"origin") or b"").decode("latin-1")
+    origin = scope["header"].get(b"origin", b"").decode("latin-1")
     facts = {"origin": origin} if _is_origin(origin) else {}
-    _LOG.warning("socket_refused", code=refused.code, reason=refused.reason, **facts)
+    _LOG.warning("socket_refused", code=refusal.code, reason=refusal.reason, **facts)
     spoken = next((one for one in (PROTOCOL, *scope["subprotocols"]) if one in scope["subprotocols"]), None)
     await send({"type": "websocket.accept", "subprotocol": spoken if spoken and _is_token(spoken) else None})
-    await send({"type": "websocket.close", "code": refused.code, "reason": refused.reason})
+    await send({"type": "websocket.close", "code": refusal.code, "reason": refusal.reason})
 
 
 def _is_admitted(scope: Scope, settings: Settings) -> bool:
     """Whether the page's origin may connect. Browsers send no preflight before they open a socket."""
-    origin, host = header(scope, b"origin"), header(scope, b"host")
+    origin, host = scope["header"].get(b"origin"), scope["header"].get(b"host")
     if origin is None or "*" in settings.cors_origins or origin.decode("latin-1") in settings.cors_origins:
         return True
-    return origin.partition(b"://")[2] == host
+    return bool(origin.partition(b"://")[2] == host)
 
 
 class _Socket:
@@ -133,7 +118,7 @@ class _Socket:
         self._introduced = False
         self._operations: dict[str, asyncio.Task[None]] = {}
         self._cut = asyncio.get_running_loop().create_future()
-        self._send_timeout = SendTimeout(settings.socket_send_seconds, self._too_slow)
+        self._send_timeout = SendTimeout("websocket", settings.socket_send_seconds, self._too_slow)
 
     async def serve(self) -> None:
         """Serve until either side closes."""
@@ -146,7 +131,7 @@ class _Socket:
             elif reading.done():
                 reading.result()
             else:
-                await self._close(Closed(GOING_AWAY, "the server stops"))
+                await self._close(Closed(CloseCode.GOING_AWAY, "the server stops"))
         except Closed as closed:
             await self._close(closed)
         finally:
@@ -165,24 +150,28 @@ class _Socket:
                     if self._introduced:
                         introduction.reschedule(None)
         except TimeoutError:
-            raise Closed(4408, "connection_init did not come in time") from None
+            raise Closed(CloseCode.INITIALISATION_TIMEOUT, "connection_init did not come in time") from None
 
     def _message(self, event: Message) -> _Message:
         text = event.get("text")
         if text is None:
-            raise Closed(4400, "messages must be text")
+            raise Closed(CloseCode.BAD_REQUEST, "messages must be text")
         try:
             raw = text.encode()
-            found = decode_object(raw, depth_max=DEPTH_MAX, what="the message")
+            found = decode_object(raw, what="the message")
         except (InvalidRequest, UnicodeEncodeError) as error:
-            raise Closed(4400, error.message if isinstance(error, InvalidRequest) else "not a message") from None
+            raise Closed(
+                CloseCode.BAD_REQUEST, error.message if isinstance(error, InvalidRequest) else "not a message"
+            ) from None
         return _Message(found.get("type"), found.get("id"), found.get("payload"))
 
     async def _handle(self, message: _Message) -> None:
         if message.type == "connection_init":
             if self._introduced:
-                raise Closed(4429, "too many initialisation requests")
-            check_connection_init(message.payload)
+                raise Closed(CloseCode.TOO_MANY_INITIALISATIONS, "too many initialisation requests")
+            # The place to admit or refuse a client.
+            if message.payload is not None and not isinstance(message.payload, dict):
+                raise Closed(CloseCode.BAD_REQUEST, "the payload of connection_init must be an object")
             self._introduced = True
             await self._send({"type": "connection_ack"})
         elif message.type == "ping":
@@ -193,20 +182,19 @@ class _Socket:
             if (running := self._operations.pop(message.id, None)) is not None:
                 running.cancel()
         elif message.type != "pong":
-            raise Closed(4400, "no such message")
+            raise Closed(CloseCode.BAD_REQUEST, "no such message")
 
     async def _subscribe(self, message: _Message) -> None:
         if not self._introduced:
-            raise Closed(4401, "unauthorized")
+            raise Closed(CloseCode.UNAUTHORIZED, "unauthorized")
         if not isinstance(message.id, str) or not message.id or not isinstance(message.payload, dict):
-            raise Closed(4400, "subscribe needs an id and a payload")
+            raise Closed(CloseCode.BAD_REQUEST, "subscribe needs an id and a payload")
         request = _request(message.payload)
         if message.id in self._operations:
-            raise Closed(4409, "there is a subscriber of this id already")
+            raise Closed(CloseCode.SUBSCRIBER_EXISTS, "there is a subscriber of this id already")
         if len(self._operations) >= OPERATIONS_MAX:
-            most = OPERATIONS_MAX
-            errors = [request_error(f"too many operations on this socket: at most {most}", Code.LIMIT_EXCEEDED)]
-            await self._send({"id": message.id, "type": "error", "payload": errors})
+            refusal = refused(Code.LIMIT_EXCEEDED, f"too many operations on this socket: at most {OPERATIONS_MAX}")
+            await self._send({"id": message.id, "type": "error", "payload": refusal.errors})
             return
         self._operations[message.id] = asyncio.create_task(self._operate(message.id, request))
 
@@ -240,17 +228,14 @@ class _Socket:
         return {"type": "complete"}
 
     async def _send(self, message: dict[str, Any]) -> None:
-        self._send_timeout.began()
-        try:
+        with self._send_timeout:
             await self._send_raw({"type": "websocket.send", "text": encode(message).decode()})
-        finally:
-            self._send_timeout.ended()
 
     def _too_slow(self) -> None:
-        telemetry.SUBSCRIBERS_CUT.labels("websocket").inc()
-        _LOG.warning("subscriber_too_slow")
         if not self._cut.done():
-            self._cut.set_result(Closed(TOO_SLOW, "too slow: come again, and go on after the last event you have"))
+            self._cut.set_result(
+                Closed(CloseCode.TRY_AGAIN_LATER, "too slow: come again, and go on after the last event you have")
+            )
 
     async def _close(self, closed: Closed) -> None:
         """Send the code and the reason, if the client still reads."""
@@ -266,9 +251,9 @@ def _request(payload: dict[str, Any]) -> Request:
     try:
         request = requested(payload)
     except RequestError as error:
-        raise Closed(4400, error.errors[0]["message"]) from None
+        raise Closed(CloseCode.BAD_REQUEST, error.errors[0]["message"]) from None
     except InvalidRequest as error:
-        raise Closed(4400, error.message) from None
+        raise Closed(CloseCode.BAD_REQUEST, error.message) from None
     if request.query is None and request.document_id is None and request.extensions is None:
-        raise Closed(4400, "query must be a string")
+        raise Closed(CloseCode.BAD_REQUEST, "query must be a string")
     return request

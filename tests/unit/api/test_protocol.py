@@ -3,7 +3,7 @@
 import asyncio
 from typing import cast
 
-from nexus_graph.api.http.one_write import JoiningTransport
+from nexus_graph.api.http.protocol import JoiningTransport
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
 

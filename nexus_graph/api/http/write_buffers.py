@@ -12,10 +12,10 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from nexus_graph import telemetry
 from nexus_graph.config import Settings
 
-_LOG = telemetry.log("owing")
+_LOG = telemetry.log("write_buffers")
 
 
-class Owing:
+class WriteBuffers:
     """The connections of a process with too much unread."""
 
     def __init__(self, settings: Settings) -> None:
@@ -49,31 +49,27 @@ class Owing:
 class SocketProtocol(WebSocketsSansIOProtocol):
     """uvicorn's WebSocket protocol, for clients that may not read."""
 
-    def __init__(self, owing: Owing, **given: Any) -> None:
+    def __init__(self, buffers: WriteBuffers, **given: Any) -> None:
         """`given`: by uvicorn."""
         super().__init__(**given)
-        self._owing = owing
+        self._buffers = buffers
 
     def data_received(self, data: bytes) -> None:
-        """Called by the loop."""
         super().data_received(data)
         # uvicorn answers each ping at once: a client that sends pings and reads nothing would grow without bound.
         if not self.writable.is_set():
             self.transport.pause_reading()
 
     def pause_writing(self) -> None:
-        """Called by the transport."""
         super().pause_writing()
-        self._owing.paused(self.transport)
+        self._buffers.paused(self.transport)
 
     def resume_writing(self) -> None:
-        """Called by the transport."""
         super().resume_writing()
-        self._owing.resumed(self.transport)
+        self._buffers.resumed(self.transport)
         if not self.read_paused:
             self.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the loop."""
-        self._owing.resumed(self.transport)
+        self._buffers.resumed(self.transport)
         super().connection_lost(exc)

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from nexus_graph.api.http.owing import Owing
+from nexus_graph.api.http.write_buffers import WriteBuffers
 from nexus_graph.config import Settings
 
 SETTINGS = Settings(socket_owed_max_bytes=1_024, sockets_owed_max_bytes=3_000)
@@ -33,27 +33,27 @@ def aborted(wires: list[Wire]) -> list[bool]:
 
 def test_each_connection_is_bounded() -> None:
     wire = Wire(0)
-    Owing(SETTINGS).opened(wire)
+    WriteBuffers(SETTINGS).opened(wire)
     assert wire.most_bytes == 1_024
 
 
 def test_past_the_sum_the_longest_waiting_is_cut() -> None:
-    owing, wires = Owing(SETTINGS), [Wire(1_000) for _ in range(5)]
+    buffers, wires = WriteBuffers(SETTINGS), [Wire(1_000) for _ in range(5)]
     for wire in wires[:3]:
-        owing.paused(wire)
+        buffers.paused(wire)
     assert aborted(wires) == [False] * 5
-    owing.resumed(wires[0])
-    owing.paused(wires[3])
+    buffers.resumed(wires[0])
+    buffers.paused(wires[3])
     assert aborted(wires) == [False] * 5
-    owing.paused(wires[4])
+    buffers.paused(wires[4])
     assert aborted(wires) == [False, True, False, False, False]
 
 
 def test_one_that_is_owed_more_than_all_may_be_is_cut_alone() -> None:
-    owing, small, large = Owing(SETTINGS), Wire(1), Wire(4_000)
-    owing.paused(small)
-    owing.resumed(small)
-    owing.paused(large)
+    buffers, small, large = WriteBuffers(SETTINGS), Wire(1), Wire(4_000)
+    buffers.paused(small)
+    buffers.resumed(small)
+    buffers.paused(large)
     assert (small.aborted, large.aborted) == (False, True)
-    owing.paused(small)
+    buffers.paused(small)
     assert not small.aborted

@@ -25,13 +25,13 @@ _SMOOTHING: Final = 0.3
 """Weight of the newest measurement in both parts of the estimate: time and number of requests."""
 
 
-class Rounds:
+class RequestQueue:
     """The line of one process. The protocol calls `begin` for a request, and `begun` as its work starts."""
 
     def __init__(self, *, wait_max_seconds: float) -> None:
         """Past an estimated wait of `wait_max_seconds` it is `overloaded`."""
         self.room = _ROUND_FIRST_REQUESTS
-        """How many more may begin in this round. A caller that lowers it need not call `begin`."""
+        """How many more may begin in this round."""
         self.overloaded = False
         self._wait_max_seconds = wait_max_seconds
         self.waiting: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
@@ -56,10 +56,7 @@ class Rounds:
         self._judge()
 
     def begun(self) -> None:
-        """The task calls this as it starts. After the last request of a round the next round begins.
-
-        If none is `waiting`, the task may count for itself: one more in `since_measured`, one more in `room`.
-        """
+        """The task calls this as it starts. After the last request of a round the next round begins."""
         self.since_measured += 1
         if not self.waiting:
             self.room += 1

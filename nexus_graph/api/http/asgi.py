@@ -1,0 +1,148 @@
+"""The way of every request by ASGI to an endpoint and back.
+
+`Envelope` wraps the whole application, in place of Starlette's two layers: a request id, bounded headers, an answer in
+any case, a metric, safe headers. Inside, a `Carrier` reads the request whole and sends the endpoint's answer.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from http import HTTPStatus
+from time import perf_counter
+from typing import Any, Final
+
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from nexus_graph.api.http.answer import NO_STORE, SAFE_HEADERS, Answer, AnsweredInTurn, Header, failed
+from nexus_graph.api.http.body import ClientGone, read_json_body
+from nexus_graph.api.http.observing import Observing
+from nexus_graph.api.http.request import OTHER_SITES, Post, RequestId
+from nexus_graph.config import Settings
+from nexus_graph.errors import HeadersTooLarge, NexusError, Overloaded
+from nexus_graph.telemetry import CORRELATION_ID
+
+REFUSED: Final = "nexus_graph.refused"
+"""A key of the scope: the connection has found that the request cannot be answered in time."""
+
+HEADERS_MAX: Final = 100
+"""Headers of one request: browsers behind several proxies send thirty."""
+
+
+Endpoint = Callable[[Post], Awaitable[Answer]]
+"""The whole answer to a whole request of a path, from either carrier. Every HTTP endpoint has this shape.
+
+An error becomes an answer (`failed`). AnsweredInTurn: the request has several answers.
+"""
+
+
+class Carrier:
+    """An endpoint as an ASGI application, inside of `Envelope`."""
+
+    def __init__(self, endpoint: Endpoint, settings: Settings, *, type_optional: bool = False) -> None:
+        """`type_optional`: a body without a Content-Type counts as JSON, for old clients."""
+        self._endpoint = endpoint
+        self._body_max_bytes = settings.body_max_bytes
+        self._type_optional = type_optional
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request. Raises what the endpoint raises, and ClientGone."""
+        try:
+            answer = await self._endpoint(await self._post(scope, receive))
+        except AnsweredInTurn as several:
+            await several.answers(receive, send)
+        else:
+            await respond(send, answer)
+
+    async def _post(self, scope: Scope, receive: Receive) -> Post:
+        body, fault = b"", None
+        if scope["method"] == "POST":
+            # A page of another site that sends no type could write without a preflight.
+            typed = not self._type_optional or scope["header"].get(b"sec-fetch-site") in OTHER_SITES
+            try:
+                body = await read_json_body(scope, receive, limit_bytes=self._body_max_bytes, type_required=typed)
+            except NexusError as error:
+                fault = error
+        return Post(
+            body,
+            scope["header"],
+            scope["request_id"],
+            scope["state"],
+            fault,
+            scope["method"],
+            scope["query_string"],
+            scope.get("path_params", {}),
+        )
+
+
+async def respond(send: Send, answer: Answer) -> None:
+    """Send a whole answer."""
+    headers: list[Header] = [*answer.headers]
+    if answer.status != HTTPStatus.NOT_MODIFIED:
+        headers[:0] = (b"content-type", answer.content_type), (b"content-length", b"%d" % len(answer.body))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+class Envelope:
+    """Wraps the whole application."""
+
+    def __init__(self, app: ASGIApp, *, routes: Iterable[BaseRoute], settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+        self._templates: dict[Any, str] = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
+        self._observe = Observing(settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if "headers" in scope:
+            scope["header"] = _by_name(scope["headers"])
+            if scope["path"].endswith("/"):
+                # Answered and not redirected: the client's scheme and host may differ from those known here.
+                scope["path"] = scope["path"][:-1] or "/"
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = perf_counter()
+        identity = scope["request_id"] = RequestId(scope["header"].get(b"x-request-id"))
+        correlation_id = identity.text
+        CORRELATION_ID.set(correlation_id)
+        envelope = ((b"x-request-id", correlation_id.encode()), *SAFE_HEADERS)
+        status = 0
+
+        async def send_enveloped(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"].extend(envelope)
+                if not any(name == b"cache-control" for name, _ in message["headers"]):
+                    message["headers"].append(NO_STORE)
+            await send(message)
+
+        try:
+            self._check(scope)
+            await self._app(scope, receive, send_enveloped)
+        except ClientGone:
+            status = 499
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer that tells nothing of it
+            answer = failed(error, correlation_id)
+            if status == 0:
+                await respond(send_enveloped, answer)
+        finally:
+            template = self._templates.get(scope.get("endpoint"), "none")
+            self._observe(template, status, perf_counter() - started, identity)
+
+    def _check(self, scope: Scope) -> None:
+        if REFUSED in scope:
+            raise Overloaded("too many requests are waiting")
+        headers = scope["headers"]
+        if len(headers) > HEADERS_MAX:
+            raise HeadersTooLarge(f"too many headers: at most {HEADERS_MAX}")
+        if sum(len(name) + len(value) for name, value in headers) > self._settings.headers_max_bytes:
+            raise HeadersTooLarge(f"the headers are too large: at most {self._settings.headers_max_bytes} bytes")
+
+
+def _by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    found = dict(headers)
+    if len(found) < len(headers):
+        found.clear()
+        for name, value in headers:
+            found[name] = found[name] + b"," + value if name in found else value
+    return found
