@@ -143,8 +143,7 @@ def _stock() -> Ask:
         config=StrawberryConfig(scalar_map=SCALARS),
         extensions=[lambda: caches[0], lambda: caches[1]],
     )
-    verbs = cast("Any", _IDENTITY)
-    context = Context(verbs.identify, verbs.families, verbs.listing, verbs.feed, Settings(), RequestId(None).uuid)
+    context = Context(cast("Any", _IDENTITY), Settings(), RequestId(None).uuid)
 
     async def ask() -> None:
         result = await schema.execute(DOCUMENT, variable_values=VARIABLES, context_value=context)

@@ -52,7 +52,7 @@ class Answering:
 
     async def answer(self, asked: Asked, state: Mapping[str, Any], identified: RequestId) -> dict[str, Any]:
         """The one answer to a query or mutation. Raises RequestError if the variables do not fit."""
-        context = self._context(state, identified)
+        context = Context(state["identity"], self._settings, identified.uuid)
         result = await self._executing.execute(asked, context)
         return self._answered(result, asked, identified)
 
@@ -63,7 +63,7 @@ class Answering:
         if asked.kind is not OperationType.SUBSCRIPTION:
             yield await self.answer(asked, state, identified)
             return
-        context = self._context(state, identified)
+        context = Context(state["identity"], self._settings, identified.uuid)
         try:
             async with aclosing(self._executing.follow(asked, context)) as results:
                 async for result in results:
@@ -72,12 +72,6 @@ class Answering:
             raise
         except Exception as error:  # the client gets an error without its cause
             raise RequestError(Code.INTERNAL, error_of(error, identified.text)) from error
-
-    def _context(self, state: Mapping[str, Any], identified: RequestId) -> Context:
-        identity = state["identity"]
-        return Context(
-            identity.identify, identity.families, identity.listing, identity.feed, self._settings, identified.uuid
-        )
 
     def _answered(self, result: ExecutionResult, asked: Asked, identified: RequestId) -> dict[str, Any]:
         answer: dict[str, Any] = {"data": result.data}

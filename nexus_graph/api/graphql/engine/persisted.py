@@ -46,7 +46,10 @@ class Persisted:
     async def text(self, query: str | None, document_id: str | None, extensions: Any, redis: "Redis | None") -> str:
         """The document that a request means. Raises RequestError."""
         if document_id is not None:
-            return self._trusted_text(document_id)
+            trusted = self._trusted.get(document_id.removeprefix("sha256:"))
+            if trusted is None:
+                raise refused(Code.DOCUMENT_NOT_FOUND, "no trusted document has this documentId")
+            return trusted
         named = self._trusted.get(_hash_of(extensions).removeprefix("sha256:")) if self._trusted else None
         if named is not None and query in (None, named):
             return named
@@ -71,12 +74,6 @@ class Persisted:
         self._remember(digest, text)
         if redis is not None:
             self._shared.keep(digest, text, redis)
-
-    def _trusted_text(self, document_id: str) -> str:
-        text = self._trusted.get(document_id.removeprefix("sha256:"))
-        if text is None:
-            raise refused(Code.DOCUMENT_NOT_FOUND, "no trusted document has this documentId")
-        return text
 
     def _distrust(self, text: str) -> None:
         if self._settings.trusted_documents_mode == "enforce":

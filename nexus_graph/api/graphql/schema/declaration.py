@@ -12,10 +12,7 @@ import strawberry
 from nexus_graph.config import Settings
 
 if TYPE_CHECKING:  # so that the schema can be exported without a driver
-    from nexus_graph.identity.families import Families
-    from nexus_graph.identity.feed import Feed
-    from nexus_graph.identity.identify import Identify
-    from nexus_graph.identity.listing import Listing
+    from nexus_graph.identity.opening import Identity
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -41,10 +38,7 @@ class Node:
 class Context:
     """The verbs, the settings, and the id of the request, which the record keeps with its events."""
 
-    identify: "Identify"
-    families: "Families"
-    listing: "Listing"
-    feed: "Feed"
+    identity: "Identity"
     settings: Settings
     request_id: UUID
 

@@ -88,7 +88,7 @@ class IdentityEventConnection(Connection[model.IdentityEvent, IdentityEvent, Ide
 
     @described("How many events there are on all pages; null past 10,000. Counted only when asked for.")
     async def total_count(self, info: ContextInfo) -> int | None:
-        return await info.context.listing.count_events(self.family_id)
+        return await info.context.identity.listing.count_events(self.family_id)
 
     def nodes_of(self, items: Sequence[model.IdentityEvent]) -> list[IdentityEvent]:
         return [IdentityEvent(event=event) for event in items]
@@ -103,7 +103,7 @@ async def events_page(
     """A page of the events of a family, or of all. Raises InvalidArgument, Unavailable."""
     size = page_size(first, context.settings)
     start = 0 if not after else cursors.sequence(after)
-    found = await context.listing.events(family_id, after=start, limit=size + 1, at_least=at_least)
+    found = await context.identity.listing.events(family_id, after=start, limit=size + 1, at_least=at_least)
     return IdentityEventConnection(
         items=found[:size], family_id=family_id, more_before=start > 0, more_after=len(found) > size
     )

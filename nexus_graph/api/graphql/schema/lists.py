@@ -49,7 +49,7 @@ class ListedContactConnection(Connection[model.ListedContact, Contact, ListedCon
 
     @described("How many contacts there are on all pages; null past 10,000. Counted only when asked for.")
     async def total_count(self, info: ContextInfo) -> int | None:
-        return await info.context.listing.count_contacts(self.wanted)
+        return await info.context.identity.listing.count_contacts(self.wanted)
 
     def nodes_of(self, items: Sequence[model.ListedContact]) -> list[Contact]:
         return [Contact(contact=one.contact, precedence=LinkPrecedence[one.precedence.name]) for one in items]
@@ -72,7 +72,7 @@ async def contacts_page(
     wanted = _wanted(given or ContactFilter())
     by_time = wanted.email_prefix is None and wanted.phone_prefix is None
     place = None if not after else cursors.place(after, by_time=by_time)
-    found = await context.listing.contacts(wanted, after=place, limit=size + 1)
+    found = await context.identity.listing.contacts(wanted, after=place, limit=size + 1)
     return ListedContactConnection(
         wanted=wanted, items=found[:size], more_before=place is not None, more_after=len(found) > size
     )

@@ -72,7 +72,7 @@ class Query:
     async def contact_family(
         self, info: ContextInfo, by: By, at_least: AtLeast = None, source: FromSource = None
     ) -> ContactFamily | None:
-        family = await info.context.families.family(
+        family = await info.context.identity.families.family(
             _key(by, info.context.settings.phone_region),
             at_least=at_least,
             source=None if source is None else Source[source.name],
@@ -87,7 +87,7 @@ class Query:
         at_least: AtLeast = None,
     ) -> Contact | None:
         contact_id = cursors.contact_id(id, field="id")
-        family = await info.context.families.family(FamilyKey("contact", contact_id), at_least=at_least)
+        family = await info.context.identity.families.family(FamilyKey("contact", contact_id), at_least=at_least)
         return None if family is None else _contact_of(family, contact_id, at_least)
 
     @described(
@@ -129,7 +129,7 @@ class Query:
         family_id = None
         if contact_id is not None:
             asked = cursors.contact_id(contact_id, field="contactId")
-            family = await info.context.families.family(FamilyKey("contact", asked), source=Source.RECORD)
+            family = await info.context.identity.families.family(FamilyKey("contact", asked), source=Source.RECORD)
             family_id = asked if family is None else family.id
         return await events_page(info.context, family_id, first, after)
 
@@ -153,7 +153,9 @@ class Mutation:
                 region=context.settings.phone_region,
                 request_id=context.request_id,
             )
-            return IdentifySuccess(identification=await context.identify(request), parts_dropped=request.dropped)
+            return IdentifySuccess(
+                identification=await context.identity.identify(request), parts_dropped=request.dropped
+            )
         except Unavailable as error:
             return TemporarilyUnavailableError(
                 code=UserErrorCode[error.code],
@@ -174,7 +176,7 @@ class Subscription:
     async def identity_events(
         self, info: ContextInfo, after: AfterSequence = None
     ) -> AsyncGenerator[IdentityEvent, None]:
-        async with aclosing(info.context.feed.events(after)) as batches:
+        async with aclosing(info.context.identity.feed.events(after)) as batches:
             async for batch in batches:
                 for event in batch:
                     yield IdentityEvent(event=event)
@@ -188,7 +190,7 @@ class Subscription:
         self, info: ContextInfo, contact_id: Followed
     ) -> AsyncGenerator[ContactFamily | None, None]:
         wanted = cursors.contact_id(contact_id, field="contactId")
-        async with aclosing(info.context.feed.family(wanted)) as families:
+        async with aclosing(info.context.identity.feed.family(wanted)) as families:
             async for family in families:
                 yield None if family is None else ContactFamily(family=family)
 
@@ -199,11 +201,11 @@ async def objects_of(
     """The objects that have these global ids, None where there is none. Raises VersionUnknown, Unavailable."""
     sequences = [one.database_id for one in wanted if one.type_name == cursors.EVENT]
     if sequences and at_least is not None:
-        await context.families.reach(at_least)
-    events = await context.listing.events_at(sequences) if sequences else {}
+        await context.identity.families.reach(at_least)
+    events = await context.identity.listing.events_at(sequences) if sequences else {}
     ids = list(dict.fromkeys(one.database_id for one in wanted if one.type_name != cursors.EVENT))
     keys = (FamilyKey("contact", one) for one in ids)
-    found = await asyncio.gather(*(context.families.family(key, at_least=at_least) for key in keys))
+    found = await asyncio.gather(*(context.identity.families.family(key, at_least=at_least) for key in keys))
     families = dict(zip(ids, found, strict=True))
     return [_object_of(one, events, families, at_least) for one in wanted]
 

@@ -87,7 +87,7 @@ class Contact(Node):
     @described("The family that the contact belongs to; null if the contact was deleted meanwhile.")
     async def family(self, info: ContextInfo) -> "ContactFamily | None":
         key = model.FamilyKey("contact", self.contact.id)
-        family = await info.context.families.family(key, at_least=self.at_least)
+        family = await info.context.identity.families.family(key, at_least=self.at_least)
         return None if family is None else ContactFamily(family=family, at_least=self.at_least)
 
 
