@@ -20,7 +20,7 @@ from nexus_graph.api.front import front
 from nexus_graph.api.graphql.engine import Answering, UnusableManifest
 from nexus_graph.api.graphql.schema import schema
 from nexus_graph.api.graphql.transport import GraphQLRoute, GraphQLSockets, Places, asset
-from nexus_graph.api.http.asgi import Carrier, Endpoint, Envelope
+from nexus_graph.api.http.asgi import AsgiEndpoint, Endpoint, RequestMiddleware
 from nexus_graph.api.http.connections import LOOK_TICKS, Connection, Connections
 from nexus_graph.api.http.cors import Cors
 from nexus_graph.api.http.direct import DirectProtocol, DirectRoutes
@@ -64,7 +64,7 @@ _TICK_SECONDS: Final = 0.1
 
 
 class App(Starlette):
-    """Starlette's router and lifespan, with our own envelope in place of its two middlewares."""
+    """Starlette's router and lifespan, with our own middleware in place of its two."""
 
     settings: Settings
     direct: DirectRoutes
@@ -77,8 +77,8 @@ class App(Starlette):
     """Why the application did not start."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        enveloped = Envelope(self.router, routes=self.routes, settings=self.settings)
-        return Cors(enveloped, self.settings) if self.settings.cors_origins else enveloped
+        wrapped = RequestMiddleware(self.router, routes=self.routes, settings=self.settings)
+        return Cors(wrapped, self.settings) if self.settings.cors_origins else wrapped
 
 
 class Server(uvicorn.Server):
@@ -160,7 +160,7 @@ def create_app(settings: Settings) -> App:
     identify, graphql = IdentifyRoute(settings), GraphQLRoute(answering, settings, places)
     sockets = GraphQLSockets(answering, settings, places)
     app = App(routes=_routes(identify, graphql, sockets, settings), lifespan=lifespan)
-    app.router.redirect_slashes = False  # `Envelope` leaves a slash at the end away
+    app.router.redirect_slashes = False  # `RequestMiddleware` leaves a slash at the end away
     app.settings = settings
     app.direct = DirectRoutes({"/identify": identify.answer, "/graphql": graphql.answer}, settings)
     app.connections = Connections(settings, descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
@@ -270,11 +270,11 @@ def _routes(
         "/metrics": metrics,
     }
     return [
-        Route("/identify", Carrier(identify.answer, settings, type_optional=True), methods=["POST"]),
-        Route("/graphql", Carrier(graphql.answer, settings)),
+        Route("/identify", AsgiEndpoint(identify.answer, settings, type_optional=True), methods=["POST"]),
+        Route("/graphql", AsgiEndpoint(graphql.answer, settings)),
         WebSocketRoute("/graphql", sockets),
-        Route("/neo4j/{name}", Carrier(browser_file, settings), methods=["GET", "OPTIONS"]),
-        *(Route(path, Carrier(endpoint, settings), methods=["GET"]) for path, endpoint in got.items()),
+        Route("/neo4j/{name}", AsgiEndpoint(browser_file, settings), methods=["GET", "OPTIONS"]),
+        *(Route(path, AsgiEndpoint(endpoint, settings), methods=["GET"]) for path, endpoint in got.items()),
     ]
 
 

@@ -62,7 +62,7 @@ class IdentifyRoute:
                 given.get(_EMAIL),
                 given.get(_PHONE),
                 region=self._region,
-                request_id=post.identified.uuid,
+                request_id=post.request_id.uuid,
                 brief=True,  # the contract names neither versions nor dates
             )
             identify: Identify = post.state["identity"].identify
@@ -74,7 +74,7 @@ class IdentifyRoute:
         except Exception as error:
             if not unknown:
                 raise
-            answer = failed(error, post.identified.text)  # the header belongs to a refusal too
+            answer = failed(error, post.request_id.text)  # the header belongs to a refusal too
         return answer if not unknown else _with_ignored(answer, _shown(sorted(unknown)))
 
 

@@ -77,7 +77,7 @@ def graphql_error(error: NexusError, correlation_id: str) -> dict[str, Any]:
 
 
 class Answer(NamedTuple):
-    """A whole answer, for either carrier."""
+    """A whole answer."""
 
     status: int
     body: bytes
@@ -85,7 +85,7 @@ class Answer(NamedTuple):
     headers: Sequence[Header] = ()
 
 
-class AnsweredInTurn(Exception):
+class StreamingAnswer(Exception):
     """The request has several answers, one after another: only ASGI carries those."""
 
     def __init__(self, answers: Callable[[Receive, Send], Awaitable[None]]) -> None:

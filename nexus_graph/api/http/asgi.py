@@ -1,7 +1,7 @@
 """The way of every request by ASGI to an endpoint and back.
 
-`Envelope` wraps the whole application, in place of Starlette's two layers: a request id, bounded headers, an answer in
-any case, a metric, safe headers. Inside, a `Carrier` reads the request whole and sends the endpoint's answer.
+`RequestMiddleware` wraps the whole application, in place of Starlette's two layers: a request id, bounded headers, an
+answer in any case, a metric, safe headers. Inside, an `AsgiEndpoint` reads the request whole and sends the answer.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -12,7 +12,7 @@ from typing import Any, Final
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from nexus_graph.api.http.answer import NO_STORE, SAFE_HEADERS, Answer, AnsweredInTurn, Header, failed
+from nexus_graph.api.http.answer import NO_STORE, SAFE_HEADERS, Answer, Header, StreamingAnswer, failed
 from nexus_graph.api.http.body import ClientGone, read_json_body
 from nexus_graph.api.http.observing import Observing
 from nexus_graph.api.http.request import OTHER_SITES, Post, RequestId
@@ -28,14 +28,14 @@ HEADERS_MAX: Final = 100
 
 
 Endpoint = Callable[[Post], Awaitable[Answer]]
-"""The whole answer to a whole request of a path, from either carrier. Every HTTP endpoint has this shape.
+"""The whole answer to a whole request of a path. Every HTTP endpoint has this shape.
 
-An error becomes an answer (`failed`). AnsweredInTurn: the request has several answers.
+An error becomes an answer (`failed`). StreamingAnswer: the request has several answers.
 """
 
 
-class Carrier:
-    """An endpoint as an ASGI application, inside of `Envelope`."""
+class AsgiEndpoint:
+    """An endpoint as an ASGI application, inside of `RequestMiddleware`."""
 
     def __init__(self, endpoint: Endpoint, settings: Settings, *, type_optional: bool = False) -> None:
         """`type_optional`: a body without a Content-Type counts as JSON, for old clients."""
@@ -47,7 +47,7 @@ class Carrier:
         """Answer the request. Raises what the endpoint raises, and ClientGone."""
         try:
             answer = await self._endpoint(await self._post(scope, receive))
-        except AnsweredInTurn as several:
+        except StreamingAnswer as several:
             await several.answers(receive, send)
         else:
             await respond(send, answer)
@@ -82,7 +82,7 @@ async def respond(send: Send, answer: Answer) -> None:
     await send({"type": "http.response.body", "body": answer.body})
 
 
-class Envelope:
+class RequestMiddleware:
     """Wraps the whole application."""
 
     def __init__(self, app: ASGIApp, *, routes: Iterable[BaseRoute], settings: Settings) -> None:
@@ -101,33 +101,33 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         started = perf_counter()
-        identity = scope["request_id"] = RequestId(scope["header"].get(b"x-request-id"))
-        correlation_id = identity.text
+        request_id = scope["request_id"] = RequestId(scope["header"].get(b"x-request-id"))
+        correlation_id = request_id.text
         CORRELATION_ID.set(correlation_id)
-        envelope = ((b"x-request-id", correlation_id.encode()), *SAFE_HEADERS)
+        of_all = ((b"x-request-id", correlation_id.encode()), *SAFE_HEADERS)
         status = 0
 
-        async def send_enveloped(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"].extend(envelope)
+                message["headers"].extend(of_all)
                 if not any(name == b"cache-control" for name, _ in message["headers"]):
                     message["headers"].append(NO_STORE)
             await send(message)
 
         try:
             self._check(scope)
-            await self._app(scope, receive, send_enveloped)
+            await self._app(scope, receive, send_with_headers)
         except ClientGone:
             status = 499
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer that tells nothing of it
             answer = failed(error, correlation_id)
             if status == 0:
-                await respond(send_enveloped, answer)
+                await respond(send_with_headers, answer)
         finally:
             template = self._templates.get(scope.get("endpoint"), "none")
-            self._observe(template, status, perf_counter() - started, identity)
+            self._observe(template, status, perf_counter() - started, request_id)
 
     def _check(self, scope: Scope) -> None:
         if REFUSED in scope:

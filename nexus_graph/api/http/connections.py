@@ -289,7 +289,7 @@ class Connection(HttpProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Called when an answer was written whole, by either carrier."""
+        """Called when an answer was written whole, directly or by ASGI."""
         self.server_state.total_requests += 1
         if self.ended:
             return

@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from nexus_graph.api.http.answer import JSON, Answer, AnsweredInTurn, Header, failed
+from nexus_graph.api.http.answer import JSON, Answer, Header, StreamingAnswer, failed
 from nexus_graph.api.http.asgi import HEADERS_MAX, Endpoint
 from nexus_graph.api.http.connections import ANSWERING, BODY, HEADER, IDLE, Connection, Connections
 from nexus_graph.api.http.observing import Observing
@@ -168,12 +168,12 @@ class DirectProtocol(Connection):
                 if exchange.disconnected:
                     return
             began = perf_counter()
-            identified = RequestId(exchange.headers.get(b"x-request-id"))
-            correlation_id = identified.text
+            request_id = RequestId(exchange.headers.get(b"x-request-id"))
+            correlation_id = request_id.text
             CORRELATION_ID.set(correlation_id)
             try:
-                answer = await exchange.endpoint(Post(exchange.body, exchange.headers, identified, self.app_state))
-            except AnsweredInTurn:
+                answer = await exchange.endpoint(Post(exchange.body, exchange.headers, request_id, self.app_state))
+            except StreamingAnswer:
                 self._bring_by_asgi(exchange)
                 return
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer that hides it
@@ -187,7 +187,7 @@ class DirectProtocol(Connection):
                 if ends:
                     self.transport.close()
             self.on_response_complete()
-            self._routes.observe(exchange.path, answer.status, perf_counter() - began, identified)
+            self._routes.observe(exchange.path, answer.status, perf_counter() - began, request_id)
         finally:
             # Not by a callback of the task, which would cost another turn of the loop.
             self.tasks.discard(exchange.task)

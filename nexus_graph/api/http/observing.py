@@ -29,7 +29,7 @@ class Observing:
         self._lines: defaultdict[tuple[str, int], _Lines] = defaultdict(_Lines)
         """By route and status."""
 
-    def __call__(self, template: str, status: int, seconds: float, identified: RequestId) -> None:
+    def __call__(self, template: str, status: int, seconds: float, request_id: RequestId) -> None:
         """`template` is the route's path; `status` 0 means that there was no answer."""
         if not self._just_answered:
             asyncio.get_running_loop().call_soon(self._count)
@@ -40,7 +40,7 @@ class Observing:
         left_out = self._lines[template, status if failed else _SLOW].write()
         if left_out is None:
             return
-        facts = {"route": template, "status": status, "seconds": round(seconds, 4), "correlation_id": identified.text}
+        facts = {"route": template, "status": status, "seconds": round(seconds, 4), "correlation_id": request_id.text}
         if left_out:
             facts["left_out"] = left_out
         if failed:

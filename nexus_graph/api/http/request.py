@@ -38,13 +38,13 @@ class RequestId:
 
 
 class Post(NamedTuple):
-    """A whole request, from either carrier."""
+    """A whole request."""
 
     body: bytes
     """Empty unless the method is POST."""
     headers: Mapping[bytes, bytes]
     """By name in lower case."""
-    identified: RequestId
+    request_id: RequestId
     state: Mapping[str, Any]
     """The resources that the application's lifespan opened."""
     fault: NexusError | None = None

@@ -50,33 +50,33 @@ class Answering:
         self._persisted.keep(text, request.extensions, redis)
         return asked
 
-    async def answer(self, asked: Asked, state: Mapping[str, Any], identified: RequestId) -> dict[str, Any]:
+    async def answer(self, asked: Asked, state: Mapping[str, Any], request_id: RequestId) -> dict[str, Any]:
         """The one answer to a query or mutation. Raises RequestError if the variables do not fit."""
-        context = Context(state["identity"], self._settings, identified.uuid)
+        context = Context(state["identity"], self._settings, request_id.uuid)
         result = await self._executing.execute(asked, context)
-        return self._answered(result, asked, identified)
+        return self._answered(result, asked, request_id)
 
     async def answers(
-        self, asked: Asked, state: Mapping[str, Any], identified: RequestId
+        self, asked: Asked, state: Mapping[str, Any], request_id: RequestId
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Every answer to a subscription, or the one answer to a query or mutation. Raises RequestError."""
         if asked.kind is not OperationType.SUBSCRIPTION:
-            yield await self.answer(asked, state, identified)
+            yield await self.answer(asked, state, request_id)
             return
-        context = Context(state["identity"], self._settings, identified.uuid)
+        context = Context(state["identity"], self._settings, request_id.uuid)
         try:
             async with aclosing(self._executing.follow(asked, context)) as results:
                 async for result in results:
-                    yield self._answered(result, asked, identified)
+                    yield self._answered(result, asked, request_id)
         except RequestError:
             raise
         except Exception as error:  # the client gets an error without its cause
-            raise RequestError(Code.INTERNAL, error_of(error, identified.text)) from error
+            raise RequestError(Code.INTERNAL, error_of(error, request_id.text)) from error
 
-    def _answered(self, result: ExecutionResult, asked: Asked, identified: RequestId) -> dict[str, Any]:
+    def _answered(self, result: ExecutionResult, asked: Asked, request_id: RequestId) -> dict[str, Any]:
         answer: dict[str, Any] = {"data": result.data}
         if result.errors:
-            answer["errors"] = [field_error(error, identified.text) for error in result.errors]
+            answer["errors"] = [field_error(error, request_id.text) for error in result.errors]
         answer["extensions"] = {"cost": {"requested": asked.cost, "max": self._settings.graphql_cost_max}}
         return answer
 

@@ -76,7 +76,7 @@ class _Events:
 
 async def _answer(answering: Answering, asked: Asked, post: Post, events: _Events) -> None:
     try:
-        async with aclosing(answering.answers(asked, post.state, post.identified)) as answers:
+        async with aclosing(answering.answers(asked, post.state, post.request_id)) as answers:
             async for answer in answers:
                 await _write_answer(events, answer)
     except RequestError as error:

@@ -34,8 +34,8 @@ from nexus_graph.api.graphql.transport.page import PAGE
 from nexus_graph.api.http.answer import (
     JSON,
     Answer,
-    AnsweredInTurn,
     Header,
+    StreamingAnswer,
     cacheable,
     encode,
     retry_after,
@@ -68,7 +68,7 @@ class GraphQLRoute:
         self._cache_control = settings.graphql_cache_control.encode()
 
     async def answer(self, post: Post) -> Answer:
-        """The one answer to a request. Raises AnsweredInTurn if it is to have more than one."""
+        """The one answer to a request. Raises StreamingAnswer if it is to have more than one."""
         wanted = accepted(post.headers.get(b"accept"))
         by_post = post.method == "POST"
         if not by_post:
@@ -81,10 +81,10 @@ class GraphQLRoute:
             asked = await self._asked(request, post.state, wanted, only_reads=not by_post)
             if wanted.stream_only or asked.kind is OperationType.SUBSCRIPTION:
                 self._places.require()
-                raise AnsweredInTurn(partial(self._stream, asked, post))
-            answered = await self._answering.answer(asked, post.state, post.identified)
+                raise StreamingAnswer(partial(self._stream, asked, post))
+            answered = await self._answering.answer(asked, post.state, post.request_id)
         except (RequestError, NexusError) as error:
-            return _refusal(error, post.identified, wanted.media_type)
+            return _refusal(error, post.request_id, wanted.media_type)
         answer = Answer(HTTPStatus.OK, encode(answered), (wanted.media_type or JSON) + _CHARSET)
         return answer if by_post or "errors" in answered else revalidated(cacheable(answer, self._cache_control), post)
 
@@ -142,14 +142,14 @@ class GraphQLRoute:
         return members
 
 
-def _refusal(error: RequestError | NexusError, identified: RequestId, accepted: bytes | None) -> Answer:
+def _refusal(error: RequestError | NexusError, request_id: RequestId, accepted: bytes | None) -> Answer:
     """A 4xx has the standard's media type for every client, which tells it from the 4xx of a proxy."""
     headers: Sequence[Header] = ()
     if isinstance(error, RequestError):
         errors: Sequence[dict[str, Any]] = error.errors
         legacy = error.of_document and accepted == JSON
     else:
-        errors, legacy, headers = [error_of(error, identified.text)], False, retry_after(error)
+        errors, legacy, headers = [error_of(error, request_id.text)], False, retry_after(error)
     status, content_type = (HTTPStatus.OK, JSON) if legacy else (error.status, GRAPHQL_RESPONSE)
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers = _ALLOW

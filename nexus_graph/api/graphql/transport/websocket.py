@@ -209,11 +209,11 @@ class _Socket:
 
     async def _answered(self, operation_id: str, request: Request) -> dict[str, Any]:
         """Send all answers; returns the message that ends the operation."""
-        identified = RequestId(None)
+        request_id = RequestId(None)
         state = self._scope["state"]
         try:
             asked = await self._answering.asked(request, state)
-            async with aclosing(self._answering.answers(asked, state, identified)) as answers:
+            async with aclosing(self._answering.answers(asked, state, request_id)) as answers:
                 async for answer in answers:
                     await self._send({"id": operation_id, "type": "next", "payload": answer})
                     _ANSWERS.inc()
@@ -223,8 +223,8 @@ class _Socket:
             raise
         except Exception as error:  # noqa: BLE001 - the client gets a masked error
             if not isinstance(error, NexusError):
-                _LOG.error("operation_failed", correlation_id=identified.text, error=telemetry.error_name(error))
-            return {"type": "error", "payload": [error_of(error, identified.text)]}
+                _LOG.error("operation_failed", correlation_id=request_id.text, error=telemetry.error_name(error))
+            return {"type": "error", "payload": [error_of(error, request_id.text)]}
         return {"type": "complete"}
 
     async def _send(self, message: dict[str, Any]) -> None:
