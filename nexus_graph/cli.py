@@ -4,10 +4,13 @@ Exit codes: 0 done; 1 failed, with the reason in the output; 2 the command or it
 """
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from nexus_graph.door.permissions import Role
 
 if TYPE_CHECKING:
     from nexus_graph.bulk.columns import Options
@@ -20,6 +23,8 @@ schema_app = typer.Typer(help="The GraphQL schema.", no_args_is_help=True)
 app.add_typer(schema_app, name="schema")
 cache_app = typer.Typer(help="The cache of family reads.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
+keys_app = typer.Typer(help="API keys, by which services call the API.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
 
 EXIT_USAGE = 2
 
@@ -39,6 +44,25 @@ def _is_host(host: str) -> str:
             "0.0.0.0 for other machines too"
         )
     return host
+
+
+def _is_duration(text: str | None) -> str | None:
+    from nexus_graph.commands.durations import seconds_in
+
+    try:
+        if text is not None:
+            seconds_in(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return text
+
+
+def _is_key_name(name: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}", name) is None:
+        raise typer.BadParameter(
+            "give 1 to 64 letters, digits, spaces, dots, dashes or underscores, the first a letter or a digit"
+        )
+    return name
 
 
 DataDir = Annotated[Path, typer.Option(help="Where the embedded servers keep their data.")]
@@ -72,6 +96,22 @@ RejectsFile = Annotated[
     typer.Option(
         metavar="FILE",
         help="Write each faulty row to this new file, with its line, column and reason. Mend it to load it again.",
+    ),
+]
+KeyName = Annotated[
+    str,
+    typer.Option("--name", metavar="NAME", help="Who holds the key: a service, not a person.", callback=_is_key_name),
+]
+KeyRoles = Annotated[list[Role], typer.Option("--role", help="What the holder may do. Repeatable.")]
+KeyId = Annotated[str, typer.Argument(metavar="ID", help="The key's id, as `nexus-graph keys list` shows it.")]
+Expires = Annotated[
+    str | None,
+    typer.Option(metavar="DURATION", help="How long the new key works: 12h, 90d.", callback=_is_duration),
+]
+Overlap = Annotated[
+    str,
+    typer.Option(
+        metavar="DURATION", help="How long the former key works on beside the new one: 0s, 24h.", callback=_is_duration
     ),
 ]
 
@@ -284,6 +324,63 @@ def cache_warm(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
     from nexus_graph.commands.cache_warm import run
 
     raise typer.Exit(run(_settings(data_dir), as_json=json))
+
+
+@keys_app.command("create")
+def keys_create(
+    *, name: KeyName, role: KeyRoles, expires: Expires = None, data_dir: DataDir = _DATA_DIR, json: Json = False
+) -> None:
+    """Make a key and print it, this once: the record keeps only a hash of it.
+
+    Without --expires the key works until you revoke it. Every process knows the key within a second. Callers send it as
+    `Authorization: Bearer nxk_…` or as `X-API-Key`.
+
+    \b
+    KEY=$(nexus-graph keys create --name shop --role service --expires 90d)
+    """  # noqa: D301
+    from nexus_graph.commands.durations import seconds_in
+    from nexus_graph.commands.keys import run_create
+
+    lasts = None if expires is None else seconds_in(expires)
+    raise typer.Exit(run_create(_settings(data_dir), name, role, lasts, as_json=json))
+
+
+@keys_app.command("list")
+def keys_list(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
+    """Print all keys that work and those that ended last, each with the hour of its last use."""
+    from nexus_graph.commands.keys import run_list
+
+    raise typer.Exit(run_list(_settings(data_dir), as_json=json))
+
+
+@keys_app.command("revoke")
+def keys_revoke(key_id: KeyId, *, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
+    """End a key for good. Every process refuses it within a second, and closes what it opened within half a minute."""
+    from nexus_graph.commands.keys import run_revoke
+
+    raise typer.Exit(run_revoke(_settings(data_dir), key_id, as_json=json))
+
+
+@keys_app.command("rotate")
+def keys_rotate(
+    key_id: KeyId,
+    *,
+    overlap: Overlap = "24h",
+    expires: Expires = None,
+    data_dir: DataDir = _DATA_DIR,
+    json: Json = False,
+) -> None:
+    """Make a key in place of another, with its name and roles, and print it, this once.
+
+    The new key lasts as long as the former one was made to last, unless --expires says otherwise. Give the new key to
+    its holder within the overlap; a key that has leaked is better revoked.
+    """
+    from nexus_graph.commands.durations import seconds_in
+    from nexus_graph.commands.keys import run_rotate
+
+    lasts = None if expires is None else seconds_in(expires)
+    settings = _settings(data_dir)
+    raise typer.Exit(run_rotate(settings, key_id, seconds_in(overlap), lasts, as_json=json))
 
 
 @schema_app.command("export")

@@ -40,6 +40,7 @@ class Code(StrEnum):
     # Of HTTP: no endpoint answers this path, this method or this page.
     NOT_FOUND = "NOT_FOUND", 404
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED", 405
+    UNAUTHENTICATED = "UNAUTHENTICATED", 401
     FORBIDDEN = "FORBIDDEN", 403
 
     # Of GraphQL: the document, its operation or its variables cannot be executed.
@@ -131,6 +132,18 @@ class RequestTimedOut(InvalidRequest):
     code = Code.REQUEST_TIMEOUT
 
 
+class Unauthenticated(NexusError):
+    """No credential came along, or one that opens nothing. Bad credentials of every kind get one identical answer."""
+
+    code = Code.UNAUTHENTICATED
+
+    def __init__(self, message: str = "the credentials are not valid", *, sent: bool = True) -> None:
+        """`sent`: the caller did present a credential."""
+        super().__init__(message)
+        self.challenge = 'Bearer error="invalid_token"' if sent else "Bearer"
+        """The value of WWW-Authenticate (RFC 6750, section 3)."""
+
+
 class InvalidIdentifier(NexusError):
     """An email or phone that has no canonical form; `field` says which."""
 
@@ -206,3 +219,7 @@ class Overloaded(Unavailable):
     """More callers wait than the service can answer in time."""
 
     code = Code.OVERLOADED
+
+
+class KeysUnavailable(Unavailable):
+    """What this credential is checked against could not be read for too long: it may hold no more."""

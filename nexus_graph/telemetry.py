@@ -73,6 +73,8 @@ SUBSCRIPTIONS = Gauge(
 SUBSCRIPTION_ANSWERS = Counter("nexus_subscription_answers_total", "Answers sent to them", ["transport"])
 SUBSCRIBERS_CUT = Counter("nexus_subscribers_cut_total", "Clients that took too long to take one", ["transport"])
 
+KEY_CHECKS = Counter("nexus_key_checks_total", "API keys presented by callers, by what came of the check", ["result"])
+
 OUTBOX_DEPTH = Gauge("nexus_outbox_depth", "Rows that the graph has still to hear of", multiprocess_mode="mostrecent")
 OUTBOX_OLDEST_AGE = Gauge("nexus_outbox_oldest_age_seconds", "Age of the oldest row", multiprocess_mode="mostrecent")
 OUTBOX_PARKED = Gauge("nexus_outbox_parked", "Rows set aside after too many failures", multiprocess_mode="mostrecent")

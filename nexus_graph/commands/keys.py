@@ -1,0 +1,159 @@
+"""`nexus-graph keys`: API keys, made, shown, revoked and rotated.
+
+A new key goes to stdout, alone on its line, and everything about it to stderr: `KEY=$(nexus-graph keys create …)`.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.table import Table
+
+from nexus_graph.commands.ending import without_traceback
+from nexus_graph.config import Settings
+from nexus_graph.door.issuing import Issued, Listed, Made, create, listed, revoke, rotate
+from nexus_graph.door.permissions import Role
+from nexus_graph.errors import Unavailable
+from nexus_graph.store.database import CONNECTION_LOST, Connection, connect, is_servers_trouble, reason, where
+
+_T = TypeVar("_T")
+
+
+def run_create(
+    settings: Settings, name: str, roles: list[Role], lasts_seconds: float | None, *, as_json: bool = False
+) -> int:
+    """Exit code 0 once the key works, or 1 with a reason."""
+
+    def command() -> int:
+        made = _asked(settings, lambda connection: create(connection, name, roles, lasts_seconds))
+        if as_json:
+            _print_json(_with_text(made))
+        else:
+            _show(made)
+        return 0
+
+    return without_traceback(settings, command)
+
+
+def run_rotate(
+    settings: Settings, key_id: str, overlap_seconds: float, lasts_seconds: float | None, *, as_json: bool = False
+) -> int:
+    """Exit code 0 once the new key works, or 1 with a reason."""
+
+    def command() -> int:
+        former, made = _asked(
+            settings,
+            lambda connection: rotate(connection, key_id, overlap_seconds=overlap_seconds, lasts_seconds=lasts_seconds),
+        )
+        if as_json:
+            _print_json(_with_text(made) | {"replaces": former.id, "replaced_works_until": _iso(former.expires_at)})
+        else:
+            _show(made)
+            _tell(f"the former key, {former.id}, works until {_day(former.expires_at)}")
+        return 0
+
+    return without_traceback(settings, command)
+
+
+def run_revoke(settings: Settings, key_id: str, *, as_json: bool = False) -> int:
+    """Exit code 0 once the key is revoked, or 1 with a reason."""
+
+    def command() -> int:
+        key = _asked(settings, lambda connection: revoke(connection, key_id))
+        if as_json:
+            _print_json(_facts(key))
+        else:
+            sys.stdout.write(f"revoked {key.id} ({key.name}): every process refuses it within a second\n")
+        return 0
+
+    return without_traceback(settings, command)
+
+
+def run_list(settings: Settings, *, as_json: bool = False) -> int:
+    """Exit code 0, or 1 with a reason."""
+
+    def command() -> int:
+        keys = _asked(settings, listed)
+        if as_json:
+            _print_json([_facts(key) | {"works": works} for key, works in keys])
+        elif keys:
+            Console(highlight=False).print(_table(keys))
+        else:
+            sys.stdout.write("no keys: make one with `nexus-graph keys create --name NAME --role ROLE`\n")
+        return 0
+
+    return without_traceback(settings, command)
+
+
+def _asked(settings: Settings, verb: Callable[[Connection], Awaitable[_T]]) -> _T:
+    """What the verb gives, by a connection of the record's owner. Raises Unavailable."""
+
+    async def asked() -> _T:
+        connection = await connect(settings)
+        try:
+            return await verb(connection)
+        except Exception as error:
+            if not is_servers_trouble(error):
+                raise
+            raise Unavailable(f"PostgreSQL at {where(settings, 'direct')} {reason(error)}") from error
+        finally:
+            with suppress(*CONNECTION_LOST, TimeoutError):
+                await connection.close(timeout=settings.connect_timeout_seconds)
+
+    return asyncio.run(asked())
+
+
+def _with_text(made: Made) -> dict[str, Any]:
+    return {"id": made.key.id, "name": made.key.name, "roles": made.key.roles, "key": made.text}
+
+
+def _facts(key: Issued) -> dict[str, Any]:
+    """Every column that holds no secret."""
+    return {name: _iso(value) if isinstance(value, datetime) else value for name, value in key._asdict().items()}
+
+
+def _show(made: Made) -> None:
+    key = made.key
+    ends = "never expires" if key.expires_at is None else f"expires {_day(key.expires_at)}"
+    _tell(f"key {key.id} ({key.name}; {', '.join(key.roles)}; {ends}). It is shown this once:")
+    sys.stdout.write(f"{made.text}\n")
+
+
+def _table(keys: list[Listed]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("id", "name", "roles", "created", "last used", "state"):
+        table.add_column(column)
+    for key, works in keys:
+        times = _day(key.created_at), _day(key.last_used_at)
+        table.add_row(key.id, key.name, ", ".join(key.roles), *times, _state(key, works=works))
+    return table
+
+
+def _state(key: Issued, *, works: bool) -> str:
+    if key.revoked_at is not None:
+        return f"revoked {_day(key.revoked_at)}"
+    if key.expires_at is None:
+        return "works"
+    state = f"works until {_day(key.expires_at)}" if works else f"expired {_day(key.expires_at)}"
+    return state if key.successor_id is None else f"{state}, then {key.successor_id}"
+
+
+def _day(moment: datetime | None) -> str:
+    return "" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(UTC).isoformat()
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
