@@ -11,9 +11,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from rich.console import Console
-from rich.table import Table
-
 from nexus_graph.commands.ending import without_traceback
 from nexus_graph.config import Settings
 from nexus_graph.door.issuing import Issued, Listed, Made, create, listed, revoke, rotate
@@ -54,7 +51,7 @@ def run_rotate(
             _print_json(_with_text(made) | {"replaces": former.id, "replaced_works_until": _iso(former.expires_at)})
         else:
             _show(made)
-            _tell(f"the former key, {former.id}, works until {_day(former.expires_at)}")
+            _tell(f"the former key, {former.id}, works until {_time(former.expires_at)} UTC")
         return 0
 
     return without_traceback(settings, command)
@@ -82,7 +79,7 @@ def run_list(settings: Settings, *, as_json: bool = False) -> int:
         if as_json:
             _print_json([_facts(key) | {"works": works} for key, works in keys])
         elif keys:
-            Console(highlight=False).print(_table(keys))
+            sys.stdout.write(_table(keys))
         else:
             sys.stdout.write("no keys: make one with `nexus-graph keys create --name NAME --role ROLE`\n")
         return 0
@@ -119,32 +116,33 @@ def _facts(key: Issued) -> dict[str, Any]:
 
 def _show(made: Made) -> None:
     key = made.key
-    ends = "never expires" if key.expires_at is None else f"expires {_day(key.expires_at)}"
+    ends = "never expires" if key.expires_at is None else f"expires {_time(key.expires_at)} UTC"
     _tell(f"key {key.id} ({key.name}; {', '.join(key.roles)}; {ends}). It is shown this once:")
     sys.stdout.write(f"{made.text}\n")
 
 
-def _table(keys: list[Listed]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in ("id", "name", "roles", "created", "last used", "state"):
-        table.add_column(column)
+def _table(keys: list[Listed]) -> str:
+    rows = [("id", "name", "roles", "made (UTC)", "last used", "state")]
     for key, works in keys:
-        times = _day(key.created_at), _day(key.last_used_at)
-        table.add_row(key.id, key.name, ", ".join(key.roles), *times, _state(key, works=works))
-    return table
+        times = _time(key.created_at), _time(key.last_used_at)
+        rows.append((key.id, key.name, ", ".join(key.roles), *times, _state(key, works=works)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in rows
+    )
 
 
 def _state(key: Issued, *, works: bool) -> str:
     if key.revoked_at is not None:
-        return f"revoked {_day(key.revoked_at)}"
+        return f"revoked {_time(key.revoked_at)}"
     if key.expires_at is None:
         return "works"
-    state = f"works until {_day(key.expires_at)}" if works else f"expired {_day(key.expires_at)}"
+    state = f"works until {_time(key.expires_at)}" if works else f"expired {_time(key.expires_at)}"
     return state if key.successor_id is None else f"{state}, then {key.successor_id}"
 
 
-def _day(moment: datetime | None) -> str:
-    return "" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+def _time(moment: datetime | None) -> str:
+    return "" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
 def _iso(moment: datetime | None) -> str | None:

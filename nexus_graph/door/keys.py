@@ -28,7 +28,7 @@ from zlib import crc32
 from nexus_graph import telemetry
 from nexus_graph.cancellation import raise_if_cancelled
 from nexus_graph.config import Settings
-from nexus_graph.door.permissions import roles_named
+from nexus_graph.door.permissions import Role, roles_named
 from nexus_graph.door.principal import Principal
 from nexus_graph.errors import KeysUnavailable, NexusError, Unauthenticated, Unavailable
 from nexus_graph.statements import sql
@@ -249,8 +249,10 @@ class ApiKeys:
 
     async def _hold(self, rows: list[Any]) -> None:
         held: dict[bytes, _Held] = {}
-        for number, (key_id, roles, secret_hash, expires_at, revoked) in enumerate(rows, 1):
-            principal = Principal(f"key:{key_id}", roles_named(roles), expires_at)
+        named: dict[tuple[str, ...], frozenset[Role]] = {}
+        for number, (key_id, names, secret_hash, expires_at, revoked) in enumerate(rows, 1):
+            roles = named.get(tuple(names)) or named.setdefault(tuple(names), roles_named(names))
+            principal = Principal(f"key:{key_id}", roles, expires_at)
             ends_at = inf if expires_at is None else expires_at
             held[key_id.encode()] = _Held(secret_hash, principal, ends_at, revoked=revoked)
             if number % _SLICE == 0:

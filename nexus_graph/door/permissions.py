@@ -1,6 +1,7 @@
 """The one table of rights: what each role may do. Routes, fields and commands name the permission that they need."""
 
 from enum import StrEnum
+from functools import cache
 from typing import Final
 
 
@@ -59,6 +60,7 @@ def roles_named(names: list[str]) -> frozenset[Role]:
     return frozenset(role for role in Role if role.value in names)
 
 
+@cache
 def grants_of(roles: frozenset[Role]) -> frozenset[Permission]:
     """What a holder of these roles may do."""
     return frozenset().union(*(GRANTS[role] for role in roles))
