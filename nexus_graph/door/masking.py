@@ -22,11 +22,11 @@ class MaskedFamily(Family, frozen=True, dict=True):
     masked_phones: tuple[str, ...] = ()
 
     @property
-    def emails(self) -> tuple[str, ...]:  # type: ignore[override]
+    def emails(self) -> tuple[str, ...]:
         return self.masked_emails
 
     @property
-    def phones(self) -> tuple[str, ...]:  # type: ignore[override]
+    def phones(self) -> tuple[str, ...]:
         return self.masked_phones
 
 
