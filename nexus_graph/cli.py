@@ -5,8 +5,9 @@ Exit codes: 0 done; 1 failed, with the reason in the output; 2 the command or it
 
 import os
 import re
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -25,6 +26,8 @@ cache_app = typer.Typer(help="The cache of family reads.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
 keys_app = typer.Typer(help="API keys, by which services call the API.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
+audit_app = typer.Typer(help="The audit trail: who did what, when, to which families.", no_args_is_help=True)
+app.add_typer(audit_app, name="audit")
 
 EXIT_USAGE = 2
 
@@ -116,6 +119,7 @@ Overlap = Annotated[
 ]
 
 _DATA_DIR = Path(".nexus")
+_MOMENTS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f"]
 _SERVERS = ("database_url", "redis_url", "neo4j_uri", "neo4j_user", "neo4j_password")
 _NOT_HERE: dict[str, Any] = {"database_replica_url": None, "database_direct_url": None, "pgbouncer": False}
 """Servers that no stack of `up` has; replaces the values of the environment."""
@@ -381,6 +385,58 @@ def keys_rotate(
     lasts = None if expires is None else seconds_in(expires)
     settings = _settings(data_dir)
     raise typer.Exit(run_rotate(settings, key_id, seconds_in(overlap), lasts, as_json=json))
+
+
+@audit_app.command("verify")
+def audit_verify(
+    *,
+    head_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file that keeps an earlier head of the trail. [default: NEXUS_AUDIT_HEAD_FILE]", dir_okay=False
+        ),
+    ] = None,
+    data_dir: DataDir = _DATA_DIR,
+    json: Json = False,
+) -> None:
+    """Check every entry of the trail, and print its head; exit 1 if any was changed, removed or forged."""
+    from nexus_graph.commands.audit import verify as run
+
+    raise typer.Exit(run(_settings(data_dir), head_file=head_file, as_json=json))
+
+
+@audit_app.command("export")
+def audit_export(
+    *,
+    first: Annotated[
+        datetime | None, typer.Option("--from", formats=_MOMENTS, help="Entries stored from this moment on, by UTC.")
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option("--to", formats=_MOMENTS, help="Entries stored before this moment, by UTC.")
+    ] = None,
+    form: Annotated[Literal["jsonl", "csv"], typer.Option("--format", help="JSON lines, or CSV with a header.")] = (
+        "jsonl"
+    ),
+    data_dir: DataDir = _DATA_DIR,
+) -> None:
+    """Print the entries of a time, in their order. A time that has passed gives the same entries again."""
+    from nexus_graph.commands.audit import export as run
+
+    first, until = (moment and moment.replace(tzinfo=UTC) for moment in (first, until))
+    raise typer.Exit(run(_settings(data_dir), first=first, until=until, form=form))
+
+
+@audit_app.command("retain")
+def audit_retain(
+    *,
+    months: Annotated[int, typer.Option(min=1, max=1_200, help="Keep this month, and so many before it.")],
+    data_dir: DataDir = _DATA_DIR,
+    json: Json = False,
+) -> None:
+    """Drop older months of the trail. What is kept still verifies; exit 1, with nothing dropped, if these do not."""
+    from nexus_graph.commands.audit import retain as run
+
+    raise typer.Exit(run(_settings(data_dir), months=months, as_json=json))
 
 
 @schema_app.command("export")

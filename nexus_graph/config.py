@@ -255,6 +255,16 @@ class Settings(BaseSettings):
     verify_settle_seconds: float = Field(10.0, ge=0)
     """How long verify waits for the relay before a difference counts as drift."""
 
+    # Audit trail
+    audit: Literal["off", "on", "strict"] = "on"
+    """Calls that cannot be audited, as PostgreSQL is away or slow and the queue is full, are answered, counted and told
+    of in the trail later (`on`), or refused with 503 (`strict`). `off`: no call is audited."""
+    audit_queue_max_entries: int = Field(50_000, ge=1)
+    """Entries of a process that wait to be stored, about 300 bytes each: ten seconds of 5,000 calls a second."""
+    audit_head_file: Path | None = None
+    """A file, on another machine or disk than PostgreSQL's, that keeps the newest entry's number and hash for `audit
+    verify`: who owns the database could write the whole trail anew, and only the file would show it."""
+
     # Files and demonstration
     load_tries_max: int = Field(6, ge=1)
     """Tries of a row while the record is away or overloaded, before the load stops."""

@@ -96,6 +96,19 @@ GRAPH_INCOMPLETE = Gauge(
     ["lack"],
     multiprocess_mode="mostrecent",
 )
+
+AUDIT_ENTRIES = Counter("nexus_audit_entries_total", "Entries stored in the audit trail")
+AUDIT_LOST = Counter("nexus_audit_lost_total", "Entries that could not be stored in the audit trail", ["cause"])
+AUDIT_REFUSED = Counter("nexus_audit_refused_total", "Requests refused as they could not be audited (strict)")
+AUDIT_WAITING = Gauge("nexus_audit_waiting", "Entries that wait to be stored", multiprocess_mode="livesum")
+AUDIT_HEAD = Gauge(
+    "nexus_audit_head_sequence", "The last entry of the audit trail, as last stored", multiprocess_mode="mostrecent"
+)
+AUDIT_HEAD_DIGEST = Gauge(
+    "nexus_audit_head_digest", "The first 48 bits of that entry's hash, as a number", multiprocess_mode="mostrecent"
+)
+AUDIT_HEADS_NOT_KEPT = Counter("nexus_audit_heads_not_kept_total", "Failed writes of NEXUS_AUDIT_HEAD_FILE")
+
 LOG_LINES_LOST = Counter("nexus_log_lines_lost_total", "Lines that could not be written to the log")
 
 CORRELATION_ID: Final[ContextVar[str]] = ContextVar("correlation_id")

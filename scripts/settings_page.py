@@ -20,6 +20,7 @@ ROOT: Final = Path(__file__).parent.parent
 PAGE: Final = ROOT / "docs" / "settings.md"
 UNITS: Final = (
     "seconds", "bytes", "contacts", "requests", "reads", "connections", "events", "families", "rows", "tokens",
+    "entries",
 )  # fmt: skip
 """Last parts of names, with or without `_max` behind them, that say what a number counts."""
 
