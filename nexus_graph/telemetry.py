@@ -59,6 +59,8 @@ GRAPH_JOINED = Gauge(
 )
 GRAPH_READS_IN_DOUBT = Counter("nexus_graph_reads_in_doubt_total", "Walks that the graph cannot vouch for", ["cause"])
 
+SECURITY_EVENTS = Counter("nexus_security_events_total", "Lines of the security log", ["event"])
+
 CONNECTIONS = Gauge("nexus_connections", "Connections that are open", multiprocess_mode="livesum")
 CONNECTIONS_CUT = Counter(
     "nexus_connections_cut_total", "Connections ended as a request came, or an answer was taken, too slowly", ["phase"]

@@ -6,20 +6,20 @@ has a place in it: what and outcome are closed sets, ids are numbers, and the ta
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from enum import StrEnum
 from time import monotonic, time_ns
 from typing import Final, NamedTuple
 from uuid import UUID, uuid4
 
 from nexus_graph import telemetry
-from nexus_graph.cancellation import raise_if_cancelled
 from nexus_graph.config import Settings
 from nexus_graph.door.audit_chain import Head, keep_head
 from nexus_graph.errors import Overloaded, Unavailable
 from nexus_graph.statements import sql
-from nexus_graph.store.database import Connection, Pool, close_pool, connect_pool, is_datas_fault
+from nexus_graph.store.database import Connection, is_datas_fault, open_pool
 from nexus_graph.store.record import Record
+from nexus_graph.tasks import raise_if_cancelled
 
 WRITE_SECONDS: Final = 0.1
 """The pause between two batches: what a killed process loses at most, and no more than ten commits a second."""
@@ -153,7 +153,7 @@ class Audit:
         self._away = False
         self._writer = uuid4()
         self._batches = 0
-        self._pool: Pool | None = None
+        self._closing = AsyncExitStack()
         self._record: Record | None = None
         self._stopping = asyncio.Event()
         self._give_up_at = float("inf")
@@ -197,10 +197,7 @@ class Audit:
         if left := len(self._waiting) + self._lost:
             telemetry.AUDIT_LOST.labels("closed").inc(len(self._waiting))
             _LOG.error("audit_lost", entries=left)
-        if self._record is not None:
-            await self._record.close()
-        if self._pool is not None:
-            await close_pool(self._pool, self._settings)
+        await self._closing.aclose()
 
     def _dropped(self) -> None:
         if not self._is_on:
@@ -288,8 +285,9 @@ class Audit:
 
     async def _open(self) -> Record:
         if self._record is None:
-            self._pool = await connect_pool(self._settings, role="nexus_api", size=1)
-            self._record = Record(self._pool, self._settings)
+            pool = await self._closing.enter_async_context(open_pool(self._settings, role="nexus_api", size=1))
+            self._record = Record(pool, self._settings)
+            self._closing.push_async_callback(self._record.close)
         return self._record
 
     def _be_away(self, error: Exception) -> None:

@@ -26,7 +26,6 @@ from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 from nexus_graph import telemetry
-from nexus_graph.cancellation import raise_if_cancelled
 from nexus_graph.config import Settings
 from nexus_graph.door.permissions import Role, roles_named
 from nexus_graph.door.principal import Principal
@@ -34,6 +33,7 @@ from nexus_graph.errors import KeysUnavailable, NexusError, Unauthenticated, Una
 from nexus_graph.statements import sql
 from nexus_graph.store import database
 from nexus_graph.store.database import Pool, PoolConnection
+from nexus_graph.tasks import raise_if_cancelled
 
 KEYS_HELD_MAX: Final = 10_000
 """Keys that a process holds, about 10 MB: those that work, then those that ended last, which the security log tells
