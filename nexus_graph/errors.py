@@ -6,7 +6,7 @@ schema says so, else in `extensions.code`. What is not a NexusError is masked: c
 raised, and `CloseCode` every reason to close a WebSocket.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import IntEnum, StrEnum
 from typing import ClassVar, Self
 
@@ -95,6 +95,11 @@ class NexusError(Exception):
         """Further members of the answer, by name."""
         return {}
 
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """Headers of the answer by HTTP, besides Retry-After."""
+        return ()
+
 
 class InvalidRequest(NexusError):
     """The request as a whole cannot be read."""
@@ -142,6 +147,19 @@ class Unauthenticated(NexusError):
         super().__init__(message)
         self.challenge = 'Bearer error="invalid_token"' if sent else "Bearer"
         """The value of WWW-Authenticate (RFC 6750, section 3)."""
+
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]:
+        return ((b"www-authenticate", self.challenge.encode()),)
+
+
+class Forbidden(NexusError):
+    """None of the caller's roles has the permission that this needs. Whether the object exists does not matter."""
+
+    code = Code.FORBIDDEN
+
+    def __init__(self, message: str = "your roles do not allow this") -> None:
+        super().__init__(message)
 
 
 class InvalidIdentifier(NexusError):

@@ -43,10 +43,10 @@ def masked(error: BaseException) -> NexusError:
     return NexusError("Internal error")
 
 
-def retry_after(error: NexusError) -> list[Header]:
-    """Retry-After, where there is one."""
+def headers_of(error: NexusError) -> list[Header]:
+    """The headers of the error's answer: Retry-After, where there is one, and the error's own."""
     seconds = error.retry_after_seconds
-    return [] if seconds is None else [(b"retry-after", b"%d" % seconds)]
+    return [*([] if seconds is None else [(b"retry-after", b"%d" % seconds)]), *error.headers]
 
 
 def problem(error: NexusError, correlation_id: str) -> bytes:
@@ -101,7 +101,7 @@ def failed(error: Exception, correlation_id: str) -> Answer:
         headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
         error = (NotFound if error.status_code == HTTPStatus.NOT_FOUND else MethodNotAllowed)(error.detail)
     shown = masked(error)
-    return Answer(shown.status, problem(shown, correlation_id), PROBLEM, [*headers, *retry_after(shown)])
+    return Answer(shown.status, problem(shown, correlation_id), PROBLEM, [*headers, *headers_of(shown)])
 
 
 def cacheable(answer: Answer, cache_control: bytes) -> Answer:

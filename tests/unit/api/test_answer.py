@@ -9,7 +9,7 @@ import pytest
 
 from nexus_graph import errors
 from nexus_graph.api.graphql.schema.cursors import CONTACT, encode_id
-from nexus_graph.api.http.answer import graphql_error, masked, problem, retry_after
+from nexus_graph.api.http.answer import graphql_error, headers_of, masked, problem
 from nexus_graph.api.http.request import RequestId
 
 CORRELATION = "7b0c2f4e-6d51-4a8e-9e33-0b8f5f8d2a10"
@@ -47,9 +47,9 @@ def test_a_missing_identifier_names_both_fields() -> None:
 
 def test_trouble_says_when_to_come_back() -> None:
     error = errors.Overloaded("full")
-    assert retry_after(error) == [(b"retry-after", b"1")]
+    assert headers_of(error) == [(b"retry-after", b"1")]
     assert _extensions(error) == {"code": "OVERLOADED", "retryAfterSeconds": 1}
-    assert retry_after(errors.RowRejected("no")) == []
+    assert headers_of(errors.RowRejected("no")) == []
 
 
 def test_the_unexpected_is_masked_and_logged_by_type_and_place(capsys: pytest.CaptureFixture[str]) -> None:

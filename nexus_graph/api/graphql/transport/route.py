@@ -38,7 +38,7 @@ from nexus_graph.api.http.answer import (
     StreamingAnswer,
     cacheable,
     encode,
-    retry_after,
+    headers_of,
     revalidated,
 )
 from nexus_graph.api.http.body import decode_object
@@ -149,7 +149,7 @@ def _refusal(error: RequestError | NexusError, request_id: RequestId, accepted: 
         errors: Sequence[dict[str, Any]] = error.errors
         legacy = error.of_document and accepted == JSON
     else:
-        errors, legacy, headers = [error_of(error, request_id.text)], False, retry_after(error)
+        errors, legacy, headers = [error_of(error, request_id.text)], False, headers_of(error)
     status, content_type = (HTTPStatus.OK, JSON) if legacy else (error.status, GRAPHQL_RESPONSE)
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers = _ALLOW
