@@ -16,6 +16,7 @@ from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, Validation
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from nexus_graph.gather.bounds import READ_BATCHES, READS_MAX, READS_WAITING_MAX, REQUESTS_MAX, Bounds, bounds_within
+from nexus_graph.rate import parse_rate
 
 METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 """Names the folder that processes count in together. prometheus_client reads it when it is imported."""
@@ -50,6 +51,16 @@ SCHEMES: Final = {
 }
 """How the addresses of the servers may begin."""
 
+RATES: Final = {
+    "reader": "6000/minute",
+    "service": "60000/minute",
+    "steward": "6000/minute",
+    "privacy": "600/minute",
+    "operator": "6000/minute",
+    "admin": "6000/minute",
+}
+"""What each role may call, unless NEXUS_RATE_LIMITS says otherwise: a service calls for its customers, people read."""
+
 
 _PORTS: Final = {"http": 80, "https": 443}
 _is_header_name = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch
@@ -68,7 +79,31 @@ def _items(given: object) -> object:
     return [item for item in (part.strip("\"'") for part in _split_list(given)) if item]
 
 
+def _rates(given: object) -> object:
+    """The limits of all roles: those given, as JSON, in place of the usual ones."""
+    if isinstance(given, str):
+        try:
+            given = json.loads(given)
+        except (ValueError, RecursionError):
+            given = None
+    if not isinstance(given, dict) or not all(isinstance(rate, str) for rate in given.values()):
+        raise ValueError('must be limits by role in JSON, such as {"service": "60000/minute", "admin": "off"}')
+    if unknown := [role for role in given if role not in RATES]:
+        raise ValueError(f"names {len(unknown)} unknown roles; the roles are {', '.join(RATES)}")
+    for rate in given.values():
+        parse_rate(rate)
+    return {**RATES, **given}
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        raise ValueError("must be addresses and networks, such as 10.0.0.7,192.168.0.0/16,fd00::/8") from None
+
+
 Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_items)]
+Rates = Annotated[dict[str, str], NoDecode, BeforeValidator(_rates)]
 
 
 class Settings(BaseSettings):
@@ -111,6 +146,19 @@ class Settings(BaseSettings):
     """A request that takes longer is logged."""
     start_max_seconds: float = Field(900.0, gt=0)
     """The longest that `up` waits for a server whose start makes progress. A start without progress ends sooner."""
+
+    # Limits
+    rate_limit: str = "100/minute"
+    """What a caller without credentials may call, counted by address; also a caller whose role is none of ours. An
+    amount and a time (`10/second`, `5000/30m`); `off`: as much as they want."""
+    rate_limits: Rates = RATES
+    """What callers of a role may call, as JSON: `{"service": "120000/minute", "admin": "off"}`. Roles that are left out
+    keep their defaults. Of several roles the highest limit counts."""
+    family_quota_families: int | None = Field(None, ge=1, validation_alias=AliasChoices("NEXUS_FAMILY_QUOTA"))
+    """Different families that a caller may read in a day (UTC); as many as they want when unset."""
+    trusted_proxies: Listed = ()
+    """Proxies whose X-Forwarded-For and Forwarded are believed: `10.0.0.7,192.168.0.0/16,fd00::/8`. List every proxy
+    that stands between callers and the API, and nothing else."""
 
     # identify
     phone_region: str | None = None
@@ -334,6 +382,17 @@ class Settings(BaseSettings):
         except UnicodeError:
             raise ValueError("must be an address or the name of a host") from None
         return host
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _is_a_rate(cls, rate: str) -> str:
+        parse_rate(rate)
+        return rate
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, listed: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(_network, listed))
 
     @field_validator("cors_origins")
     @classmethod

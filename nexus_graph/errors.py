@@ -8,6 +8,7 @@ raised, and `CloseCode` every reason to close a WebSocket.
 
 from collections.abc import Mapping, Sequence
 from enum import IntEnum, StrEnum
+from types import MappingProxyType
 from typing import ClassVar, Self
 
 
@@ -35,6 +36,7 @@ class Code(StrEnum):
     ROW_REJECTED = "ROW_REJECTED", 422
     UNAVAILABLE = "UNAVAILABLE", 503
     OVERLOADED = "OVERLOADED", 503
+    RATE_LIMITED = "RATE_LIMITED", 429
     MIGRATION = "MIGRATION", 500
 
     # Of HTTP: no endpoint answers this path, this method or this page.
@@ -73,7 +75,7 @@ class NexusError(Exception):
     """An error that a caller may see. `message` never holds an identifier or a driver's text."""
 
     code: ClassVar[Code] = Code.INTERNAL
-    retry_after_seconds: ClassVar[int | None] = None
+    retry_after_seconds: int | None = None
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message)
@@ -214,6 +216,35 @@ class MethodNotAllowed(NexusError):
     """The endpoint of this path does not answer this method."""
 
     code = Code.METHOD_NOT_ALLOWED
+
+
+class RateLimited(NexusError):
+    """The caller has used up a limit: NEXUS_RATE_LIMIT, NEXUS_RATE_LIMITS or NEXUS_FAMILY_QUOTA."""
+
+    code = Code.RATE_LIMITED
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        retry_after_seconds: int = 1,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        facts: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        """`headers` and `facts` say where the caller stands."""
+        super().__init__(message, field=field)
+        self.retry_after_seconds = retry_after_seconds
+        self._headers = headers
+        self._facts = facts
+
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]:
+        return self._headers
+
+    @property
+    def facts(self) -> Mapping[str, int]:
+        return self._facts
 
 
 class RowRejected(NexusError):

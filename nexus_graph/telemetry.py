@@ -54,6 +54,16 @@ RECORD_READS = Counter(
     ["server", "fallback"],
 )
 CACHE_READS = Counter("nexus_cache_reads_total", "Families looked for in the cache", ["level", "result"])
+RATE_DECISIONS = Counter(
+    "nexus_rate_limit_decisions_total",
+    "Calls let in and refused by their rate limits: by Redis; by a process as Redis said; or while Redis is away",
+    ["result", "decided_by"],
+)
+FAMILY_QUOTA_DECISIONS = Counter(
+    "nexus_family_quota_decisions_total",
+    "Reads of families new to their caller, let in and refused by the quota of a day: by Redis, or without it",
+    ["result", "decided_by"],
+)
 GRAPH_JOINED = Gauge(
     "nexus_graph_joined", "Processes whose readers are answered by the graph", multiprocess_mode="livesum"
 )

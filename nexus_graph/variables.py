@@ -37,9 +37,6 @@ MISTAKEN: Final = {
 }
 """Names that other programs have for our settings."""
 
-GONE: Final = {"NEXUS_RATE_LIMIT": "there is no rate limit yet"}
-"""Names of former settings, and the state without them."""
-
 _LIKENESS: Final = 0.75
 """Similarity of two names, up to 1, from which one counts as a misspelling of the other."""
 
@@ -92,9 +89,7 @@ def unknown(environment: Mapping[str, str]) -> list[Unknown]:
     found = []
     for name in sorted(environment):
         upper = name.upper()
-        if upper in GONE:
-            found.append(Unknown(name, GONE[upper]))
-        elif upper in MISTAKEN:
+        if upper in MISTAKEN:
             found.append(Unknown(name, f"the setting is {MISTAKEN[upper]}"))
         elif upper.startswith(PREFIX) and upper not in known and upper not in OTHERS:
             near = get_close_matches(upper.removeprefix(PREFIX), suffixes, n=1, cutoff=_LIKENESS)

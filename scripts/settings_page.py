@@ -4,6 +4,7 @@ The table's groups are the comments between the settings, the meanings are their
 """
 
 import ast
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -80,6 +81,8 @@ def _default(information: FieldInfo) -> str:
         value = value.get_secret_value()
     if value is None or value == ():
         return "none"
+    if isinstance(value, dict):
+        return f"`{json.dumps(value)}`"
     if isinstance(value, bool):
         return f"`{value}`".lower()
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
