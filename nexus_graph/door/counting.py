@@ -16,9 +16,10 @@ from typing import Final, cast
 from redis.exceptions import RedisError
 
 from nexus_graph import telemetry
-from nexus_graph.cache.server import AWAY_SECONDS, open_redis
+from nexus_graph.cache.shared import AWAY_SECONDS, open_redis
 from nexus_graph.config import Settings
 from nexus_graph.statements import lua
+from nexus_graph.tasks import keep
 
 WAIT_SECONDS: Final = 0.05
 """Seconds that Redis has to answer before callers go on without it."""
@@ -77,8 +78,7 @@ class SharedCounts:
         """The answer; None if there is none in time."""
         # A task that can be left: closing a connection may take longer than a caller should wait.
         task = asyncio.ensure_future(asking)
-        self._under_way.add(task)
-        task.add_done_callback(self._ended)
+        keep(task, self._under_way)
         error: BaseException | None = TimeoutError()
         try:
             # Twice: if this process was late, the answer may have arrived unread.
@@ -95,11 +95,6 @@ class SharedCounts:
         if not self.is_away:
             _LOG.warning("counts_without_redis", error=telemetry.error_name(error))
         return None
-
-    def _ended(self, task: "asyncio.Future[object]") -> None:
-        self._under_way.discard(task)
-        if not task.cancelled():
-            task.exception()  # retrieved, so that asyncio does not log it
 
     def _leave_alone(self) -> None:
         if not self.is_away:
