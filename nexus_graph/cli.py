@@ -60,6 +60,14 @@ def _is_duration(text: str | None) -> str | None:
     return text
 
 
+def _is_lifetime(text: str | None) -> str | None:
+    from nexus_graph.commands.durations import seconds_in
+
+    if _is_duration(text) is not None and seconds_in(str(text)) == 0:
+        raise typer.BadParameter("give at least 1s")
+    return text
+
+
 def _is_key_name(name: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}", name) is None:
         raise typer.BadParameter(
@@ -109,7 +117,7 @@ KeyRoles = Annotated[list[Role], typer.Option("--role", help="What the holder ma
 KeyId = Annotated[str, typer.Argument(metavar="ID", help="The key's id, as `nexus-graph keys list` shows it.")]
 Expires = Annotated[
     str | None,
-    typer.Option(metavar="DURATION", help="How long the new key works: 12h, 90d.", callback=_is_duration),
+    typer.Option(metavar="DURATION", help="How long the new key works: 12h, 90d.", callback=_is_lifetime),
 ]
 Overlap = Annotated[
     str,
