@@ -330,6 +330,30 @@ def demo(data_dir: DataDir = _DATA_DIR) -> None:
     raise typer.Exit(without_traceback(settings, lambda: run(settings)))
 
 
+@app.command("dev-token")
+def dev_token(
+    *,
+    role: KeyRoles,
+    subject: Annotated[str, typer.Option(help="Whom the token speaks for.")] = "developer",
+    expires: Annotated[
+        str, typer.Option(metavar="DURATION", help="How long the token works: 1h, 30d.", callback=_is_duration)
+    ] = "1h",
+    data_dir: DataDir = _DATA_DIR,
+    json: Json = False,
+) -> None:
+    """Print a token (JWT) that `nexus-graph up` takes on a loopback address, signed with a key of the data directory.
+
+    Callers send it as `Authorization: Bearer …`.
+
+    \b
+    TOKEN=$(nexus-graph dev-token --role steward)
+    """  # noqa: D301
+    from nexus_graph.commands.dev_token import run
+    from nexus_graph.commands.durations import seconds_in
+
+    raise typer.Exit(run(data_dir, role, subject, seconds_in(expires), as_json=json))
+
+
 @cache_app.command("warm")
 def cache_warm(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
     """Put the families that changed last into Redis, before the first readers."""

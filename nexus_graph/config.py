@@ -9,10 +9,10 @@ import ipaddress
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from nexus_graph.gather.bounds import READ_BATCHES, READS_MAX, READS_WAITING_MAX, REQUESTS_MAX, Bounds, bounds_within
@@ -61,7 +61,16 @@ RATES: Final = {
 }
 """What each role may call, unless NEXUS_RATE_LIMITS says otherwise: a service calls for its customers, people read."""
 
+JWT_ALGORITHMS: Final = (
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519",
+)  # fmt: skip
+"""Signatures with a public key (RFC 7518, RFC 9864)."""
 
+CLAIM_MAX_CHARS: Final = 1_024
+"""No issuer or audience is longer, as tokens have 8 kB."""
+
+_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+_PLACE_OF_KEYS: Final = "must be the path of a file, or an https:// address"
 _PORTS: Final = {"http": 80, "https": 443}
 _is_header_name = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch
 _split_list = re.compile(r"[,\s]+").split
@@ -146,6 +155,25 @@ class Settings(BaseSettings):
     """A request that takes longer is logged."""
     start_max_seconds: float = Field(900.0, gt=0)
     """The longest that `up` waits for a server whose start makes progress. A start without progress ends sooner."""
+
+    # Tokens of users
+    jwt_issuer: str | None = None
+    """Who issues the tokens (JWT) of users: exactly their claim `iss`. Tokens are taken if NEXUS_JWT_ISSUER,
+    NEXUS_JWT_AUDIENCE and NEXUS_JWT_JWKS are set, and none is when all are unset."""
+    jwt_audience: str | None = None
+    """Whom the tokens are for: their claim `aud`, or one item of it."""
+    jwt_jwks: str | None = None
+    """The issuer's public keys, a JWK set: the path of a file, which is read again when it changes; or an https://
+    address, which is read every five minutes, without proxy and redirects, and only at public IP addresses. A loopback
+    address that stands here itself may be read, and by http:// too."""
+    jwt_algorithms: Listed = ("RS256", "ES256", "Ed25519")
+    """Signatures that are accepted, of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 and Ed25519. The
+    older name EdDSA is Ed25519."""
+    jwt_roles_claim: str = "roles"
+    """The claim with the names of roles, as a list or as text with spaces between; a path such as
+    `realm_access.roles` leads into objects."""
+    jwt_jwks_max_age_seconds: float = Field(3_600.0, ge=60)
+    """How long the keys count after they were last read. When their address is away for longer, tokens get 503."""
 
     # Limits
     rate_limit: str = "100/minute"
@@ -406,6 +434,44 @@ class Settings(BaseSettings):
             raise ValueError("must be names of headers with commas between, such as X-Tenant,X-Build; or *")
         return names
 
+    @field_validator("jwt_issuer", "jwt_audience", "jwt_roles_claim")
+    @classmethod
+    def _is_a_claim(cls, text: str | None) -> str | None:
+        if text is not None and (
+            not text.isprintable() or text != text.strip() or not 0 < len(text) <= CLAIM_MAX_CHARS
+        ):
+            raise ValueError(f"must be 1 to {CLAIM_MAX_CHARS} printable characters without space around")
+        return text
+
+    @field_validator("jwt_jwks")
+    @classmethod
+    def _is_a_place_of_keys(cls, place: str | None) -> str | None:
+        if place is not None and "://" in place:
+            _check_address_of_keys(place)
+        elif place is not None and (not place.strip() or not place.isprintable()):
+            raise ValueError(_PLACE_OF_KEYS)
+        return place
+
+    @field_validator("jwt_algorithms")
+    @classmethod
+    def _algorithms_are_asymmetric(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names or not set(names) <= {*JWT_ALGORITHMS, "EdDSA"}:
+            raise ValueError(f"must be names of signatures with a public key: {', '.join(JWT_ALGORITHMS)}")
+        return tuple(dict.fromkeys("Ed25519" if name == "EdDSA" else name for name in names))
+
+    @model_validator(mode="after")
+    def _tokens_have_issuer_audience_and_keys(self) -> Self:
+        given = {
+            "NEXUS_JWT_ISSUER": self.jwt_issuer,
+            "NEXUS_JWT_AUDIENCE": self.jwt_audience,
+            "NEXUS_JWT_JWKS": self.jwt_jwks,
+        }
+        missing = [name for name, value in given.items() if value is None]
+        if 0 < len(missing) < len(given):
+            (first, *_) = (name for name in given if name not in missing)
+            raise ValueError(f"{first} needs {' and '.join(missing)} as well")
+        return self
+
     @field_validator("pgbouncer")
     @classmethod
     def _pgbouncer_has_a_way_past(cls, pgbouncer: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - as pydantic calls
@@ -438,6 +504,25 @@ def _origin(text: str) -> str:
         raise ValueError("must be origins such as https://app.example,https://b.example:8443, in ASCII; or * for all")
     named = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{named}" + ("" if port in (None, _PORTS.get(parts.scheme)) else f":{port}")
+
+
+def _check_address_of_keys(url: str) -> None:
+    """Raises ValueError. Which addresses the host's name leads to is checked at each connection (`door/jwks.py`)."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError(_PLACE_OF_KEYS) from None
+    if parts.scheme not in _PORTS or not host or port == 0 or not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError(_PLACE_OF_KEYS)
+    if parts.username is not None or parts.password is not None or parts.fragment:
+        raise ValueError("must be an address without user, password and fragment")
+    if is_loopback(host):
+        return
+    if parts.scheme == "http":
+        raise ValueError("must be an https:// address: http:// is for a loopback address alone")
+    if is_ip_address(host) and not is_public(host):
+        raise ValueError("must not lead to an address of a private network: put the keys in a file")
 
 
 def _check_address(url: str, schemes: tuple[str, ...]) -> None:
@@ -484,3 +569,23 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_ip_address(host: str) -> bool:
+    """Tell an IP address from the name of a host."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_public(address: str) -> bool:
+    """Tell whether an IP address is of the public internet, also where an IPv6 address stands for one of IPv4."""
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip in _NAT64:
+            ip = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)
+        else:
+            ip = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else ip)
+    return ip.is_global and not ip.is_multicast

@@ -121,6 +121,13 @@ AUDIT_HEAD_DIGEST = Gauge(
 )
 AUDIT_HEADS_NOT_KEPT = Counter("nexus_audit_heads_not_kept_total", "Failed writes of NEXUS_AUDIT_HEAD_FILE")
 
+TOKENS = Counter("nexus_tokens_total", "Tokens presented, by what became of them", ["result"])
+KEY_SET_READS = Counter("nexus_key_set_reads_total", "Reads of the keys that tokens are signed with", ["result"])
+KEY_SET_READ_AT = Gauge(
+    "nexus_key_set_read_timestamp_seconds",
+    "When a process last had these keys, as seconds since 1970",
+    multiprocess_mode="mostrecent",
+)
 LOG_LINES_LOST = Counter("nexus_log_lines_lost_total", "Lines that could not be written to the log")
 
 CORRELATION_ID: Final[ContextVar[str]] = ContextVar("correlation_id")

@@ -148,6 +148,8 @@ def _shown(field: str, value: Any) -> str:
         return f" ({address(url)})"
     if _is_secret(Settings.model_fields[field]) or not isinstance(value, str | int | float):
         return ""
+    if field == "jwt_jwks" and "@" in str(value):  # a login may stand in it
+        return ""
     text = "".join(mark if mark.isprintable() else "\N{REPLACEMENT CHARACTER}" for mark in str(value))
     return f"={text[:_SHOWN_MAX]}{'…' if len(text) > _SHOWN_MAX else ''}"
 

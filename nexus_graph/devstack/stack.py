@@ -32,6 +32,7 @@ from nexus_graph.devstack.process import (
     in_thread,
 )
 from nexus_graph.devstack.valkey import Valkey
+from nexus_graph.door import dev_key
 
 RESTART_DELAY_BASE_SECONDS = 0.5
 RESTART_DELAY_MAX_SECONDS = 30.0
@@ -139,6 +140,7 @@ class Stack:
         self._leases = PortLeases()
         self._processes: dict[str, ChildProcess] = {}
         self._urls: StackUrls | None = None
+        self._dev_tokens: dict[str, str] = {}
         self._interrupted = threading.Event()
         self._stopped = asyncio.Event()
 
@@ -293,6 +295,7 @@ class Stack:
 
     async def _start_app(self, port: int) -> None:
         self._data.empty_metrics()
+        self._dev_tokens = self._variables_of_dev_tokens()
         for app in self._app(self.options, port):
             if app.runs_once:
                 await self._run_once(app)
@@ -316,6 +319,15 @@ class Stack:
             raise StackError(f"{app.name} {describe_exit(code)}; {process.log_tail()}")
         del self._processes[app.name]
 
+    def _variables_of_dev_tokens(self) -> dict[str, str]:
+        """The variables by which the API takes the tokens of `nexus-graph dev-token`: on a loopback address, if no
+        issuer is set. Makes the data directory's key if there is none.
+        """
+        given = {**os.environ, **self.options.env}
+        if not is_loopback(self.options.host) or any(given.get(name) for name in dev_key.ISSUER_VARIABLES):
+            return {}
+        return dev_key.environment(self._data.path)
+
     def _app_command(self, app: AppProcess) -> Command:
         path, url = app.health_path, self.urls.api
 
@@ -333,6 +345,7 @@ class Stack:
                 "PYTHONUNBUFFERED": "1",
                 METRICS_FOLDER: str(self._data.metrics),
                 **self.urls.environment(),
+                **self._dev_tokens,
                 **self.options.env,
             },
         )
