@@ -321,12 +321,15 @@ class Stack:
 
     def _variables_of_dev_tokens(self) -> dict[str, str]:
         """The variables by which the API takes the tokens of `nexus-graph dev-token`: on a loopback address, if no
-        issuer is set. Makes the data directory's key if there is none.
+        issuer is set. Makes the data directory's key if there is none. Raises StackError.
         """
         given = {**os.environ, **self.options.env}
         if not is_loopback(self.options.host) or any(given.get(name) for name in dev_key.ISSUER_VARIABLES):
             return {}
-        return dev_key.environment(self._data.path)
+        try:
+            return dev_key.environment(self._data.path)
+        except dev_key.UnusableKey as error:
+            raise StackError(str(error)) from error
 
     def _app_command(self, app: AppProcess) -> Command:
         path, url = app.health_path, self.urls.api

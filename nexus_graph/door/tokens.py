@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from joserfc import jws
 from joserfc.errors import ExpiredTokenError, JoseError
@@ -37,6 +37,8 @@ FORBIDDEN_IN_HEADER: Final = frozenset({"jku", "jwk", "x5u", "x5c", "crit", "b64
 _is_compact: Final = re.compile(rb"([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+").fullmatch
 
 Refusal = Literal["no_issuer", "too_long", "malformed", "algorithm", "key", "signature", "claims", "expired"]
+Result = Literal[Refusal, "verified", "remembered", "keys_unavailable"]
+_COUNTS: Final = {result: TOKENS.labels(result) for result in get_args(Result)}
 
 
 class _Refused(Exception):
@@ -97,7 +99,7 @@ class Tokens:
         principal = self._verdicts.get(sha256(token).digest())
         if principal is None or principal.expires_at is None or self._now() >= principal.expires_at:
             return None
-        TOKENS.labels("remembered").inc()
+        _COUNTS["remembered"].inc()
         return principal
 
     async def principal(self, token: bytes) -> Principal:
@@ -109,12 +111,12 @@ class Tokens:
         try:
             principal, keys = await self._judged(token)
         except _Refused as refused:
-            TOKENS.labels(refused.reason).inc()
+            _COUNTS[refused.reason].inc()
             raise Unauthenticated from None
         except KeysUnavailable:
-            TOKENS.labels("keys_unavailable").inc()
+            _COUNTS["keys_unavailable"].inc()
             raise
-        TOKENS.labels("verified").inc()
+        _COUNTS["verified"].inc()
         self._remember(token, principal, keys)
         return principal
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nexus_graph.cli import app as cli
+from nexus_graph.devstack.process import StackError
 from nexus_graph.devstack.stack import AppProcess, Stack, StackOptions
 from nexus_graph.door import dev_key
 from nexus_graph.door.permissions import Role
@@ -133,6 +134,8 @@ def test_a_key_that_others_can_read_is_refused(data_dir: Path, capsys: pytest.Ca
     printed = capsys.readouterr()
     assert printed.out == ""
     assert "others can read" in printed.err
+    with pytest.raises(StackError, match="others can read"):
+        variables(data_dir)
 
 
 def test_a_damaged_key_is_refused(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
