@@ -17,7 +17,7 @@ from nexus_graph.config import Settings
 from nexus_graph.door.audit_chain import Head, keep_head
 from nexus_graph.errors import Overloaded, Unavailable
 from nexus_graph.statements import sql
-from nexus_graph.store.database import Connection, is_datas_fault, open_pool
+from nexus_graph.store.database import Connection, PoolConnection, is_datas_fault, open_pool
 from nexus_graph.store.record import Record
 from nexus_graph.tasks import raise_if_cancelled
 
@@ -123,7 +123,7 @@ def now() -> int:
     return time_ns() // 1_000
 
 
-async def append(connection: Connection, entries: Sequence[Entry]) -> Head:
+async def append(connection: Connection | PoolConnection, entries: Sequence[Entry]) -> Head:
     """Store entries by a connection of the caller's, in its transaction if one is open. Raises what the driver raises.
 
     The chain's head is locked until that transaction ends, and no other process appends meanwhile: append last.
