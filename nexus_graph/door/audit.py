@@ -123,7 +123,7 @@ def now() -> int:
     return time_ns() // 1_000
 
 
-async def append(connection: Connection | PoolConnection, entries: Sequence[Entry]) -> Head:
+async def append(connection: "Connection | PoolConnection", entries: Sequence[Entry]) -> Head:
     """Store entries by a connection of the caller's, in its transaction if one is open. Raises what the driver raises.
 
     The chain's head is locked until that transaction ends, and no other process appends meanwhile: append last.

@@ -23,11 +23,15 @@ CREATE TABLE audit_log (
     amount     bigint,
     hash       bytea NOT NULL,
     PRIMARY KEY (stored_at, seq),
-    -- Letters and hyphens, or the name of a principal: neither an email nor a phone has such a form.
-    CONSTRAINT audit_who     CHECK (who ~ '^(anonymous|system|command|key:[0-9a-f]{12}|user:[0-9a-f]{32})$'),
-    CONSTRAINT audit_what    CHECK (what ~ '^[a-z-]{1,40}$'),
-    CONSTRAINT audit_outcome CHECK (outcome ~ '^[a-z-]{1,40}$'),
-    CONSTRAINT audit_subject CHECK (subject ~ '^(key:[0-9a-f]{12}|user:[0-9a-f]{32})$'),
+    -- Letters and hyphens, or the name of a principal: neither an email nor a phone has such a form. Lengths stand apart,
+    -- as {1,40} in an expression would cost eight times as much.
+    CONSTRAINT audit_who     CHECK (who IN ('anonymous', 'system', 'command')
+                                    OR (octet_length(who) = 16 AND who ~ '^key:[0-9a-f]+$')
+                                    OR (octet_length(who) = 37 AND who ~ '^user:[0-9a-f]+$')),
+    CONSTRAINT audit_what    CHECK (what ~ '^[a-z-]+$' AND octet_length(what) <= 40),
+    CONSTRAINT audit_outcome CHECK (outcome ~ '^[a-z-]+$' AND octet_length(outcome) <= 40),
+    CONSTRAINT audit_subject CHECK ((octet_length(subject) = 16 AND subject ~ '^key:[0-9a-f]+$')
+                                    OR (octet_length(subject) = 37 AND subject ~ '^user:[0-9a-f]+$')),
     CONSTRAINT audit_hash    CHECK (octet_length(hash) = 32)
 ) PARTITION BY RANGE (stored_at);
 

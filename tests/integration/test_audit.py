@@ -9,6 +9,7 @@ from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 import asyncpg
 import pytest
@@ -21,7 +22,7 @@ from nexus_graph.errors import Overloaded, Unavailable
 from nexus_graph.store.database import Pool, PoolConnection
 from tests.stage.auditing import auditing, entry, head_at, stored, table_of_month, verified
 
-Source = PoolConnection | Pool
+Source: TypeAlias = "PoolConnection | Pool"
 Capsys = pytest.CaptureFixture[str]
 
 PROCESS = """
