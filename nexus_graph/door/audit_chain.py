@@ -73,18 +73,18 @@ class Head(NamedTuple):
 class Fault(StrEnum):
     """The kind of a finding, and its sentence."""
 
-    CHANGED = "was changed, or the one before was: the hash does not follow"
+    CHANGED = "changed, or the entry before is: the hash does not follow"
     MISSING = "missing"
-    MISPLACED = "stands a second time, or in another place than at its storage"
+    MISPLACED = "there a second time, or moved to another place"
     CUT = "missing at the end of the chain"
-    FORGED = "past the head of the chain: no process appended"
-    HEAD_DIFFERS = "has another hash in the head of the chain"
+    FORGED = "past the head of the chain: appended by no process"
+    HEAD_DIFFERS = "the head of the chain has another hash"
     HEAD_MISSING = "the head of the chain is missing"
-    FILE_AHEAD = "known to the head file and gone from the chain"
-    FILE_DIFFERS = "has another hash in the head file: the chain was written anew"
-    FILE_OLD = "is the newest in the head file, and a retention dropped the entry: the file vouches for nothing"
+    FILE_AHEAD = "known to the head file, gone from the chain"
+    FILE_DIFFERS = "the head file has another hash: the chain was written anew"
+    FILE_OLD = "the head file ends here, and a retention dropped the entry: the file proves nothing"
     FILE_UNREADABLE = "the head file is missing or holds no head"
-    STUB_ALONE = "is where a retention cut the chain, and no entry tells of that retention"
+    STUB_ALONE = "the chain was cut here, and no entry tells of a retention"
 
 
 class Finding(NamedTuple):
@@ -99,7 +99,9 @@ class Finding(NamedTuple):
         if not self.last:
             return self.fault.value
         one = self.first == self.last
-        return f"entry {self.first:,} {self.fault}" if one else f"entries {self.first:,} to {self.last:,}: {self.fault}"
+        return (
+            f"entry {self.first:,}: {self.fault}" if one else f"entries {self.first:,} to {self.last:,}: {self.fault}"
+        )
 
 
 def canonical(entry: StoredEntry) -> bytes:

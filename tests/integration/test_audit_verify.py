@@ -162,7 +162,7 @@ async def test_a_report_for_people_names_faults_and_the_head(
     assert await asyncio.to_thread(commands.verify, settings) == 1
     digest = (await pool.fetchval("SELECT hash FROM audit_log WHERE seq = 20")).hex()
     assert capsys.readouterr().out.splitlines() == [
-        "entry 7 missing",
+        "entry 7: missing",
         "entries 12 to 13: missing",
         "the head of the chain is missing",
         "17 entries verified, 3 faults",
