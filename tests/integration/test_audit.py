@@ -145,10 +145,7 @@ async def test_a_batch_whose_answer_was_lost_is_stored_once(settings: Settings, 
     audit._batches = 2
     await audit._sent(batch)
     assert await _numbers(pool) == [0, 1, 2] * 2
-    assert audit._record is not None
-    assert audit._pool is not None
-    await audit._record.close()
-    await audit._pool.close()
+    await audit._closing.aclose()
 
 
 async def test_a_full_queue_drops_counts_and_tells(quick: Settings, pool: Pool, capsys: Capsys) -> None:
