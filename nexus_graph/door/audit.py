@@ -30,6 +30,9 @@ BATCH_MAX_ENTRIES: Final = 250
 AWAY_SECONDS: Final = 0.5
 """The pause between two tries while the record is away."""
 
+KEEP_SECONDS: Final = 1.0
+"""The head file is at most so much older than the trail. Each write waits for a disk, maybe that of PostgreSQL."""
+
 CLOSE_SECONDS: Final = 5.0
 """How long a process that stops tries to store what is queued."""
 
@@ -151,6 +154,9 @@ class Audit:
         self._lost = 0
         """Entries dropped of which no stored entry tells yet."""
         self._away = False
+        self._unkept: Head | None = None
+        """The newest head that the head file does not hold yet."""
+        self._keep_at = float("-inf")
         self._writer = uuid4()
         self._batches = 0
         self._closing = AsyncExitStack()
@@ -197,6 +203,8 @@ class Audit:
         if left := len(self._waiting) + self._lost:
             telemetry.AUDIT_LOST.labels("closed").inc(len(self._waiting))
             _LOG.error("audit_lost", entries=left)
+        self._keep_at = monotonic()
+        await self._keep()
         await self._closing.aclose()
 
     def _dropped(self) -> None:
@@ -230,6 +238,7 @@ class Audit:
                     return
             if stopping:
                 return
+            await self._keep()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), WRITE_SECONDS)
 
@@ -263,7 +272,10 @@ class Audit:
             self._be_back()
             telemetry.AUDIT_ENTRIES.inc(len(entries))
             telemetry.BATCH_SIZE.labels("audit").observe(len(entries))
-            await self._kept(head)
+            telemetry.AUDIT_HEAD.set(head.seq)
+            telemetry.AUDIT_HEAD_DIGEST.set(head.digest)
+            self._unkept = head
+            await self._keep()
             return True
 
     async def _stored_singly(self, entries: list[Entry], error: Exception) -> bool:
@@ -305,13 +317,12 @@ class Audit:
         if not self._stopping.is_set():
             self._room = self._settings.audit_queue_max_entries
 
-    async def _kept(self, head: Head) -> None:
-        """Keep the head outside of the record: as a metric, and in the file of NEXUS_AUDIT_HEAD_FILE."""
-        telemetry.AUDIT_HEAD.set(head.seq)
-        telemetry.AUDIT_HEAD_DIGEST.set(head.digest)
-        path = self._settings.audit_head_file
-        if path is None:
+    async def _keep(self) -> None:
+        """Write the newest head to the file of NEXUS_AUDIT_HEAD_FILE, where it is time."""
+        path, head = self._settings.audit_head_file, self._unkept
+        if path is None or head is None or monotonic() < self._keep_at:
             return
+        self._unkept, self._keep_at = None, monotonic() + KEEP_SECONDS
         try:
             await asyncio.to_thread(keep_head, path, head)
         except OSError as error:

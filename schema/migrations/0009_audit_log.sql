@@ -137,6 +137,10 @@ BEGIN
             head_hash := head.hash;
             RETURN;
         END IF;
+        IF audit_append.batch = 1 THEN
+            -- Processes that ended send nothing again.
+            DELETE FROM audit_writers WHERE stored_at < moment - interval '7 days';
+        END IF;
     END IF;
     -- The next month is there before it begins; this one is missing only after a month without an entry.
     PERFORM audit_make_month(moment AT TIME ZONE 'UTC');

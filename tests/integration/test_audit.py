@@ -358,3 +358,40 @@ async def test_identify_does_not_wait_for_the_trail(settings: Settings, pool: Po
         await writing.execute("SET lock_timeout = '50ms'")
         with pytest.raises(asyncpg.LockNotAvailableError):
             await append(writing, [entry()])
+
+
+async def test_the_head_file_follows_the_trail(
+    quick: Settings, pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without another entry, and not at every batch: a write waits for a disk."""
+    monkeypatch.setattr(auditing_module, "KEEP_SECONDS", 0.05)
+    path = tmp_path / "head"
+    async with auditing(quick.model_copy(update={"audit_head_file": path})) as audit:
+        for number in range(20):
+            audit.record(entry(number))
+        await _until_stored(pool, 21)
+        head = await head_at(pool)
+        async with asyncio.timeout(20):
+            while not await asyncio.to_thread(path.exists) or read_head(path) != head:
+                await pool.fetchval("SELECT pg_sleep(0.01)")
+
+
+async def test_a_head_file_that_cannot_be_written_stops_nothing(
+    quick: Settings, pool: Pool, tmp_path: Path, capsys: Capsys
+) -> None:
+    async with auditing(quick.model_copy(update={"audit_head_file": tmp_path / "none" / "head"})) as audit:
+        audit.record(entry(1))
+    assert await _numbers(pool) == [1]
+    assert '"event": "audit_head_not_kept"' in capsys.readouterr().err
+
+
+async def test_writers_of_long_ago_are_forgotten(settings: Settings, pool: Pool) -> None:
+    await pool.execute(
+        """
+        INSERT INTO audit_writers
+        SELECT gen_random_uuid(), 1, now() - n * interval '6 days' FROM generate_series(1, 2) AS n
+        """
+    )
+    async with auditing(settings):
+        pass
+    assert await pool.fetchval("SELECT count(*) FROM audit_writers") == 2
