@@ -56,19 +56,22 @@ def quick(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 @asynccontextmanager
-async def away(pool: Pool) -> AsyncIterator[Source]:
+async def away(pool: Pool, settings: Settings) -> AsyncIterator[Source]:
     """The database takes no connections, and the appender has none. The connection that is left."""
-    database = await pool.fetchval("SELECT current_database()")
-    async with pool.acquire() as admin:
-        await admin.execute(f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS false')
-        await admin.execute(
+    elsewhere = await asyncpg.connect(settings.database_url.get_secret_value(), database="postgres")
+    async with pool.acquire() as left:
+        database = await left.fetchval("SELECT current_database()")
+        await elsewhere.execute(f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS false')
+        await elsewhere.fetch(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND application_name = 'nexus_api'"
+            " WHERE datname = $1 AND application_name = 'nexus_api'",
+            database,
         )
         try:
-            yield admin
+            yield left
         finally:
-            await admin.execute(f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS true')
+            await elsewhere.execute(f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS true')
+            await elsewhere.close()
 
 
 async def _until_stored(pool: Pool, count: int) -> None:
@@ -193,7 +196,7 @@ async def test_the_record_goes_away_and_comes_back(quick: Settings, pool: Pool, 
         for number in range(5):
             audit.record(entry(number))
         await _until_stored(pool, 6)
-        async with away(pool) as left:
+        async with away(pool, quick) as left:
             audit.record(entry(5))
             await _until(audit, left, away=True)
             for number in range(6, 56):
@@ -213,7 +216,7 @@ async def test_while_the_record_is_away_strict_answers_nobody(quick: Settings, p
     async with auditing(strict) as audit:
         audit.record(entry(0))
         await _until_stored(pool, 2)
-        async with away(pool) as left:
+        async with away(pool, quick) as left:
             audit.record(entry(1))  # not yet known to be away: stored later
             await _until(audit, left, away=True)
             for _ in range(2):
@@ -236,7 +239,7 @@ async def test_a_process_that_stops_while_the_record_is_away_ends_in_time(
     audit = Audit(quick)
     await audit.start()
     await _until_stored(pool, 1)
-    async with away(pool) as left:
+    async with away(pool, quick) as left:
         audit.record(entry(1))
         await _until(audit, left, away=True)
         async with asyncio.timeout(10):
