@@ -36,7 +36,7 @@ from nexus_graph.store.database import Pool, PoolConnection
 from nexus_graph.tasks import raise_if_cancelled
 
 KEYS_HELD_MAX: Final = 10_000
-"""Keys that a process holds, about 10 MB: those that work, then those that ended last, which the security log tells
+"""Keys that a process holds, about 7 MB: those that work, then those that ended last, which the security log tells
 apart from keys that never were.
 """
 

@@ -25,7 +25,8 @@ from nexus_graph.door.issuing import KeyRefused, Made, create, revoke, rotate
 from nexus_graph.door.keys import ApiKeys, Check, key_text
 from nexus_graph.door.permissions import Role
 from nexus_graph.errors import KeysUnavailable, Unauthenticated, Unavailable
-from nexus_graph.store.database import Connection, Pool
+from nexus_graph.statements import sql
+from nexus_graph.store.database import Connection, Pool, connect_pool
 from tests.stage.graphing import PATIENCE_SECONDS
 from tests.stage.stopping import backends, stopped
 from tests.stage.wire import wired
@@ -462,6 +463,26 @@ async def test_so_many_keys_may_work_and_no_more(
     monkeypatch.setattr(keys, "KEYS_HELD_MAX", 3)
     async with door(settings) as opened:
         assert [opened.says(key.text) for key in working] == [Check.UNKNOWN, Check.LIVE, Check.LIVE]
+
+
+@pytest.mark.parametrize(
+    ("statement", "arguments", "index"),
+    [
+        ("api_keys_held", (10,), "api_keys_ended"),
+        ("api_keys_list", (10,), "api_keys_ended"),
+        ("api_keys_used", (["0" * 12],), "api_keys_pkey"),
+        ("api_keys_version", (), "api_keys_version_pkey"),
+    ],
+)
+async def test_statements_rely_on_the_index_that_they_name(
+    settings: Settings, statement: str, arguments: tuple[object, ...], index: str
+) -> None:
+    pool = await connect_pool(settings, role="nexus_api", size=1)
+    assert index in sql(statement)
+    plan = await pool.fetchval(f"EXPLAIN (FORMAT JSON) {sql(statement)}", *arguments)
+    assert f'"Index Name": "{index}"' in plan
+    assert "Seq Scan" not in plan
+    await pool.close()
 
 
 async def test_of_rotations_at_once_one_is_made(owner: Connection, pool: Pool) -> None:
