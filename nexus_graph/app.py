@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from itertools import count
 from types import FrameType
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import uvicorn
 from starlette.applications import Starlette
@@ -20,6 +20,7 @@ from nexus_graph.api.front import front
 from nexus_graph.api.graphql.engine import Answering, UnusableManifest
 from nexus_graph.api.graphql.schema import schema
 from nexus_graph.api.graphql.transport import GraphQLRoute, GraphQLSockets, Places, asset
+from nexus_graph.api.guard import NOWHERE, RIGHTS, guarded, nowhere
 from nexus_graph.api.http.asgi import AsgiEndpoint, Endpoint, RequestMiddleware
 from nexus_graph.api.http.connections import LOOK_TICKS, Connection, Connections
 from nexus_graph.api.http.cors import Cors
@@ -44,6 +45,7 @@ from nexus_graph.api.ops import (
 from nexus_graph.api.rest import IdentifyRoute
 from nexus_graph.cache.shared import open_redis
 from nexus_graph.config import Settings, is_loopback
+from nexus_graph.door.door import Door
 from nexus_graph.failures import say, why
 from nexus_graph.gc_freeze import freeze_gc
 from nexus_graph.identity.opening import open_identity
@@ -59,6 +61,7 @@ CANNOT_BE_USED_SO: Final = 2
 
 _DESCRIPTORS_MAX: Final = 65_536
 """The most files and sockets of one process."""
+_BROWSER: Final = "/neo4j/{name}"
 _TICK_SECONDS: Final = 0.1
 """As uvicorn's, which ends as the server stops."""
 
@@ -157,12 +160,15 @@ def create_app(settings: Settings) -> App:
 
     answering = Answering(schema(federated=settings.graphql_federation), settings)
     places = Places(settings.sockets_max)
-    identify, graphql = IdentifyRoute(settings), GraphQLRoute(answering, settings, places)
+    behind = _Behind(is_guarded=settings.auth == "on")
+    identify = behind("/identify", IdentifyRoute(settings).answer)
+    graphql = behind("/graphql", GraphQLRoute(answering, settings, places).answer, passes_faults=True)
     sockets = GraphQLSockets(answering, settings, places)
-    app = App(routes=_routes(identify, graphql, sockets, settings), lifespan=lifespan)
+    app = App(routes=_routes(identify, graphql, sockets, behind, settings), lifespan=lifespan)
+    app.router.default = AsgiEndpoint(behind(None, nowhere), settings)
     app.router.redirect_slashes = False  # `RequestMiddleware` leaves a slash at the end away
     app.settings = settings
-    app.direct = DirectRoutes({"/identify": identify.answer, "/graphql": graphql.answer}, settings)
+    app.direct = DirectRoutes({"/identify": identify, "/graphql": graphql}, settings)
     app.connections = Connections(settings, descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     app.leaving, app.stopping = asyncio.Event(), asyncio.Event()
     return app
@@ -170,12 +176,10 @@ def create_app(settings: Settings) -> App:
 
 def serve(settings: Settings, *, host: str, port: int, workers: int = 1) -> int:
     """Serve until SIGINT or SIGTERM; the exit code. Answers what was accepted before it stops."""
-    if settings.auth != "off" and not is_loopback(host):
-        return _cannot(
-            CANNOT_BE_USED_SO,
-            f"{host} can be reached from other machines, and there is no authentication yet. Listen on 127.0.0.1, or "
-            "set NEXUS_AUTH=off where the network itself keeps strangers out.",
-        )
+    if settings.auth == "auto":
+        settings = settings.model_copy(update={"auth": "off" if is_loopback(host) else "on"})
+    elif settings.auth == "off":
+        say("NEXUS_AUTH=off: the API asks nobody for credentials. Whoever reaches it reads and writes all identities.")
     try:
         listener = listen(host, port, backlog=BACKLOG)
     except OSError as error:
@@ -258,8 +262,18 @@ def _protocol(app: App, settings: Settings) -> Callable[..., asyncio.Protocol]:
     return partial(DirectProtocol, app.direct, app.connections)
 
 
+class _Behind(NamedTuple):
+    """Puts endpoints behind the door, where it asks for credentials. Raises KeyError for a route without a right."""
+
+    is_guarded: bool
+
+    def __call__(self, path: str | None, endpoint: Endpoint, *, passes_faults: bool = False) -> Endpoint:
+        right = NOWHERE if path is None else RIGHTS[path]
+        return guarded(endpoint, right, passes_faults=passes_faults) if self.is_guarded else endpoint
+
+
 def _routes(
-    identify: IdentifyRoute, graphql: GraphQLRoute, sockets: GraphQLSockets, settings: Settings
+    identify: Endpoint, graphql: Endpoint, sockets: GraphQLSockets, behind: _Behind, settings: Settings
 ) -> list[BaseRoute]:
     got: dict[str, Endpoint] = {
         "/": front,
@@ -270,11 +284,14 @@ def _routes(
         "/metrics": metrics,
     }
     return [
-        Route("/identify", AsgiEndpoint(identify.answer, settings, type_optional=True), methods=["POST"]),
-        Route("/graphql", AsgiEndpoint(graphql.answer, settings)),
+        Route("/identify", AsgiEndpoint(identify, settings, type_optional=True), methods=["POST"]),
+        Route("/graphql", AsgiEndpoint(graphql, settings)),
         WebSocketRoute("/graphql", sockets),
-        Route("/neo4j/{name}", AsgiEndpoint(browser_file, settings), methods=["GET", "OPTIONS"]),
-        *(Route(path, AsgiEndpoint(endpoint, settings), methods=["GET"]) for path, endpoint in got.items()),
+        Route(_BROWSER, AsgiEndpoint(behind(_BROWSER, browser_file), settings), methods=["GET", "OPTIONS"]),
+        *(
+            Route(path, AsgiEndpoint(behind(path, endpoint), settings), methods=["GET"])
+            for path, endpoint in got.items()
+        ),
     ]
 
 
@@ -301,7 +318,10 @@ async def _opened(settings: Settings) -> AsyncIterator[dict[str, Any]]:
         checks[OUTBOX] = partial(outbox_gauges, identity.record)
         servers = Health(checks)
         closing.push_async_callback(servers.close)
-        yield {"identity": identity, "health": servers, "redis": redis}
+        state = {"identity": identity, "health": servers, "redis": redis}
+        if settings.auth == "on":
+            state["door"] = await closing.enter_async_context(Door.opened(settings, identity.record.fetch))
+        yield state
 
 
 def _cannot(exit_code: int, reason: str) -> int:

@@ -147,8 +147,9 @@ class Settings(BaseSettings):
     """The login's password in Neo4j."""
 
     # Operation
-    auth: Literal["auto", "off"] = "auto"
-    """`auto`: open on a loopback address, refused elsewhere until credentials are configured. `off`: open anywhere."""
+    auth: Literal["auto", "on", "off"] = "auto"
+    """Whether callers need credentials. `auto`: not on a loopback address, elsewhere they do. `on`: everywhere. `off`:
+    nowhere."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The least severe events that are logged."""
     slow_request_seconds: float = Field(1.0, gt=0)

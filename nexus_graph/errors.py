@@ -144,9 +144,12 @@ class Unauthenticated(NexusError):
 
     code = Code.UNAUTHENTICATED
 
-    def __init__(self, message: str = "the credentials are not valid", *, sent: bool = True) -> None:
+    def __init__(
+        self, message: str = "the credentials are not valid", *, field: str | None = None, sent: bool = True
+    ) -> None:
         """`sent`: the caller did present a credential."""
-        super().__init__(message)
+        super().__init__(message, field=field)
+        self.sent = sent
         self.challenge = 'Bearer error="invalid_token"' if sent else "Bearer"
         """The value of WWW-Authenticate (RFC 6750, section 3)."""
 
@@ -160,8 +163,8 @@ class Forbidden(NexusError):
 
     code = Code.FORBIDDEN
 
-    def __init__(self, message: str = "your roles do not allow this") -> None:
-        super().__init__(message)
+    def __init__(self, message: str = "your roles do not allow this", *, field: str | None = None) -> None:
+        super().__init__(message, field=field)
 
 
 class InvalidIdentifier(NexusError):

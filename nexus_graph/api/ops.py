@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from nexus_graph import __version__
 from nexus_graph.api.http.answer import Answer, encode
 from nexus_graph.api.http.request import Post
+from nexus_graph.door.permissions import Permission
 from nexus_graph.store.migrate import MigrationError, pending
 from nexus_graph.store.record import HEALTH_SECONDS, WELL, Condition, Record
 from nexus_graph.telemetry import error_name, exposition, log
@@ -116,18 +117,19 @@ class Health:
 
 async def health(post: Post) -> Answer:
     """GET /health: ok; degraded while Neo4j, Redis, the replica or a part of PostgreSQL is away; 503 and down while
-    identify is not answered.
+    identify is not answered. Where the door asks for credentials, operators see it in detail.
     """
     servers: Health = post.state["health"]
     found = await servers.conditions(servers.reported)
     all_well = all(condition.status == "ok" for condition in found.values())
     status = "down" if found[RECORD].status == "down" else "ok" if all_well else "degraded"
-    answer: dict[str, Any] = {
-        "status": status,
-        "version": __version__,
-        "checks": _shown(found),
-        "uptimeSeconds": round(monotonic() - servers.since, 1),
-    }
+    answer: dict[str, Any] = {"status": status}
+    if post.visit.principal.may(Permission.OPERATE):
+        answer |= {
+            "version": __version__,
+            "checks": _shown(found),
+            "uptimeSeconds": round(monotonic() - servers.since, 1),
+        }
     return Answer(503 if status == "down" else 200, encode(answer))
 
 
@@ -145,7 +147,9 @@ async def readyz(post: Post) -> Answer:
     if post.state["leaving"].is_set():
         found["process"] = Condition("down", "this process was told to stop")
     ready = all(condition.status != "down" for condition in found.values())
-    answer = {"status": "ok" if ready else "down", "checks": _shown(found)}
+    answer: dict[str, Any] = {"status": "ok" if ready else "down"}
+    if post.visit.principal.may(Permission.OPERATE):
+        answer["checks"] = _shown(found)
     return Answer(200 if ready else 503, encode(answer))
 
 

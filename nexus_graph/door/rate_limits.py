@@ -231,6 +231,10 @@ class RateLimits:
         """The peer to count by of a connection from this address, behind NEXUS_TRUSTED_PROXIES (`peers.peer_of`)."""
         return peer_of(address, headers, self._trusted)
 
+    def alias_of(self, peer: str) -> str:
+        """The name under which an address may stand in a log."""
+        return self._shared.name("peer", peer)
+
     def spend(self, principal: Principal, peer: str, cost: int = 1) -> Awaitable[Standing] | Standing:
         """Count a call of this cost, from 1 on. What an anonymous caller spends is the peer's (`peers.peer_of`).
 

@@ -21,9 +21,9 @@ def denied(principal: str, permission: str, what: str) -> None:
     _note("denied", principal=principal, permission=permission, what=what)
 
 
-def limited(principal: str, policy: str) -> None:
-    """A caller met a limit."""
-    _note("limited", principal=principal, policy=policy)
+def limited(principal: str) -> None:
+    """A caller met its rate limit."""
+    _note("limited", principal=principal)
 
 
 def scraping(principal: str) -> None:

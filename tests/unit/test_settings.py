@@ -161,8 +161,8 @@ def test_no_text_ends_in_a_traceback_or_shows_a_secret(field: str, text: str) ->
 @pytest.mark.parametrize(
     ("name", "value", "fault"),
     [
-        ("NEXUS_AUTH", "maybe", "NEXUS_AUTH=maybe must be auto or off"),
-        ("nexus_auth", "maybe", "nexus_auth=maybe must be auto or off"),
+        ("NEXUS_AUTH", "maybe", "NEXUS_AUTH=maybe must be auto, on or off"),
+        ("nexus_auth", "maybe", "nexus_auth=maybe must be auto, on or off"),
         ("NEXUS_FAMILY_LIMIT", "abc", "NEXUS_FAMILY_LIMIT=abc must be a whole number"),
         ("NEXUS_FAMILY_LIMIT_CONTACTS", "1", "NEXUS_FAMILY_LIMIT_CONTACTS=1 must be at least 2"),
         ("NEXUS_READ_CONNECTIONS", "65", "NEXUS_READ_CONNECTIONS=65 must be at most 64"),
@@ -275,7 +275,7 @@ def test_up_names_what_nothing_reads_and_refuses_a_wrong_setting_before_it_start
     with pytest.raises(SystemExit) as ended:
         cli(["up", "--data-dir", str(tmp_path / "other")])
     assert ended.value.code == 2
-    assert capsys.readouterr().err == "nexus-graph: NEXUS_AUTH=maybe must be auto or off\n"
+    assert capsys.readouterr().err == "nexus-graph: NEXUS_AUTH=maybe must be auto, on or off\n"
     assert not (tmp_path / "other").exists()
 
 

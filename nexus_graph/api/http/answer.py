@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Send
 
 from nexus_graph.api.http.request import Post
+from nexus_graph.door.visit import Visit
 from nexus_graph.errors import Code, MethodNotAllowed, NexusError, NotFound
 from nexus_graph.telemetry import error_name, log, place
 
@@ -84,6 +85,10 @@ class Answer(NamedTuple):
     content_type: bytes = JSON
     headers: Sequence[Header] = ()
 
+    def with_headers(self, headers: Sequence[Header]) -> "Answer":
+        """The answer with these headers after its own."""
+        return Answer(self.status, self.body, self.content_type, (*self.headers, *headers))
+
 
 class StreamingAnswer(Exception):
     """The request has several answers, one after another: only ASGI carries those."""
@@ -92,6 +97,8 @@ class StreamingAnswer(Exception):
         """`answers` sends all of them."""
         super().__init__()
         self.answers = answers
+        self.visit: Visit | None = None
+        """The visit that began with the request, where the request is brought to ASGI again."""
 
 
 def failed(error: Exception, correlation_id: str) -> Answer:

@@ -17,11 +17,15 @@ from nexus_graph.api.http.body import ClientGone, read_json_body
 from nexus_graph.api.http.observing import Observing
 from nexus_graph.api.http.request import OTHER_SITES, Post, RequestId
 from nexus_graph.config import Settings
+from nexus_graph.door.visit import OPEN
 from nexus_graph.errors import HeadersTooLarge, NexusError, Overloaded
 from nexus_graph.telemetry import CORRELATION_ID
 
 REFUSED: Final = "nexus_graph.refused"
 """A key of the scope: the connection has found that the request cannot be answered in time."""
+
+VISIT: Final = "nexus_graph.visit"
+"""A key of the scope: the visit of a request that the door has let in already."""
 
 HEADERS_MAX: Final = 100
 """Headers of one request: browsers behind several proxies send thirty."""
@@ -70,6 +74,8 @@ class AsgiEndpoint:
             scope["method"],
             scope["query_string"],
             scope.get("path_params", {}),
+            scope["client"][0] if scope["client"] else "",
+            scope.get(VISIT, OPEN),
         )
 
 

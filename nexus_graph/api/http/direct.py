@@ -18,11 +18,12 @@ from typing import Any, Final, cast
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from nexus_graph.api.http.answer import JSON, Answer, Header, StreamingAnswer, failed
-from nexus_graph.api.http.asgi import HEADERS_MAX, Endpoint
+from nexus_graph.api.http.asgi import HEADERS_MAX, VISIT, Endpoint
 from nexus_graph.api.http.connections import ANSWERING, BODY, HEADER, IDLE, Connection, Connections
 from nexus_graph.api.http.observing import Observing
 from nexus_graph.api.http.request import Post, RequestId
 from nexus_graph.config import Settings
+from nexus_graph.door.visit import OPEN, Visit
 from nexus_graph.errors import Overloaded
 from nexus_graph.telemetry import CORRELATION_ID
 
@@ -172,9 +173,9 @@ class DirectProtocol(Connection):
             correlation_id = request_id.text
             CORRELATION_ID.set(correlation_id)
             try:
-                answer = await exchange.endpoint(Post(exchange.body, exchange.headers, request_id, self.app_state))
-            except StreamingAnswer:
-                self._bring_by_asgi(exchange)
+                answer = await exchange.endpoint(self._post(exchange, request_id))
+            except StreamingAnswer as several:
+                self._bring_by_asgi(exchange, several.visit or OPEN)
                 return
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer that hides it
                 answer = failed(error, correlation_id)
@@ -192,8 +193,12 @@ class DirectProtocol(Connection):
             # Not by a callback of the task, which would cost another turn of the loop.
             self.tasks.discard(exchange.task)
 
-    def _bring_by_asgi(self, exchange: Exchange) -> None:
-        """Start the request again by ASGI."""
+    def _post(self, exchange: Exchange, request_id: RequestId) -> Post:
+        peer = self.client[0] if self.client else ""
+        return Post(exchange.body, exchange.headers, request_id, self.app_state, peer=peer)
+
+    def _bring_by_asgi(self, exchange: Exchange, visit: Visit) -> None:
+        """Start the request again by ASGI, as the same visit."""
         scope: Any = {
             "type": "http",
             "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
@@ -208,6 +213,7 @@ class DirectProtocol(Connection):
             "path": self.root_path + exchange.path,
             "raw_path": (self.root_path + exchange.path).encode(),
             "query_string": b"",
+            VISIT: visit,
         }
         cycle = RequestResponseCycle(
             scope=scope,

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from asyncpg.pgproto import pgproto
 
+from nexus_graph.door.visit import OPEN, Visit
 from nexus_graph.errors import NexusError
 
 OTHER_SITES: Final = (b"cross-site", b"same-site")
@@ -54,3 +55,7 @@ class Post(NamedTuple):
     """The URL after its question mark."""
     parameters: Mapping[str, str] = MappingProxyType({})
     """Parts of the path, by the route's names."""
+    peer: str = ""
+    """The address of the client, or of the proxy before it; empty where the connection has none."""
+    visit: Visit = OPEN
+    """Who calls, and what this caller may do."""

@@ -100,6 +100,7 @@ def test_names_that_clients_rely_on() -> None:
         "nodes": "[Node]!",
         "contacts": "ListedContactConnection!",
         "identityEvents": "IdentityEventConnection!",
+        "rateLimit": "RateLimit",
     }
     assert fields("Mutation") == {"identify": "IdentifyResult!"}
     assert fields("IdentifyInput") == {"email": "EmailAddress", "phoneNumber": "PhoneNumber"}

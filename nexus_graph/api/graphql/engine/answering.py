@@ -15,6 +15,8 @@ from nexus_graph.api.graphql.schema import Context
 from nexus_graph.api.http.answer import graphql_error, masked
 from nexus_graph.api.http.request import RequestId
 from nexus_graph.config import Settings
+from nexus_graph.door.visit import OPEN, Visit
+from nexus_graph.door.visited import visited
 from nexus_graph.errors import Code, InvalidRequest
 
 TEXTS: Final = ("query", "operationName", "documentId")
@@ -50,34 +52,48 @@ class Answering:
         self._persisted.keep(text, request.extensions, redis)
         return asked
 
-    async def answer(self, asked: Asked, state: Mapping[str, Any], request_id: RequestId) -> dict[str, Any]:
-        """The one answer to a query or mutation. Raises RequestError if the variables do not fit."""
-        context = Context(state["identity"], self._settings, request_id.uuid)
-        result = await self._executing.execute(asked, context)
-        return self._answered(result, asked, request_id)
+    async def answer(
+        self, asked: Asked, state: Mapping[str, Any], request_id: RequestId, visit: Visit = OPEN
+    ) -> dict[str, Any]:
+        """The one answer to a query or mutation. Raises RequestError if the variables do not fit, RateLimited."""
+        await visit.charge_operation(asked.price)
+        result = await self._executing.execute(asked, self._context(state, request_id, visit))
+        return self._answered(result, asked, request_id, visit)
 
     async def answers(
-        self, asked: Asked, state: Mapping[str, Any], request_id: RequestId
+        self, asked: Asked, state: Mapping[str, Any], request_id: RequestId, visit: Visit = OPEN
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """Every answer to a subscription, or the one answer to a query or mutation. Raises RequestError."""
+        """Every answer to a subscription, or the one to a query or mutation. Raises RequestError, RateLimited."""
         if asked.kind is not OperationType.SUBSCRIPTION:
-            yield await self.answer(asked, state, request_id)
+            yield await self.answer(asked, state, request_id, visit)
             return
-        context = Context(state["identity"], self._settings, request_id.uuid)
+        await visit.charge_operation(asked.price)
+        context = self._context(state, request_id, visit)
         try:
             async with aclosing(self._executing.follow(asked, context)) as results:
                 async for result in results:
-                    yield self._answered(result, asked, request_id)
+                    yield self._answered(result, asked, request_id, visit)
         except RequestError:
             raise
         except Exception as error:  # the client gets an error without its cause
             raise RequestError(Code.INTERNAL, error_of(error, request_id.text)) from error
 
-    def _answered(self, result: ExecutionResult, asked: Asked, request_id: RequestId) -> dict[str, Any]:
+    def _context(self, state: Mapping[str, Any], request_id: RequestId, visit: Visit) -> Context:
+        return Context(visited(state["identity"], visit), self._settings, request_id.uuid, visit)
+
+    def _answered(self, result: ExecutionResult, asked: Asked, request_id: RequestId, visit: Visit) -> dict[str, Any]:
         answer: dict[str, Any] = {"data": result.data}
         if result.errors:
             answer["errors"] = [field_error(error, request_id.text) for error in result.errors]
-        answer["extensions"] = {"cost": {"requested": asked.cost, "max": self._settings.graphql_cost_max}}
+        cost: dict[str, Any] = {"requested": asked.cost, "max": self._settings.graphql_cost_max}
+        if visit.standing is not None:
+            cost["throttleStatus"] = {
+                "limit": visit.standing.limit,
+                "remaining": visit.standing.remaining,
+                "resetSeconds": visit.standing.reset_seconds,
+                "windowSeconds": visit.standing.window_seconds,
+            }
+        answer["extensions"] = {"cost": cost}
         return answer
 
 

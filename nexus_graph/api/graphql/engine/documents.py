@@ -37,6 +37,9 @@ _TOKENS_MAX: Final = 1_000
 """Tokens of a document: parsing takes time for each, and a document of the largest size has more only if it is a
 trick."""
 
+FREE_COST: Final = 100
+"""The cost that is free for each root field of an operation, where rate limits count: a family with a page or two."""
+
 _ALSO_ALLOWED: Final = {"EmailAddress": {"String"}, "PhoneNumber": {"String", "Int", "ID", "BigInt"}}
 """Types of variables, by the type that is expected."""
 
@@ -90,6 +93,7 @@ class Operation:
     cost: int | None
     compiled: Callable[[], Plan | None] | None
     """None if it has directives: those are graphql-core's."""
+    root_fields: int
     came_before: bool = False
     """It was executed before. Only then is a plan compiled: many documents are sent once."""
 
@@ -127,6 +131,14 @@ class Asked(NamedTuple):
     @property
     def kind(self) -> OperationType:
         return self.operation.node.operation
+
+    @property
+    def price(self) -> int:
+        """What the operation counts against a rate limit: one for each root field, and one for each FREE_COST of its
+        cost past FREE_COST a root field.
+        """
+        root_fields = max(1, self.operation.root_fields)
+        return root_fields + max(0, self.cost - 1 - root_fields * FREE_COST) // FREE_COST
 
 
 class Documents:
@@ -169,7 +181,8 @@ class Documents:
         for node, measure in zip(operations, measures, strict=True):
             compiled = None if measure.directives else partial(compile_operation, self._schema, node, fragments)
             cost = None if measure.cost_varies else measure.cost
-            yield Operation(node.name.value if node.name else None, node, cost, compiled)
+            name = node.name.value if node.name else None
+            yield Operation(name, node, cost, compiled, measure.own_fields)
 
 
 def _fields_that_page(schema: GraphQLSchema) -> frozenset[str]:

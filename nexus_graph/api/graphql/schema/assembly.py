@@ -31,6 +31,7 @@ from strawberry.types.field import StrawberryField
 
 from nexus_graph.api.graphql.schema.connections import Connection, Edge
 from nexus_graph.api.graphql.schema.resolvers import Mutation, Query, Subscription
+from nexus_graph.api.graphql.schema.rights import require_rights
 from nexus_graph.api.graphql.schema.scalars import SCALARS
 from nexus_graph.api.graphql.schema.subgraph import SubgraphQuery
 
@@ -48,6 +49,7 @@ def schema(*, federated: bool = False) -> GraphQLSchema:
     for type_ in served.type_map.values():
         if _DEFINITION in type_.extensions:
             _tune(type_)
+    require_rights(served)
     for root in (served.query_type, served.mutation_type):
         for field in root.fields.values() if root else ():
             field.resolve = _replayable(cast("Callable[..., Any]", field.resolve))

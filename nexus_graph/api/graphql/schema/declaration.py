@@ -10,8 +10,10 @@ from uuid import UUID
 import strawberry
 
 from nexus_graph.config import Settings
+from nexus_graph.door.visit import OPEN, Visit
 
 if TYPE_CHECKING:  # so that the schema can be exported without a driver
+    from nexus_graph.door.visited import VisitedIdentity
     from nexus_graph.identity.opening import Identity
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -36,11 +38,14 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The verbs, the settings, and the id of the request, which the record keeps with its events."""
+    """The verbs, as this caller may use them; the settings; the id of the request, which the record keeps with its
+    events; and the caller.
+    """
 
-    identity: "Identity"
+    identity: "Identity | VisitedIdentity"
     settings: Settings
     request_id: UUID
+    visit: Visit = OPEN
 
 
 ContextInfo = strawberry.Info[Context, None]

@@ -25,6 +25,7 @@ from nexus_graph.api.graphql.schema.types import (
     IdentifySuccess,
     InvalidIdentifierError,
     LinkPrecedence,
+    RateLimit,
     TemporarilyUnavailableError,
     UserErrorCode,
 )
@@ -121,6 +122,11 @@ class Query:
         after: After = None,
     ) -> ListedContactConnection:
         return await contacts_page(info.context, filter, first, after)
+
+    @described("What is left of the caller's rate limit; null where calls are not limited.")
+    def rate_limit(self, info: ContextInfo) -> RateLimit | None:
+        standing = info.context.visit.standing
+        return None if standing is None else RateLimit(standing=standing)
 
     @described("What happened, the oldest first: to everybody, or to the family of one contact.")
     async def identity_events(

@@ -15,6 +15,7 @@ from nexus_graph.api.graphql.schema.declaration import ContextInfo, Node, descri
 from nexus_graph.api.graphql.schema.events import IdentityEventConnection, RefusalReason, events_page
 from nexus_graph.api.graphql.schema.scalars import BigInt, EmailAddress, PhoneNumber
 from nexus_graph.config import PAGE_DEFAULT
+from nexus_graph.door.standing import Standing
 
 
 @strawberry.enum(description="What identify did.")
@@ -223,6 +224,27 @@ class InvalidIdentifierError(UserError):
 @strawberry.type(description="No answer for now. Sending the same request again is safe.")
 class TemporarilyUnavailableError(UserError):
     retry_after_seconds: int = strawberry.field(description="Wait at least this long before trying again.")
+
+
+@strawberry.type(description="A limit on how often a caller may call, and what is left of it.")
+class RateLimit:
+    standing: strawberry.Private[Standing]
+
+    @described("What the caller may spend in a window: each root field of an operation is one, large ones are more.")
+    def limit(self) -> int:
+        return self.standing.limit
+
+    @described("What the caller may spend now.")
+    def remaining(self) -> int:
+        return self.standing.remaining
+
+    @described("Seconds until the window ends, and what was spent begins to count less.")
+    def reset_seconds(self) -> int:
+        return self.standing.reset_seconds
+
+    @described("The length of a window, in seconds.")
+    def window_seconds(self) -> int:
+        return self.standing.window_seconds
 
 
 IdentifyResult = Annotated[

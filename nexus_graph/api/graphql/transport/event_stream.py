@@ -25,7 +25,7 @@ _ANSWERS: Final = telemetry.SUBSCRIPTION_ANSWERS.labels("sse")
 async def stream(
     answering: Answering, asked: Asked, post: Post, receive: Receive, send: Send, *, settings: Settings
 ) -> None:
-    """Send answers until the last one, until the client leaves or is too slow, or until the server stops."""
+    """Send answers until the last one; until the client leaves, is too slow or loses its right; or the server stops."""
     headers = [(b"content-type", EVENT_STREAM), (b"x-accel-buffering", b"no")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     events = _Events(send, settings)
@@ -37,6 +37,7 @@ async def stream(
             events.too_slow.wait(),
             _left(receive),
             post.state["stopping"].wait(),
+            *(() if post.visit.is_open else (post.visit.ended(),)),
         )
     ]
     with telemetry.SUBSCRIPTIONS.labels("sse").track_inprogress():
@@ -76,7 +77,7 @@ class _Events:
 
 async def _answer(answering: Answering, asked: Asked, post: Post, events: _Events) -> None:
     try:
-        async with aclosing(answering.answers(asked, post.state, post.request_id)) as answers:
+        async with aclosing(answering.answers(asked, post.state, post.request_id, post.visit)) as answers:
             async for answer in answers:
                 await _write_answer(events, answer)
     except RequestError as error:

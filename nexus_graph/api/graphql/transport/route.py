@@ -74,19 +74,24 @@ class GraphQLRoute:
         if not by_post:
             if post.method == "HEAD":
                 wanted = wanted._replace(stream=False, stream_only=False)  # it would have no end, and no body
-            if post.method in _SAFE_METHODS and wanted.page:
+            if post.method in _SAFE_METHODS and wanted.page and post.fault is None:
                 return revalidated(PAGE, post)
         try:
+            if post.fault is not None:
+                raise post.fault
             request = self._read(post) if by_post else self._read_url(post)
             asked = await self._asked(request, post.state, wanted, only_reads=not by_post)
             if wanted.stream_only or asked.kind is OperationType.SUBSCRIPTION:
                 self._places.require()
                 raise StreamingAnswer(partial(self._stream, asked, post))
-            answered = await self._answering.answer(asked, post.state, post.request_id)
+            answered = await self._answering.answer(asked, post.state, post.request_id, post.visit)
         except (RequestError, NexusError) as error:
             return _refusal(error, post.request_id, wanted.media_type)
+        may_be_cached = not by_post and "errors" not in answered
+        if may_be_cached:
+            answered["extensions"]["cost"].pop("throttleStatus", None)  # it differs each time, and the headers have it
         answer = Answer(HTTPStatus.OK, encode(answered), (wanted.media_type or JSON) + _CHARSET)
-        return answer if by_post or "errors" in answered else revalidated(cacheable(answer, self._cache_control), post)
+        return revalidated(cacheable(answer, self._cache_control), post) if may_be_cached else answer
 
     async def _stream(self, asked: Asked, post: Post, receive: Receive, send: Send) -> None:
         with self._places.taken():
@@ -106,8 +111,6 @@ class GraphQLRoute:
         return asked
 
     def _read(self, post: Post) -> Request:
-        if post.fault is not None:
-            raise post.fault
         if post.body.lstrip()[:1] == b"[":
             raise refused(Code.BAD_REQUEST, "batches are not served: send one request a call")
         return requested(decode_object(post.body))

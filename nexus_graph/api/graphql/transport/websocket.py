@@ -14,7 +14,19 @@ from nexus_graph.api.http.answer import encode, failed
 from nexus_graph.api.http.body import decode_object
 from nexus_graph.api.http.request import RequestId
 from nexus_graph.config import Settings
-from nexus_graph.errors import CloseCode, Code, InvalidRequest, NexusError, Overloaded
+from nexus_graph.door.credentials import of_authorization, presented
+from nexus_graph.door.door import Door
+from nexus_graph.door.visit import OPEN
+from nexus_graph.errors import (
+    CloseCode,
+    Code,
+    InvalidRequest,
+    NexusError,
+    Overloaded,
+    RateLimited,
+    Unauthenticated,
+    Unavailable,
+)
 
 OPERATIONS_MAX: Final = 10
 """Operations of one WebSocket at once: a page subscribes to a few."""
@@ -116,6 +128,8 @@ class _Socket:
         self._send_raw = send
         self._settings = settings
         self._introduced = False
+        self._visit = OPEN
+        self._expiring: asyncio.Task[None] | None = None
         self._operations: dict[str, asyncio.Task[None]] = {}
         self._cut = asyncio.get_running_loop().create_future()
         self._send_timeout = SendTimeout("websocket", settings.socket_send_seconds, self._too_slow)
@@ -136,7 +150,9 @@ class _Socket:
             await self._close(closed)
         finally:
             self._send_timeout.close()
-            tasks = (reading, stopping, *self._operations.values())
+            tasks = [reading, stopping, *self._operations.values()]
+            if self._expiring is not None:
+                tasks.append(self._expiring)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -172,6 +188,7 @@ class _Socket:
             # The place to admit or refuse a client.
             if message.payload is not None and not isinstance(message.payload, dict):
                 raise Closed(CloseCode.BAD_REQUEST, "the payload of connection_init must be an object")
+            await self._admit((message.payload or {}).get("authorization"))
             self._introduced = True
             await self._send({"type": "connection_ack"})
         elif message.type == "ping":
@@ -183,6 +200,42 @@ class _Socket:
                 running.cancel()
         elif message.type != "pong":
             raise Closed(CloseCode.BAD_REQUEST, "no such message")
+
+    async def _admit(self, authorization: object) -> None:
+        """Begin the caller's visit, where the door asks for credentials: those of `connection_init`, or of the
+        handshake's headers. Raises Closed.
+        """
+        door: Door | None = self._scope["state"].get("door")
+        if door is None:
+            return
+        headers, client = self._scope["header"], self._scope["client"]
+        try:
+            shaken, given = presented(headers), None
+            if authorization is not None:
+                given = of_authorization(str(authorization).encode())
+            if shaken is not None and given is not None and shaken != given:
+                raise Closed(CloseCode.FORBIDDEN, "the credentials of handshake and connection_init differ")
+            request_id = RequestId(None).uuid
+            self._visit = await door.admit(given or shaken, headers, client[0] if client else "", request_id)
+        except Unauthenticated as error:
+            code = CloseCode.FORBIDDEN if error.sent else CloseCode.UNAUTHORIZED
+            raise Closed(code, error.message) from None
+        except InvalidRequest as error:
+            raise Closed(CloseCode.BAD_REQUEST, error.message) from None
+        except (RateLimited, Unavailable) as error:
+            raise Closed(CloseCode.TRY_AGAIN_LATER, error.message) from None
+        await self._visit.charge_operation(1)
+        self._expiring = asyncio.create_task(self._expire())
+
+    async def _expire(self) -> None:
+        """Cut the socket once its credential has expired or was revoked."""
+        try:
+            await self._visit.ended()
+            closed = Closed(CloseCode.FORBIDDEN, "the credentials are no longer valid")
+        except Unavailable as error:
+            closed = Closed(CloseCode.TRY_AGAIN_LATER, error.message)
+        if not self._cut.done():
+            self._cut.set_result(closed)
 
     async def _subscribe(self, message: _Message) -> None:
         if not self._introduced:
@@ -213,7 +266,7 @@ class _Socket:
         state = self._scope["state"]
         try:
             asked = await self._answering.asked(request, state)
-            async with aclosing(self._answering.answers(asked, state, request_id)) as answers:
+            async with aclosing(self._answering.answers(asked, state, request_id, self._visit)) as answers:
                 async for answer in answers:
                     await self._send({"id": operation_id, "type": "next", "payload": answer})
                     _ANSWERS.inc()

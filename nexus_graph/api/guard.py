@@ -1,0 +1,82 @@
+"""Endpoints behind the door: who calls is known, and may call here, before the endpoint sees the request."""
+
+from typing import Final, NamedTuple
+
+from nexus_graph.api.http.answer import Answer, StreamingAnswer
+from nexus_graph.api.http.asgi import Endpoint
+from nexus_graph.api.http.request import Post
+from nexus_graph.door.audit import Outcome, What
+from nexus_graph.door.door import Door
+from nexus_graph.door.permissions import Permission
+from nexus_graph.door.visit import Visit
+from nexus_graph.errors import NexusError, NotFound
+
+
+class Right(NamedTuple):
+    """What a route asks of its caller."""
+
+    permission: Permission | None
+    """None: any valid credential will do, or the endpoint itself asks for more."""
+    what: What
+    is_open: bool = False
+    """Served without credentials too."""
+    is_audited: bool = False
+    """The guard notes every answer; other endpoints note themselves what they read or change."""
+
+
+RIGHTS: Final[dict[str, Right]] = {
+    "/identify": Right(Permission.IDENTIFY, What.IDENTIFY),
+    "/graphql": Right(None, What.QUERY),  # its fields have their own: api/graphql/schema/rights.py
+    "/graphql/assets/{name}": Right(None, What.OTHER),
+    "/neo4j/{name}": Right(None, What.OTHER),
+    "/": Right(None, What.OTHER),
+    "/metrics": Right(Permission.OPERATE, What.METRICS, is_audited=True),
+    "/health": Right(None, What.HEALTH, is_open=True),  # in detail for those with OPERATE
+    "/livez": Right(None, What.HEALTH, is_open=True),
+    "/readyz": Right(None, What.HEALTH, is_open=True),
+}
+"""By the route's path. A route without a right stops the start."""
+
+NOWHERE: Final = Right(None, What.OTHER)
+"""Of paths that no route has: with credentials 404, without 401 as everywhere."""
+
+
+def guarded(endpoint: Endpoint, right: Right, *, passes_faults: bool = False) -> Endpoint:
+    """The endpoint behind the door. With `passes_faults` the endpoint itself answers a caller who is turned away, as it
+    answers one whose body cannot be read: `Post.fault`.
+    """
+
+    async def answer(post: Post) -> Answer:
+        door: Door = post.state["door"]
+        try:
+            visit = await _visit(door, post, right)
+        except NexusError as error:
+            if not passes_faults:
+                raise
+            return await endpoint(post._replace(fault=error))
+        try:
+            found = await endpoint(post._replace(visit=visit))
+        except StreamingAnswer as several:
+            several.visit = visit
+            raise
+        if right.is_audited:
+            visit.note(right.what, Outcome.ANSWERED)
+        return found if visit.standing is None else found.with_headers(visit.standing.headers())
+
+    return answer
+
+
+async def nowhere(_post: Post) -> Answer:
+    """The endpoint of paths that no route has."""
+    raise NotFound("no such path")
+
+
+async def _visit(door: Door, post: Post, right: Right) -> Visit:
+    if not post.visit.is_open:
+        return post.visit  # the request came by the direct way before
+    if right.is_open and b"authorization" not in post.headers and b"x-api-key" not in post.headers:
+        return door.stranger
+    visit = await door.enter(post.headers, post.peer, post.request_id.uuid)
+    if right.permission is not None:
+        visit.require(right.permission, right.what)
+    return visit
