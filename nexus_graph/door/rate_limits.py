@@ -12,7 +12,7 @@ the next tick. So however many processes there are:
   left when they asked, for two ticks (`TICK_SECONDS`) at most. Nothing is counted ahead once less than 128 is left: a
   limit of 100 a minute is exact.
 - A window may be late by two ticks for what was counted ahead when it began.
-- A process that is killed leaves what it had counted ahead: that is given back with the window.
+- A process that is killed leaves what it had counted ahead: that ends with its window.
 
 While Redis is away, each process allows the whole limit by itself, with the counts that it last heard of, in bounded
 memory, and tells Redis when it is back. No call fails or waits for that, but for those that are under way as Redis
@@ -29,6 +29,7 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 from contextvars import Context
+from itertools import islice
 from math import ceil
 from time import monotonic
 from typing import Final, NamedTuple
@@ -55,7 +56,8 @@ REGULARS_MAX: Final = 8_192
 """The same of callers who used more."""
 
 WAITING_MAX: Final = 1_024
-"""Calls and settlements that wait for Redis; past it the process decides by itself and tells Redis later."""
+"""Calls that wait for Redis, past which the process decides by itself and tells Redis later; and counts of which a tick
+tells Redis."""
 
 TOGETHER_MAX: Final = 256
 """Counts in one call of Redis: it serves nobody else meanwhile."""
@@ -217,13 +219,14 @@ class RateLimits:
 
     async def close(self) -> None:
         """Give back what was counted ahead, then stop."""
-        self._stop_ticking()
-        for count in self._to_settle:
-            count.spent = 0
-        self._settle()
-        while (exchanging := self._exchanging) is not None:
-            await asyncio.wait({exchanging})
-        self._stop_ticking()
+        await self._exchanged()
+        while self._to_settle and not self._shared.is_away:
+            for count in self._to_settle:
+                count.spent = 0
+            self._settle()
+            await self._exchanged()
+        if self._timer is not None:
+            self._timer.cancel()
         self._tally.show()
         await self._shared.close()
 
@@ -236,7 +239,7 @@ class RateLimits:
         return self._shared.name("peer", peer)
 
     def spend(self, principal: Principal, peer: str, cost: int = 1) -> Awaitable[Standing] | Standing:
-        """Count a call of this cost, from 1 on. What an anonymous caller spends is the peer's (`peers.peer_of`).
+        """Count a call of this cost, at least 1. What an anonymous caller spends is the peer's (`peer_of`).
 
         Raises RateLimited, at once or when awaited: then nothing of the cost was counted, but one for the refused call.
         """
@@ -382,9 +385,10 @@ class RateLimits:
     def _not_told(self, entries: Sequence[_Entry]) -> None:
         now = monotonic()
         for count, settled, refused, cost, _, waiter in entries:
-            count.owed += settled
+            # Redis may have counted it all the same: nothing is given back twice.
+            count.owed += max(0, settled)
             count.refused |= refused
-            if settled or refused:
+            if settled > 0 or refused:
                 self._settle_soon(count)
             if waiter is None:
                 continue
@@ -396,19 +400,28 @@ class RateLimits:
             except RateLimited as error:
                 waiter.set_exception(error)
 
+    async def _exchanged(self) -> None:
+        while (exchanging := self._exchanging) is not None:
+            await asyncio.wait({exchanging})
+
     def _settle_soon(self, count: _Count) -> None:
         self._to_settle[count] = None
+        self._tick()
+
+    def _tick(self) -> None:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._tick_seconds, self._settle)
 
     def _settle(self) -> None:
         """Tell Redis what happened since the last tick, and have as much counted ahead as is likely to be used."""
-        self._timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._tally.show()
         if self._shared.is_away:
             return
-        to_settle, self._to_settle = self._to_settle, {}
-        for count in to_settle:
+        for count in list(islice(self._to_settle, WAITING_MAX)):
+            del self._to_settle[count]
             wanted = 2 * count.spent - count.left
             if wanted < 0:
                 count.left += wanted
@@ -419,13 +432,10 @@ class RateLimits:
                 count.owed, count.refused = 0, False
             if count.left:
                 self._settle_soon(count)
+        if self._to_settle:
+            self._tick()  # the rest: after an outage there may be many
         if self._entries:
             self._exchange_soon()
-
-    def _stop_ticking(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     def _redis_is_away(self) -> None:
         """What was counted ahead is given back: from now on each call is counted here."""
