@@ -42,7 +42,7 @@ from nexus_graph.api.ops import (
     metrics,
     readyz,
 )
-from nexus_graph.api.rest import IdentifyRoute
+from nexus_graph.api.rest.identify import IdentifyRoute
 from nexus_graph.cache.shared import open_redis
 from nexus_graph.config import Settings, is_loopback
 from nexus_graph.door.door import Door

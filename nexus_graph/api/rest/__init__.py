@@ -1,0 +1,1 @@
+"""REST: one module for each verb, each an endpoint from `Post` to `Answer`."""
