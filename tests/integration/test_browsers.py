@@ -76,7 +76,10 @@ async def test_a_slash_at_the_end_is_left_away(server: ApiServer, headers: dict[
         for path in ("/nowhere/", "/health//", "/graphql/assets/"):
             assert (await api.get(path, headers=headers)).status_code == 404
     async with connected(server) as (reader, writer):
-        writer.write(posted(ADA, "X-Request-ID: trace-1") + posted(ADA, "X-Request-ID: trace-1", path="/identify/"))
+        writer.write(
+            posted(ADA, "X-Request-ID: 0f1e2d3c4b5a49788796a5b4c3d2e1f1")
+            + posted(ADA, "X-Request-ID: 0f1e2d3c4b5a49788796a5b4c3d2e1f1", path="/identify/")
+        )
         assert await answered(reader) == await answered(reader)
 
 

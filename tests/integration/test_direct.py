@@ -100,13 +100,13 @@ async def test_both_ways_give_the_same_answer(server: ApiServer, direct: list[by
         writer.write(posted(ADA))
         await answered(reader)
         direct.clear()
-        writer.write(posted(body, "X-Request-ID: trace-1"))
+        writer.write(posted(body, "X-Request-ID: 0f1e2d3c4b5a49788796a5b4c3d2e1f1"))
         there = await answered(reader)
         assert direct == [b"/identify"]
-        writer.write(posted(body, "X-Request-ID: trace-1", *TWICE))
+        writer.write(posted(body, "X-Request-ID: 0f1e2d3c4b5a49788796a5b4c3d2e1f1", *TWICE))
         assert await answered(reader) == there
         assert direct == [b"/identify"]
-    assert b"x-request-id: trace-1\r\n" in there[0]
+    assert b"x-request-id: 0f1e2d3c4b5a49788796a5b4c3d2e1f1\r\n" in there[0]
 
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json", "application/graphql-response+json", "text/html;q=0.1"])
@@ -114,7 +114,7 @@ async def test_both_ways_give_the_same_answer_to_graphql(server: ApiServer, dire
     bodies = [*(json.dumps(asked).encode() for asked in GRAPHQL), b"[{}]", b"{", b"\xff", b""]
     bodies += [b'{"query": "{__typename}", "query": "{__typename}"}', b'{"variables": {"a": {"b": 1, "b": 2}}}']
     bodies += [b'\xef\xbb\xbf{"query": "{a: __typename}", "operationName": "", "variables": [], "extensions": []}']
-    headers = ("X-Request-ID: trace-1", f"Accept: {accept}")
+    headers = ("X-Request-ID: 0f1e2d3c4b5a49788796a5b4c3d2e1f1", f"Accept: {accept}")
     async with connected(server) as (reader, writer):
         writer.write(posted(ADA))
         await answered(reader)
@@ -126,7 +126,7 @@ async def test_both_ways_give_the_same_answer_to_graphql(server: ApiServer, dire
             writer.write(posted(body, *headers, *TWICE, path="/graphql"))
             assert await answered(reader) == there
             assert direct == [b"/graphql"]
-            assert b"x-request-id: trace-1\r\n" in there[0]
+            assert b"x-request-id: 0f1e2d3c4b5a49788796a5b4c3d2e1f1\r\n" in there[0]
 
 
 async def test_a_masked_field_is_logged_with_the_id_that_its_caller_is_told(
@@ -135,13 +135,13 @@ async def test_a_masked_field_is_logged_with_the_id_that_its_caller_is_told(
     await pool.execute(UNKNOWN_OUTCOME)
     asked = {"query": 'mutation { identify(input: {email: "ada@example.com"}) { __typename } }'}
     async with connected(server) as (reader, writer):
-        writer.write(posted(asked, "X-Request-ID: trace-3", path="/graphql"))
+        writer.write(posted(asked, "X-Request-ID: 0f1e2d3c4b5a49788796a5b4c3d2e1f3", path="/graphql"))
         _, body = await answered(reader)
     assert direct == [b"/graphql"]
     (error,) = json.loads(body)["errors"]
-    assert error["extensions"] == {"code": "INTERNAL", "correlationId": "trace-3"}
+    assert error["extensions"] == {"code": "INTERNAL", "correlationId": "0f1e2d3c4b5a49788796a5b4c3d2e1f3"}
     logged = [json.loads(line) for line in capfd.readouterr().err.splitlines() if "unexpected_error" in line]
-    assert [line["correlation_id"] for line in logged] == ["trace-3"]
+    assert [line["correlation_id"] for line in logged] == ["0f1e2d3c4b5a49788796a5b4c3d2e1f3"]
 
 
 URQL = (
@@ -157,13 +157,18 @@ async def test_who_takes_streams_among_others_is_given_one_answer(
 ) -> None:
     async with connected(server) as (reader, writer):
         writer.write(
-            posted(asked, "X-Request-ID: trace-1", "Accept: application/graphql-response+json", path="/graphql")
+            posted(
+                asked,
+                "X-Request-ID: 0f1e2d3c4b5a49788796a5b4c3d2e1f1",
+                "Accept: application/graphql-response+json",
+                path="/graphql",
+            )
         )
         plain = await answered(reader)
-        writer.write(posted(asked, "X-Request-ID: trace-1", URQL, path="/graphql"))
+        writer.write(posted(asked, "X-Request-ID: 0f1e2d3c4b5a49788796a5b4c3d2e1f1", URQL, path="/graphql"))
         assert await answered(reader) == plain
         assert direct == [b"/graphql"] * 2
-        writer.write(posted(asked, "X-Request-ID: trace-1", URQL, *TWICE, path="/graphql"))
+        writer.write(posted(asked, "X-Request-ID: 0f1e2d3c4b5a49788796a5b4c3d2e1f1", URQL, *TWICE, path="/graphql"))
         assert await answered(reader) == plain
         assert direct == [b"/graphql"] * 2
 
@@ -179,11 +184,11 @@ async def test_a_subscription_is_a_stream_on_both_ways(
     async with connected(server) as (reader, writer):
         writer.write(posted(ADA))
         await answered(reader)
-        writer.write(posted(EVENTS, accept, "X-Request-ID: trace-1", *more, path="/graphql"))
+        writer.write(posted(EVENTS, accept, "X-Request-ID: 0f1e2d3c4b5a49788796a5b4c3d2e1f1", *more, path="/graphql"))
         head = await reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 ")
         assert b"content-type: text/event-stream\r\n" in head
-        assert b"x-request-id: trace-1\r\n" in head
+        assert b"x-request-id: 0f1e2d3c4b5a49788796a5b4c3d2e1f1\r\n" in head
         assert b'"sequence":1}' in await reader.readuntil(b"\n\n")
     assert direct == ([b"/identify"] if more else [b"/identify", b"/graphql"])
 
@@ -230,12 +235,12 @@ async def test_a_page_is_judged_by_its_origin_where_other_origins_are_let_in(
 async def test_an_error_nobody_expected_is_masked_alike(server: ApiServer, pool: Pool) -> None:
     await pool.execute(UNKNOWN_OUTCOME)
     async with connected(server) as (reader, writer):
-        writer.write(posted(ADA, "X-Request-ID: trace-2"))
+        writer.write(posted(ADA, "X-Request-ID: 0f1e2d3c4b5a49788796a5b4c3d2e1f2"))
         there = await answered(reader)
-        writer.write(posted(ADA, "X-Request-ID: trace-2", *TWICE))
+        writer.write(posted(ADA, "X-Request-ID: 0f1e2d3c4b5a49788796a5b4c3d2e1f2", *TWICE))
         assert await answered(reader) == there
     assert there[0].startswith(b"HTTP/1.1 500 ")
-    assert json.loads(there[1])["correlationId"] == "trace-2"
+    assert json.loads(there[1])["correlationId"] == "0f1e2d3c4b5a49788796a5b4c3d2e1f2"
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,9 @@ async def test_other_methods_and_paths(api: httpx2.AsyncClient) -> None:
 
 
 async def test_problems_are_told_by_rfc_9457(api: httpx2.AsyncClient) -> None:
-    response = await api.post("/identify", json={"email": "nobody"}, headers={"X-Request-ID": "trace-1"})
+    response = await api.post(
+        "/identify", json={"email": "nobody"}, headers={"X-Request-ID": "0f1e2d3c4b5a49788796a5b4c3d2e1f1"}
+    )
     assert response.status_code == 400
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json() == {
@@ -124,7 +126,7 @@ async def test_problems_are_told_by_rfc_9457(api: httpx2.AsyncClient) -> None:
         "code": "BAD_USER_INPUT",
         "detail": "email must be text, one @ and a domain",
         "errors": [{"field": "email", "message": "email must be text, one @ and a domain"}],
-        "correlationId": "trace-1",
+        "correlationId": "0f1e2d3c4b5a49788796a5b4c3d2e1f1",
     }
 
 

@@ -42,7 +42,7 @@ def chunked(body: bytes, *headers: str, path: str) -> bytes:
 async def test_a_body_is_read_as_if_no_upgrade_was_asked_for(
     server: ApiServer, path: str, asked: dict[str, object]
 ) -> None:
-    traced = "X-Request-ID: trace-1"
+    traced = "X-Request-ID: 0f1e2d3c4b5a49788796a5b4c3d2e1f1"
     async with connected(server) as (reader, writer):
         writer.write(posted(ADA))
         await answered(reader)

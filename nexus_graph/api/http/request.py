@@ -15,27 +15,37 @@ from nexus_graph.errors import NexusError
 OTHER_SITES: Final = (b"cross-site", b"same-site")
 """Sec-Fetch-Site of a page of another site."""
 
-_is_sane_id = re.compile(rb"[A-Za-z0-9._-]{1,64}").fullmatch
-_is_uuid = re.compile(rb"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
+_is_uuid = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32}").fullmatch
+_is_ulid = re.compile(rb"[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25}").fullmatch
+_OF_ULIDS: Final = bytes.maketrans(b"ABCDEFGHJKMNPQRSTVWXYZ", b"abcdefghijklmnopqrstuv")
+"""From the letters of a ULID to those of Python's numbers of base 32."""
 # Of a UUID: version 4, variant 1 (RFC 9562).
 _UUID_FREE: Final = ~(0xF000 << 64 | 0xC000 << 48)
 _UUID_SET: Final = 0x4000 << 64 | 0x8000 << 48
 
 
 class RequestId:
-    """The id of one request: `text` for headers and logs, `uuid` for the record's events."""
+    """The id of one request: `text` for headers and logs, `uuid`, the same 128 bits, for the record and the audit."""
 
     __slots__ = ("text", "uuid")
 
     def __init__(self, given: bytes | None) -> None:
-        """`given` is the caller's X-Request-ID. A harmless one is used, and also as the UUID if it is a UUID."""
-        if given is not None and _is_uuid(given):
-            self.uuid = UUID(given.decode())
-        else:
-            # The id only distinguishes requests, so the cheap generator will do. asyncpg's UUID is a standard UUID that
-            # is made, written and sent in a fifth of the time.
-            self.uuid = pgproto.UUID((random.getrandbits(128) & _UUID_FREE | _UUID_SET).to_bytes(16, "big"))
-        self.text = given.decode() if given is not None and _is_sane_id(given) else str(self.uuid)
+        """`given` is the caller's X-Request-ID. A UUID, a ULID or 32 hexadecimal digits are taken. Anything else is
+        replaced: it could be an email, a phone or a key, and the id stands in logs.
+        """
+        if given is not None:
+            if _is_uuid(given):
+                self.text = given.decode()
+                self.uuid = UUID(self.text)
+                return
+            if _is_ulid(given):
+                self.text = given.decode()
+                self.uuid = UUID(int=int(given.upper().translate(_OF_ULIDS), 32))
+                return
+        # The id only distinguishes requests, so the cheap generator will do. asyncpg's UUID is a standard UUID that is
+        # made, written and sent in a fifth of the time.
+        self.uuid = pgproto.UUID((random.getrandbits(128) & _UUID_FREE | _UUID_SET).to_bytes(16, "big"))
+        self.text = str(self.uuid)
 
 
 class Post(NamedTuple):

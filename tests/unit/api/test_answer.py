@@ -66,23 +66,48 @@ def test_the_unexpected_is_masked_and_logged_by_type_and_place(capsys: pytest.Ca
     assert "ada" not in logged
 
 
-@pytest.mark.parametrize("given", [CORRELATION, CORRELATION.upper()])
+@pytest.mark.parametrize("given", [CORRELATION, CORRELATION.upper(), CORRELATION.replace("-", "")])
 def test_a_callers_uuid_is_the_requests_uuid(given: str) -> None:
     request_id = RequestId(given.encode())
     assert request_id.text == given
     assert request_id.uuid == UUID(given)
 
 
-def test_a_callers_harmless_id_is_kept_beside_a_uuid_of_ours() -> None:
-    request_id = RequestId(b"trace_1.a-B")
-    assert request_id.text == "trace_1.a-B"
-    assert request_id.uuid.version == 4
-    assert request_id.uuid == request_id.uuid
+@pytest.mark.parametrize(
+    ("given", "number"),
+    [
+        ("00000000000000000000000000", 0),
+        ("7ZZZZZZZZZZZZZZZZZZZZZZZZZ", 2**128 - 1),
+        ("0123456789ABCDEFGHJKMNPQRS", sum(digit * 32 ** (25 - place) for place, digit in enumerate(range(26)))),
+        ("00000000000000000000TVWXYZ", sum(digit * 32 ** (31 - digit) for digit in range(26, 32))),
+    ],
+)
+def test_a_callers_ulid_is_the_requests_uuid(given: str, number: int) -> None:
+    for spelling in (given, given.lower()):
+        request_id = RequestId(spelling.encode())
+        assert request_id.text == spelling
+        assert request_id.uuid == UUID(int=number)
 
 
 @pytest.mark.parametrize(
     "given",
-    [None, b"", b"a b", b"ada@example.com", b"x" * 65, b"a\nb", b"\xff", b"{}"],
+    [
+        None,
+        b"",
+        b"a b",
+        b"trace-1",
+        b"447900901003",
+        b"nxk_0f1e2d3c",
+        b"8ZZZZZZZZZZZZZZZZZZZZZZZZZ",
+        b"0123456789ABCDEFGHJKMNPQRI",
+        CORRELATION.encode() + b"\n",
+        b"{" + CORRELATION.encode() + b"}",
+        b"0f1e2d3c-4b5a49788796-a5b4c3d2e1f0",
+        b"0f1e2d3c4b5a49788796a5b4c3d2e1f",
+        b"ada@example.com",
+        b"x" * 65,
+        b"\xff",
+    ],
     ids=lambda given: ascii(given)[:16],
 )
 def test_any_other_id_is_replaced(given: bytes | None) -> None:

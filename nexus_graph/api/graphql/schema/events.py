@@ -70,7 +70,7 @@ class IdentityEvent(Node):
     def reason(self) -> RefusalReason | None:
         return None if self.event.cause is None else RefusalReason[self.event.cause]
 
-    @described("The id of the request that caused it: the X-Request-ID of its answer.")
+    @described("The id of the request that caused it, as a UUID: the X-Request-ID of its answer.")
     def request_id(self) -> strawberry.ID | None:
         return None if self.event.request_id is None else strawberry.ID(str(self.event.request_id))
 
