@@ -19,12 +19,13 @@ from starlette.types import ASGIApp
 from nexus_graph.api.front import front
 from nexus_graph.api.graphql.engine import Answering, UnusableManifest
 from nexus_graph.api.graphql.schema import schema
-from nexus_graph.api.graphql.transport import GraphQLRoute, GraphQLSockets, Places, asset
+from nexus_graph.api.graphql.transport import GraphQLRoute, GraphQLSockets, asset
 from nexus_graph.api.guard import NOWHERE, RIGHTS, guarded, nowhere
 from nexus_graph.api.http.asgi import AsgiEndpoint, Endpoint, RequestMiddleware
 from nexus_graph.api.http.connections import LOOK_TICKS, Connection, Connections
 from nexus_graph.api.http.cors import Cors
 from nexus_graph.api.http.direct import DirectProtocol, DirectRoutes
+from nexus_graph.api.http.followers import Places
 from nexus_graph.api.http.internals import differences
 from nexus_graph.api.http.listening import BACKLOG
 from nexus_graph.api.http.protocol import HttpProtocol

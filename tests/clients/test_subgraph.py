@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from nexus_graph.api.graphql.schema.cursors import CONTACT, FAMILY, encode_id
+from nexus_graph.api.cursors import CONTACT, FAMILY, encode_id
 from nexus_graph.config import Settings
 from tests.stage.commands import told
 from tests.stage.running import running_api

@@ -131,7 +131,7 @@ async def test_a_request_that_takes_long_to_answer_is_not_ended(settings: Settin
 async def test_a_stream_of_events_outlives_every_limit_on_requests(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nexus_graph.api.graphql.transport.event_stream.KEEP_ALIVE_SECONDS", 0.5)
+    monkeypatch.setattr("nexus_graph.api.http.event_stream.KEEP_ALIVE_SECONDS", 0.5)
     slow = settings.model_copy(update={**QUICK, "keep_alive_seconds": 1})
     asked = {"query": "subscription { identityEvents { __typename } }"}
     async with running_api(slow) as server, connected(server) as (reader, writer):

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 from prometheus_client import REGISTRY
 
-from nexus_graph.api.graphql.schema.cursors import CONTACT, EVENT, FAMILY, encode_id
+from nexus_graph.api.cursors import CONTACT, EVENT, FAMILY, encode_id
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable, VersionUnknown
 from nexus_graph.identity.opening import Identity, open_identity

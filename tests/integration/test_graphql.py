@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from graphql import build_client_schema, get_introspection_query
 
-from nexus_graph.api.graphql.schema.cursors import CONTACT, FAMILY, encode_id
+from nexus_graph.api.cursors import CONTACT, FAMILY, encode_id
 from nexus_graph.store.database import Pool
 from tests.integration.test_rest import UNKNOWN_OUTCOME
 from tests.stage.running import both_ways

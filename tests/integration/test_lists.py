@@ -6,7 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from nexus_graph.api.graphql.schema.cursors import CONTACT, FAMILY, encode_id
+from nexus_graph.api.cursors import CONTACT, FAMILY, encode_id
 from nexus_graph.config import Settings
 from nexus_graph.store.database import Pool
 from tests.stage.graphing import identify, soft_delete

@@ -15,7 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from nexus_graph.api.graphql.schema.cursors import FAMILY, encode_id
+from nexus_graph.api.cursors import FAMILY, encode_id
 from nexus_graph.api.graphql.transport.websocket import OPERATIONS_MAX
 from nexus_graph.config import Settings
 from nexus_graph.identity import feed
@@ -451,7 +451,7 @@ def _reading_on() -> list[str]:
 
 
 async def test_events_as_a_stream(settings: Settings, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nexus_graph.api.graphql.transport.event_stream.KEEP_ALIVE_SECONDS", 0.05)
+    monkeypatch.setattr("nexus_graph.api.http.event_stream.KEEP_ALIVE_SECONDS", 0.05)
     await identify(pool, ("ada@x.example", None))
     body = {"query": EVENTS, "variables": {"after": 0}}
     wants = {"accept": "text/event-stream"}

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from nexus_graph import errors
-from nexus_graph.api.graphql.schema.cursors import CONTACT, encode_id
+from nexus_graph.api.cursors import CONTACT, encode_id
 from nexus_graph.api.http.answer import graphql_error, headers_of, masked, problem
 from nexus_graph.api.http.request import RequestId
 
@@ -62,7 +62,7 @@ def test_the_unexpected_is_masked_and_logged_by_type_and_place(capsys: pytest.Ca
     assert _extensions(shown) == {"code": "INTERNAL", "correlationId": CORRELATION}
     logged = "".join(capsys.readouterr())
     assert "TypeError" in logged
-    assert "nexus_graph/api/graphql/schema/cursors.py:" in logged
+    assert "nexus_graph.api.cursors.py:" in logged
     assert "ada" not in logged
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_graph.api.graphql.schema import cursors
+from nexus_graph.api import cursors
 from nexus_graph.errors import InvalidArgument
 from nexus_graph.model import Contact
 

@@ -8,7 +8,7 @@ import strawberry
 from strawberry import enum_value
 
 from nexus_graph import model
-from nexus_graph.api.graphql.schema import cursors
+from nexus_graph.api import cursors
 from nexus_graph.api.graphql.schema.connections import Connection, Edge, page_size
 from nexus_graph.api.graphql.schema.declaration import Context, ContextInfo, Node, described
 from nexus_graph.api.graphql.schema.scalars import BigInt

@@ -7,7 +7,7 @@ from typing import Annotated
 import strawberry
 
 from nexus_graph import model
-from nexus_graph.api.graphql.schema import cursors
+from nexus_graph.api import cursors
 from nexus_graph.api.graphql.schema.connections import Connection, Edge, page_size
 from nexus_graph.api.graphql.schema.declaration import Context, ContextInfo, described
 from nexus_graph.api.graphql.schema.types import Contact, LinkPrecedence

@@ -9,7 +9,7 @@ import strawberry
 from msgspec import structs
 
 from nexus_graph import model
-from nexus_graph.api.graphql.schema import cursors
+from nexus_graph.api import cursors
 from nexus_graph.api.graphql.schema.connections import After, First
 from nexus_graph.api.graphql.schema.declaration import Context, ContextInfo, Node, described, followed
 from nexus_graph.api.graphql.schema.events import IdentityEvent, IdentityEventConnection, events_page

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, cast
 
 import strawberry
 
-from nexus_graph.api.graphql.schema import cursors
+from nexus_graph.api import cursors
 from nexus_graph.api.graphql.schema.declaration import ContextInfo, described
 from nexus_graph.api.graphql.schema.resolvers import Query, objects_of
 from nexus_graph.api.graphql.schema.scalars import Representation

@@ -9,7 +9,7 @@ import strawberry
 from strawberry import enum_value
 
 from nexus_graph import model
-from nexus_graph.api.graphql.schema import cursors
+from nexus_graph.api import cursors
 from nexus_graph.api.graphql.schema.connections import After, Connection, Edge, First, page_size
 from nexus_graph.api.graphql.schema.declaration import ContextInfo, Node, described
 from nexus_graph.api.graphql.schema.events import IdentityEventConnection, RefusalReason, events_page

@@ -28,7 +28,6 @@ from nexus_graph.api.graphql.engine import (
     requested,
 )
 from nexus_graph.api.graphql.transport.event_stream import stream
-from nexus_graph.api.graphql.transport.followers import Places
 from nexus_graph.api.graphql.transport.negotiation import GRAPHQL_RESPONSE, Accepted, accepted
 from nexus_graph.api.graphql.transport.page import PAGE
 from nexus_graph.api.http.answer import (
@@ -42,6 +41,7 @@ from nexus_graph.api.http.answer import (
     revalidated,
 )
 from nexus_graph.api.http.body import decode_object
+from nexus_graph.api.http.followers import Places
 from nexus_graph.api.http.request import OTHER_SITES, Post, RequestId
 from nexus_graph.config import Settings
 from nexus_graph.errors import Code, InvalidRequest, NexusError, UnacceptableMediaType

@@ -9,9 +9,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from nexus_graph import telemetry
 from nexus_graph.api.graphql.engine import Answering, Request, RequestError, error_of, refused, requested
-from nexus_graph.api.graphql.transport.followers import Places, SendTimeout
 from nexus_graph.api.http.answer import encode, failed
 from nexus_graph.api.http.body import decode_object
+from nexus_graph.api.http.followers import Places, SendTimeout
 from nexus_graph.api.http.request import RequestId
 from nexus_graph.config import Settings
 from nexus_graph.door.credentials import of_authorization, presented
