@@ -14,8 +14,8 @@ from typing import Final, Self
 
 import msgspec
 
-from nexus_graph.bulk.headers import Kind, header, letters
 from nexus_graph.bulk.reading import BadRow, Row, UnclearColumns, UnreadableFile
+from nexus_graph.bulk.words import Kind, header, letters
 
 SAMPLED_ROWS: Final = 100
 """Rows at the beginning of a file whose cells decide the kind of a column with an unknown name."""

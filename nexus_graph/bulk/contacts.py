@@ -5,6 +5,9 @@ with several emails and no phone cannot tie them, as identify ties an email to a
 
 A cell without a valid email or phone is dropped and the rest of its row is sent: half of a contact is better than none,
 and the mended row ties the missing value later. `strict` refuses such a row instead.
+
+A cell may hold several values, or a word, a mark or zeros for "no value": N/A. `normalize` reads the forms in which
+spreadsheets write a value (`'+1…`, `="+1…"`, `447900901001.0`, `4.47901E+11`): people paste these forms everywhere.
 """
 
 import re
@@ -14,13 +17,12 @@ from typing import Final
 
 import msgspec
 
-from nexus_graph.bulk.cells import meaning, parts
 from nexus_graph.bulk.columns import Columns
-from nexus_graph.bulk.headers import Kind
 from nexus_graph.bulk.reading import BadRow, Row
+from nexus_graph.bulk.words import NO_VALUE, Kind
 from nexus_graph.errors import InvalidIdentifier
+from nexus_graph.identifiers.normalize import Written, identify_request
 from nexus_graph.identifiers.normalize import email as canonical_email
-from nexus_graph.identifiers.normalize import identify_request
 from nexus_graph.identifiers.phone_number import phone as canonical_phone
 
 Pair = tuple[str | None, str | None]
@@ -31,6 +33,10 @@ NO_IDENTIFIER: Final = "email or phoneNumber is required: at least one of them, 
 # Most cells match one of these. Such values need no cleaning, and a row of two is read in half the time.
 _is_plain_email: Final = re.compile(r"[^'=:;\s@][^:;\s@]*@[^:;\s@]+").fullmatch
 _is_plain_phone: Final = re.compile(r"\+?[1-9][0-9]+").fullmatch
+
+_BETWEEN_VALUES: Final[dict[Kind, tuple[str, ...]]] = {"email": (":::", ";"), "phone": (":::",)}
+"""Separators of several values in a cell, which no value contains: Google Contacts colons, HubSpot semicolons."""
+_is_zeros: Final = re.compile(r"[+\s().\-/]*0[0\s().\-/]*").fullmatch
 
 
 class Fate(StrEnum):
@@ -125,7 +131,7 @@ class _Reading:
         found: dict[str, None] = {}
         for place in places:
             if place < len(self._row.values):  # a column that a later row added is not in this row
-                for part in parts(self._row.values[place], kind):
+                for part in _parts(self._row.values[place], kind):
                     value = self._value(part, kind, place)
                     if value is not None:
                         found[value] = None
@@ -134,7 +140,7 @@ class _Reading:
 
     def _value(self, part: object, kind: Kind, place: int) -> str | None:
         try:
-            meant = meaning(part, kind)
+            meant = _meaning(part, kind)
             if meant is None:
                 self._note(Fate.EMPTY, place, f"says that there is no {kind}")
                 return None
@@ -150,6 +156,30 @@ class _Reading:
 
     def _note(self, fate: Fate, place: int, reason: str) -> None:
         self.notes.append(Note(fate, self._row.line, self._columns.shown(place), reason))
+
+
+def _parts(cell: object, kind: Kind) -> list[object]:
+    """The values in a cell: none, one, or several between separators."""
+    if isinstance(cell, str):
+        texts = [cell]
+        for mark in _BETWEEN_VALUES[kind]:
+            texts = [text for whole in texts for text in whole.split(mark)]
+        return [text for text in map(str.strip, texts) if text]
+    if isinstance(cell, list):
+        return [part for item in cell for part in ([item] if isinstance(item, list) else _parts(item, kind))]
+    return [] if cell is None else [cell]
+
+
+def _meaning(part: object, kind: Kind) -> object:
+    """The part unchanged; None if the part means "no value"."""
+    if isinstance(part, bool):
+        return part
+    text = part.text if isinstance(part, Written) else str(part) if isinstance(part, int) else part
+    if not isinstance(text, str):
+        return part
+    if not any(map(str.isalnum, text)) or text.casefold() in NO_VALUE:
+        return None
+    return None if kind == "phone" and _is_zeros(text) else part
 
 
 def _pairs(emails: list[str], phones: list[str]) -> list[Pair]:

@@ -8,9 +8,9 @@ from typing import Final
 import msgspec
 
 from nexus_graph.bulk.columns import Choice, Columns, Sample, visible
-from nexus_graph.bulk.headers import letters
 from nexus_graph.bulk.lines import Lines
 from nexus_graph.bulk.reading import BadRow, Row, UnclearColumns, UnreadableFile
+from nexus_graph.bulk.words import letters
 
 DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
