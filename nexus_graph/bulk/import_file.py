@@ -9,6 +9,7 @@ another process reads the next two (`reader`): at most these three are in memory
 import asyncio
 from array import array
 from collections import Counter
+from contextlib import AbstractAsyncContextManager
 from time import monotonic
 from typing import Final, TypeAlias
 from uuid import uuid4
@@ -19,17 +20,16 @@ from nexus_graph.bulk.decide import FAMILY_LIMIT
 from nexus_graph.bulk.load import RETRY_MAX_SECONDS, took_no_writes
 from nexus_graph.bulk.reader import Reader
 from nexus_graph.bulk.rejects import Rejects
-from nexus_graph.bulk.summary import LINES_SHOWN, Summary
+from nexus_graph.bulk.summary import Summary
 from nexus_graph.bulk.write import import_chunk
 from nexus_graph.config import Settings
 from nexus_graph.errors import RowRejected, Unavailable
 from nexus_graph.identity.identify import Identify
 from nexus_graph.model import Outcome
-from nexus_graph.store.database import Pool, is_datas_fault, is_read_only, is_servers_trouble, reason
+from nexus_graph.store.database import Pool, is_datas_fault, is_read_only, is_servers_trouble, open_pool, reason
 
 STATEMENT_TIMEOUT_SECONDS: Final = 60.0
 """Seconds of one statement of an import or a renormalisation: a chunk takes far longer than a request."""
-
 
 AGAIN: Final = "Import the file again: rows that are in already change nothing."
 
@@ -37,6 +37,12 @@ Failed: TypeAlias = "dict[str, array[int]]"
 """Lines of the rows that the record refused, by reason: eight bytes a line."""
 
 _LOG = telemetry.log("import")
+
+
+def import_pool(settings: Settings) -> AbstractAsyncContextManager[Pool]:
+    """One connection as nexus_import, for statements that take long. Entering raises Unavailable."""
+    patient = settings.model_copy(update={"statement_timeout_seconds": STATEMENT_TIMEOUT_SECONDS})
+    return open_pool(patient, role="nexus_import", size=1, server="direct")
 
 
 async def import_rows(
@@ -90,7 +96,7 @@ class _Importing:
         if refused:
             self._summary.refusals[FAMILY_LIMIT] += refused
         for note in chunk.notes:
-            self._summary.note(note, lines_shown=LINES_SHOWN)
+            self._summary.note(note)
 
     async def _outcomes(self, chunk: Chunk) -> "Counter[Outcome]":
         settings = self._settings
@@ -124,7 +130,7 @@ class _Importing:
                 try:
                     outcomes[(await identify(request)).outcome] += 1
                 except RowRejected as error:
-                    self._summary.failed.add(error.message, line, lines_shown=LINES_SHOWN)
+                    self._summary.failed.add(error.message, line)
                     self.failed.setdefault(error.message, array("Q")).append(line)
         finally:
             await identify.close()

@@ -21,7 +21,7 @@ from uuid import uuid4
 from nexus_graph import telemetry
 from nexus_graph.bulk.contacts import Contact, Fate, Note
 from nexus_graph.bulk.rejects import Rejects
-from nexus_graph.bulk.summary import LINES_SHOWN, Summary
+from nexus_graph.bulk.summary import Summary
 from nexus_graph.config import Settings
 from nexus_graph.errors import NexusError, Unavailable
 from nexus_graph.identity.opening import Identity
@@ -174,7 +174,7 @@ class _Dispatch:
             self._slots.release()
 
     def _fail(self, contact: Contact, reason: str) -> None:
-        self._summary.failed.add(reason, contact.line, lines_shown=LINES_SHOWN)
+        self._summary.failed.add(reason, contact.line)
         if self._rejects is not None and contact.row is not None:
             self._rejects.add(contact.row, [Note(Fate.INVALID, contact.line, None, reason)])
             contact.row = None  # the row is rejected once, though another of its pairs may fail

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from nexus_graph.bulk.rows import Understood
-from nexus_graph.bulk.summary import Fault, Summary
+from nexus_graph.bulk.summary import FAULTS, Fault, Faults, Summary
 from nexus_graph.model import Outcome
 
 _BAR_REFRESH_SECONDS: Final = 0.1
@@ -40,18 +40,18 @@ class Reading(Protocol):
 class Report:
     """Prints a run: progress and errors to stderr, results to stdout; as JSON once, at the end."""
 
-    def __init__(self, file: Path, *, as_json: bool = False, quiet: bool = False) -> None:
+    def __init__(self, file: Path, *, as_json: bool = False, brief: bool = False) -> None:
         self.errors = Console(stderr=True, highlight=False, soft_wrap=True)
         self._answers = Console(highlight=False)
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may not encode a header's script
         self._file = file
         self._as_json = as_json
-        self._quiet = quiet
+        self._brief = brief
 
     def understood(self, understood: Understood, region: str | None) -> None:
         """Print how the file is read, before any row is sent."""
-        if self._as_json or self._quiet:
+        if self._as_json or self._brief:
             return
         table = Table(box=None, show_header=False, pad_edge=False)
         table.add_column()
@@ -74,11 +74,10 @@ class Report:
         """Print the result."""
         if self._as_json:
             print(msgspec.json.format(msgspec.json.encode(summary.as_json())).decode())
-        elif summary.rows and not self._quiet:
-            self.summary(summary)
+        elif summary.rows:
+            self._print(summary)
 
-    def summary(self, summary: Summary) -> None:
-        """Print the summary for people."""
+    def _print(self, summary: Summary) -> None:
         table = Table(box=None, show_header=False, pad_edge=False)
         table.add_column(justify="right", style="bold")
         table.add_column()
@@ -88,14 +87,8 @@ class Report:
             table.add_row(f"{summary.pairs:,}", "pairs", "would be sent; nothing was")
         else:
             _add_outcomes(table, summary)
-        for kind, meaning, faults in (
-            ("invalid", "rows left out", summary.invalid),
-            ("dropped", "cells left out, the rest of their rows is in", summary.dropped),
-            ("empty", "cells that say there is no value", summary.empty),
-            ("shortened", "values that are in without a part of them", summary.shortened),
-            ("untied", "rows of several values, each in alone", summary.untied),
-            ("failed", "rows that the record refused", summary.failed),
-        ):
+        for kind, meaning in FAULTS.items():
+            faults: Faults = getattr(summary, kind)
             if faults or kind in ("invalid", "failed"):
                 table.add_row(f"{faults.rows:,}", kind, meaning)
             for (reason, column), fault in faults.items():

@@ -13,9 +13,7 @@ from rich.tree import Tree
 from nexus_graph import telemetry
 from nexus_graph.bulk.contacts import Contacts
 from nexus_graph.bulk.rows import LINE_MAX_BYTES, open_rows
-from nexus_graph.bulk.summary import Summary
-from nexus_graph.commands.load import load_file
-from nexus_graph.commands.report import Report
+from nexus_graph.commands.files import load_contacts
 from nexus_graph.config import Settings
 from nexus_graph.demo.kinship import Kin, Pairing, kinship
 from nexus_graph.errors import Unavailable
@@ -51,10 +49,7 @@ def run(settings: Settings) -> int:
     telemetry.configure_logging("ERROR")  # while the events load, a busy graph is expected
     console = Console(highlight=False)
     console.print("Half a year of contact events at seven invented shops, through identify:\n")
-    summary = Summary()
-    code = load_file(settings, EVENTS, summary)
-    if summary.rows:
-        Report(EVENTS).summary(summary)
+    code = load_contacts(settings, EVENTS, brief=True)
     if code:
         return code
     try:

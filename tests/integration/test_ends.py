@@ -147,9 +147,9 @@ def starter() -> multiprocessing.context.ForkServerContext:
     """Starts commands as processes that have imported what they need: this module as well, and all that it imports."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["nexus_graph.app", "nexus_graph.relay", "nexus_graph.demo", "nexus_graph.commands.import_file",
-         "nexus_graph.commands.rebuild_graph", "nexus_graph.commands.cache_warm", "nexus_graph.commands.doctor",
-         "nexus_graph.commands.renormalize", "nexus_graph.__main__", "uvloop", __name__]
+        ["nexus_graph.app", "nexus_graph.relay", "nexus_graph.demo", "nexus_graph.commands.files",
+         "nexus_graph.commands.copies", "nexus_graph.commands.doctor", "nexus_graph.commands.renormalize",
+         "nexus_graph.__main__", "uvloop", __name__]
     )  # fmt: skip
     return context
 

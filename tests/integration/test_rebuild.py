@@ -7,9 +7,9 @@ import random
 import pytest
 from neo4j import AsyncDriver
 
-from nexus_graph.commands import rebuild_graph
-from nexus_graph.commands import verify as command_of_verify
+from nexus_graph.commands.copies import rebuild_graph, verify_graph
 from nexus_graph.config import Settings
+from nexus_graph.failures import without_traceback
 from nexus_graph.graph import rebuild as rebuilding
 from nexus_graph.graph.driver import ensure_constraints
 from nexus_graph.graph.extent import gap
@@ -135,7 +135,7 @@ async def test_a_graph_that_lost_its_constraints_and_holds_duplicates(
 ) -> None:
     await driver.execute_query("DROP CONSTRAINT contact_id")
     await driver.execute_query("UNWIND [1, 1] AS id CREATE (:Contact {id: id})")
-    assert await asyncio.to_thread(command_of_verify.run, settings) == 1
+    assert await asyncio.to_thread(without_traceback, settings, verify_graph) == 1
     assert capsys.readouterr().err == "nexus-graph: the graph holds duplicates; run `nexus-graph rebuild-graph`\n"
     await rebuild(populated, driver, settings)
     assert await findings(populated, driver, settings) == []
@@ -192,14 +192,13 @@ async def test_a_rebuild_that_lost_its_lock_leaves_its_mark(
 async def test_the_command_says_what_it_wrote(
     populated: Pool, settings: Settings, capsys: pytest.CaptureFixture[str], *, as_json: bool
 ) -> None:
-    assert await asyncio.to_thread(rebuild_graph.run, settings, as_json=as_json) == 0
+    assert await rebuild_graph(settings, as_json=as_json) == 0
     output = capsys.readouterr().out
     live = await populated.fetchval("SELECT count(*) FROM contacts WHERE deleted_at IS NULL")
     if as_json:
         assert json.loads(output)["contacts"] == live
     else:
         assert f"{live} contacts in" in output
-    assert (
-        await asyncio.to_thread(rebuild_graph.run, settings.model_copy(update={"neo4j_uri": "bolt://127.0.0.1:1"})) == 1
-    )
+    nowhere = settings.model_copy(update={"neo4j_uri": "bolt://127.0.0.1:1"})
+    assert await asyncio.to_thread(without_traceback, nowhere, rebuild_graph) == 1
     assert "ServiceUnavailable" in capsys.readouterr().err

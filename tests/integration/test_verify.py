@@ -7,8 +7,9 @@ import random
 import pytest
 from neo4j import AsyncDriver
 
-from nexus_graph.commands import verify as command_of_verify
+from nexus_graph.commands.copies import verify_graph
 from nexus_graph.config import Settings
+from nexus_graph.failures import without_traceback
 from nexus_graph.graph.projection import project
 from nexus_graph.graph.repair import PASSES_MAX, repair
 from nexus_graph.graph.states import read_states
@@ -309,7 +310,7 @@ async def test_the_commands_say_what_they_found_and_never_who(
     driver: AsyncDriver, agreeing: Settings, capsys: pytest.CaptureFixture[str], *, as_json: bool
 ) -> None:
     async def command(*, repair: bool = False) -> tuple[int, str]:
-        code = await asyncio.to_thread(command_of_verify.run, agreeing, repair=repair, as_json=as_json)
+        code = await verify_graph(agreeing, mend=repair, as_json=as_json)
         output = capsys.readouterr().out
         assert "example" not in output
         assert "+1555" not in output
@@ -337,6 +338,6 @@ async def test_a_server_that_is_away_is_said_without_a_traceback(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nowhere = settings.model_copy(update={"neo4j_uri": "bolt://127.0.0.1:1"})
-    assert await asyncio.to_thread(command_of_verify.run, nowhere) == 1
+    assert await asyncio.to_thread(without_traceback, nowhere, verify_graph) == 1
     (told,) = capsys.readouterr().err.splitlines()
     assert told.startswith("nexus-graph: Neo4j at 127.0.0.1:1 (NEO4J_URI) does not answer (ServiceUnavailable)")

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from neo4j import AsyncDriver
 
-from nexus_graph.bulk.renormalize import renormalize
-from nexus_graph.bulk.renormalize_report import Report
+from nexus_graph.bulk.renormalize import Report, renormalize
 from nexus_graph.config import Settings
 from nexus_graph.identifiers import normalize
 from nexus_graph.store.database import Pool, connect_pool
