@@ -303,7 +303,7 @@ def _file_options(
 ) -> "Options":
     """The options for a file of contacts. Exits with 2 if they are unusable."""
     from nexus_graph.bulk.columns import Choice, Options
-    from nexus_graph.bulk.reading import UnclearColumns
+    from nexus_graph.bulk.lines import UnclearColumns
 
     try:
         choice = Choice.of_options(mapped or (), ignored or ())

@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from nexus_graph.bulk.columns import Columns
-from nexus_graph.bulk.reading import BadRow, Row
+from nexus_graph.bulk.lines import BadRow, Row
 from nexus_graph.bulk.words import NO_VALUE, Kind
 from nexus_graph.errors import InvalidIdentifier
 from nexus_graph.identifiers.normalize import Written, identify_request

@@ -15,10 +15,9 @@ from typing import Final, TypeAlias
 from uuid import uuid4
 
 from nexus_graph import telemetry
-from nexus_graph.bulk.chunk import Chunk
 from nexus_graph.bulk.decide import FAMILY_LIMIT
-from nexus_graph.bulk.load import RETRY_MAX_SECONDS, took_no_writes
-from nexus_graph.bulk.reader import Reader
+from nexus_graph.bulk.load import RETRY_MAX_SECONDS, stopped_at, took_no_writes
+from nexus_graph.bulk.reader import Chunk, Reader
 from nexus_graph.bulk.rejects import Rejects
 from nexus_graph.bulk.summary import Summary
 from nexus_graph.bulk.write import import_chunk
@@ -84,10 +83,10 @@ class _Importing:
         except Unavailable as error:
             why = error.message if error.__cause__ is None else reason(error.__cause__)
             away = took_no_writes(self._settings, "direct", why)
-            self._summary.stopped = f"{away}: {_stopped_at(chunk.first_line)}"
+            self._summary.stopped = f"{away}: {stopped_at(chunk.first_line, AGAIN)}"
             raise
         except asyncio.CancelledError:
-            self._summary.stopped = f"interrupted: {_stopped_at(chunk.first_line)}"
+            self._summary.stopped = f"interrupted: {stopped_at(chunk.first_line, AGAIN)}"
             raise
         self._summary.rows += chunk.rows
         self._summary.pairs += len(chunk.pairs)
@@ -135,7 +134,3 @@ class _Importing:
         finally:
             await identify.close()
         return outcomes
-
-
-def _stopped_at(line: int) -> str:
-    return f"stopped at line {line}. The rows before it are in. {AGAIN}"

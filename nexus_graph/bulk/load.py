@@ -37,7 +37,6 @@ RETRY_MAX_SECONDS: Final = 10.0
 RATE_SLACK_SECONDS: Final = 0.05
 """With --rate, seconds of lost time that may be made up for at once."""
 
-
 AGAIN: Final = "Load the file again, or from that line on: rows that are in already change nothing."
 
 _LOG = telemetry.log("load")
@@ -75,9 +74,9 @@ async def load(
         finally:
             await dispatch.finish()
     except _Away as away:
-        summary.stopped = f"{took_no_writes(settings, 'primary', away.reason)}: {_stopped_at(away.line)}"
+        summary.stopped = f"{took_no_writes(settings, 'primary', away.reason)}: {stopped_at(away.line, AGAIN)}"
     except asyncio.CancelledError:
-        summary.stopped = f"interrupted: {_stopped_at(line)}"
+        summary.stopped = f"interrupted: {stopped_at(line, AGAIN)}"
         raise
     finally:
         summary.ended = monotonic()
@@ -198,5 +197,6 @@ class _Pace:
         self._next = max(self._next, now - self._slack_seconds) + self._interval_seconds
 
 
-def _stopped_at(line: int) -> str:
-    return f"stopped at line {line}. The rows before it are in. {AGAIN}"
+def stopped_at(line: int, again: str) -> str:
+    """Where a run stopped; `again` says how to go on."""
+    return f"stopped at line {line}. The rows before it are in. {again}"

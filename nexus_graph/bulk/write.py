@@ -7,12 +7,12 @@ request id of the import; and a family that changed several times has one outbox
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Final, NamedTuple, cast
 from uuid import UUID
 
-from nexus_graph.bulk.chunk import Chunk
 from nexus_graph.bulk.decide import (
     FAMILY_LIMIT,
     Decider,
@@ -21,6 +21,7 @@ from nexus_graph.bulk.decide import (
     Seniority,
     Standing,
 )
+from nexus_graph.bulk.reader import Chunk
 from nexus_graph.model import EventKind, Outcome
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Connection, Pool
@@ -150,7 +151,8 @@ class _Records:
     ) -> None:
         self._values = chunk.identifiers
         self._decisions = decisions
-        self._times = _Times(began)
+        # Several rows share a time, which costs as much as a row to compute.
+        self._time: Callable[[int], datetime] = cache(lambda moment: began + moment * _MICROSECOND)
         self._request_id = request_id
         self._ids = ids
         self._changes = list(zip(sequences, decisions.changes, strict=True))
@@ -166,8 +168,8 @@ class _Records:
                 None if phone is None else self._values[phone],
                 None if leads else self._id(last_home),
                 "primary" if leads else "secondary",
-                self._times[moment],
-                self._times[max(moment, moved)],
+                self._time(moment),
+                self._time(max(moment, moved)),
             )
 
     def evidence(self) -> Iterable[tuple[object, ...]]:
@@ -178,7 +180,7 @@ class _Records:
                 self._values[phone],
                 self._id(last_home),
                 self._request_id,
-                self._times[moment],
+                self._time(moment),
             )
 
     def events(self) -> Iterable[tuple[object, ...]]:
@@ -186,7 +188,7 @@ class _Records:
             if kind is not None:
                 yield (
                     sequence,
-                    self._times[moment],
+                    self._time(moment),
                     kind.value,
                     self._id(family),
                     None if contact is None else self._id(contact),
@@ -198,24 +200,12 @@ class _Records:
     def outbox(self) -> Iterable[tuple[object, ...]]:
         newest = {change.family: (sequence, change.moment) for sequence, change in self._changes}
         for family, (sequence, moment) in newest.items():
-            yield sequence, self._id(family), self._times[moment]
+            yield sequence, self._id(family), self._time(moment)
 
     def losses(self) -> Iterable[_Lost]:
         versions = {change.family: sequence for sequence, change in self._changes if change.kind is None}
         for loser, (survivor, moment) in self._last_homes.items():
-            yield _Lost(self._id(loser), self._id(survivor), self._times[moment], versions[loser])
+            yield _Lost(self._id(loser), self._id(survivor), self._time(moment), versions[loser])
 
     def _id(self, number: int) -> int:
         return number if number > 0 else self._ids[-1 - number]
-
-
-class _Times(dict[int, datetime]):
-    """The time of each moment of a chunk, memoised: several rows share a time, and it costs as much as a row."""
-
-    def __init__(self, began: datetime) -> None:
-        super().__init__()
-        self._began = began
-
-    def __missing__(self, moment: int) -> datetime:
-        time = self[moment] = self._began + moment * _MICROSECOND
-        return time

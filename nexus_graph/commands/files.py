@@ -6,7 +6,6 @@ its end.
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -14,10 +13,10 @@ from typing import Final
 from nexus_graph.bulk import import_file, load
 from nexus_graph.bulk.columns import Options
 from nexus_graph.bulk.contacts import Contact, Contacts, Fate, Note
+from nexus_graph.bulk.lines import UnclearColumns, UnreadableFile
 from nexus_graph.bulk.reader import Reader
-from nexus_graph.bulk.reading import UnclearColumns, UnreadableFile
-from nexus_graph.bulk.rejects import Rejects
-from nexus_graph.bulk.rows import LINE_MAX_BYTES, Rows, open_rows
+from nexus_graph.bulk.rejects import Rejects, open_rejects
+from nexus_graph.bulk.rows import Rows, open_rows
 from nexus_graph.bulk.summary import Summary
 from nexus_graph.commands.report import Report
 from nexus_graph.config import Settings
@@ -51,13 +50,11 @@ def load_contacts(
 
     def work() -> None:
         with (
-            open_rows(file, line_max_bytes=LINE_MAX_BYTES, choice=options.choice) as rows,
-            _open_rejects(options, file, summary) as rejects,
+            open_rows(file, options.choice) as rows,
+            open_rejects(options.rejects, file, rows.layout, summary) as rejects,
         ):
             summary.understood = rows.understood
             report.understood(rows.understood, settings.phone_region)
-            if rejects is not None:
-                rejects.begin(rows.columns.names, rows.columns.rejects, rows.delimiter)
             contacts = Contacts(rows, rows.columns, region=settings.phone_region, strict=options.strict)
             counted = _counted(contacts, summary, rejects)
             if options.dry:
@@ -88,32 +85,27 @@ def import_contacts(settings: Settings, file: Path, options: Options, *, as_json
     summary, report = Summary(), Report(file, as_json=as_json)
     freeze_gc()
 
-    async def take(rejects: Rejects | None) -> import_file.Failed:
+    async def take() -> None:
         async with Reader(file, settings, options) as reader:
             opened = reader.opened
-            summary.understood = opened.understood
-            report.understood(opened.understood, settings.phone_region)
-            if rejects is not None:
-                rejects.begin(opened.names, opened.added, opened.delimiter)
-            async with (
-                import_file.import_pool(settings) as pool,
-                report.progress(reader, summary, every_seconds=settings.load_report_seconds),
-            ):
-                return await import_file.import_rows(pool, reader, settings, summary, rejects)
+            with open_rejects(options.rejects, file, opened.layout, summary) as rejects:
+                summary.understood = opened.understood
+                report.understood(opened.understood, settings.phone_region)
+                async with (
+                    import_file.import_pool(settings) as pool,
+                    report.progress(reader, summary, every_seconds=settings.load_report_seconds),
+                ):
+                    failed = await import_file.import_rows(pool, reader, settings, summary, rejects)
+                if rejects is not None and failed:
+                    _reject(failed, file, options, rejects)
 
-    def work() -> None:
-        with _open_rejects(options, file, summary) as rejects:
-            failed = asyncio.run(take(rejects))
-            if rejects is not None and failed:
-                _reject(failed, file, options, rejects)
-
-    return _exit_code(work, file, summary, report, again=import_file.AGAIN)
+    return _exit_code(lambda: asyncio.run(take()), file, summary, report, again=import_file.AGAIN)
 
 
 def _reject(failed: import_file.Failed, file: Path, options: Options, rejects: Rejects) -> None:
     """Read the rows at these lines again, as the chunks had only their canonical values."""
     reasons = {line: reason for reason, lines in failed.items() for line in lines}
-    with open_rows(file, line_max_bytes=LINE_MAX_BYTES, choice=options.choice) as rows:
+    with open_rows(file, options.choice) as rows:
         for row in rows:
             if row.line in reasons:
                 rejects.add(row, [Note(Fate.INVALID, row.line, None, reasons[row.line])])
@@ -137,17 +129,3 @@ def _exit_code(work: Callable[[], None], file: Path, summary: Summary, report: R
         report.error(summary.stopped)
     report.ended(summary)
     return 0 if summary.complete else code
-
-
-@contextmanager
-def _open_rejects(options: Options, source: Path, summary: Summary) -> Iterator[Rejects | None]:
-    """The file of rejects, if requested; the summary gets its number of rows. Raises UnclearColumns."""
-    if options.rejects is None:
-        yield None
-        return
-    with Rejects(options.rejects, source) as rejects:
-        try:
-            yield rejects
-        finally:
-            summary.rejected = rejects.rows
-            summary.rejects = str(options.rejects) if rejects.rows else None

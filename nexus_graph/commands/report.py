@@ -6,14 +6,15 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nexus_graph.bulk.rows import Understood
+from nexus_graph.bulk.reader import Reader
+from nexus_graph.bulk.rows import Rows, Understood
 from nexus_graph.bulk.summary import FAULTS, Fault, Faults, Summary
 from nexus_graph.model import Outcome
 
@@ -27,21 +28,11 @@ _MEANING: Final = {
 }
 
 
-class Reading(Protocol):
-    """The progress of reading a file."""
-
-    size_bytes: int
-
-    @property
-    def position_bytes(self) -> int:
-        """How far into the file the rows so far reach."""
-
-
 class Report:
     """Prints a run: progress and errors to stderr, results to stdout; as JSON once, at the end."""
 
     def __init__(self, file: Path, *, as_json: bool = False, brief: bool = False) -> None:
-        self.errors = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._errors = Console(stderr=True, highlight=False, soft_wrap=True)
         self._answers = Console(highlight=False)
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may not encode a header's script
@@ -68,7 +59,7 @@ class Report:
 
     def error(self, message: str) -> None:
         """Print why the run ended early."""
-        self.errors.print(f"nexus-graph: {message}", style="red", markup=False)
+        self._errors.print(f"nexus-graph: {message}", style="red", markup=False)
 
     def ended(self, summary: Summary) -> None:
         """Print the result."""
@@ -101,9 +92,9 @@ class Report:
             self._answers.print(f"{summary.rejected:,} faulty rows are in {summary.rejects}", markup=False)
 
     @asynccontextmanager
-    async def progress(self, reading: Reading, summary: Summary, *, every_seconds: float) -> AsyncIterator[None]:
+    async def progress(self, reading: Rows | Reader, summary: Summary, *, every_seconds: float) -> AsyncIterator[None]:
         """Show the progress: a bar on a terminal, elsewhere a line every `every_seconds`."""
-        console = self.errors
+        console = self._errors
         if not console.is_terminal:
             async with _repeating(lambda: console.print(_so_far(summary)), every_seconds=every_seconds):
                 yield

@@ -12,7 +12,7 @@ from rich.tree import Tree
 
 from nexus_graph import telemetry
 from nexus_graph.bulk.contacts import Contacts
-from nexus_graph.bulk.rows import LINE_MAX_BYTES, open_rows
+from nexus_graph.bulk.rows import open_rows
 from nexus_graph.commands.files import load_contacts
 from nexus_graph.config import Settings
 from nexus_graph.demo.kinship import Kin, Pairing, kinship
@@ -123,7 +123,7 @@ def _label(kin: Kin, precedence: str) -> str:
 def _pairings(settings: Settings) -> list[Pairing]:
     """The pairings of the file, in its order."""
     pairings = []
-    with open_rows(EVENTS, line_max_bytes=LINE_MAX_BYTES) as rows:
+    with open_rows(EVENTS) as rows:
         for contact in Contacts(rows, rows.columns, region=settings.phone_region, strict=True):
             for email, phone in contact.pairs:
                 if email is not None and phone is not None:

@@ -16,8 +16,8 @@ import pytest
 from neo4j import AsyncDriver
 
 from nexus_graph.bulk.import_file import import_rows
+from nexus_graph.bulk.lines import UnreadableFile
 from nexus_graph.bulk.reader import Reader
-from nexus_graph.bulk.reading import UnreadableFile
 from nexus_graph.bulk.summary import Summary
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable

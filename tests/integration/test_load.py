@@ -16,7 +16,7 @@ import pytest
 
 from nexus_graph.bulk.contacts import Contact, Contacts
 from nexus_graph.bulk.load import RATE_SLACK_SECONDS, load, load_settings
-from nexus_graph.bulk.rows import LINE_MAX_BYTES, open_rows
+from nexus_graph.bulk.rows import open_rows
 from nexus_graph.bulk.summary import Summary
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
@@ -31,7 +31,7 @@ from tests.stage.loading import command, random_pairs, start, write
 
 async def _load(settings: Settings, file: Path, *, rate: float | None = None) -> Summary:
     summary = Summary()
-    with open_rows(file, line_max_bytes=LINE_MAX_BYTES) as rows:
+    with open_rows(file) as rows:
         async with open_identity(load_settings(settings)) as identity:
             contacts = Contacts(rows, rows.columns, region=None, strict=False)
             await load(identity, settings, contacts, summary, rate=rate)

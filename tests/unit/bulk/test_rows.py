@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nexus_graph.bulk.reading import BadRow, Row, UnclearColumns, UnreadableFile
+from nexus_graph.bulk.lines import BadRow, Row, UnclearColumns, UnreadableFile
 from nexus_graph.bulk.rows import open_rows
 from tests.stage.exports import LINE_MAX_BYTES, contacts, notes, pairs, put, understood
 
