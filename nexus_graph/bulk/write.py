@@ -13,14 +13,7 @@ from functools import cache
 from typing import Final, NamedTuple, cast
 from uuid import UUID
 
-from nexus_graph.bulk.decide import (
-    FAMILY_LIMIT,
-    Decider,
-    Decisions,
-    Known,
-    Seniority,
-    Standing,
-)
+from nexus_graph.bulk.decide import FAMILY_LIMIT, Decider, Decisions, Known, Seniority, Standing
 from nexus_graph.bulk.reader import Chunk
 from nexus_graph.model import EventKind, Outcome
 from nexus_graph.statements import sql
@@ -103,7 +96,11 @@ def _touched(chunk: Chunk, known: Known) -> set[int]:
 async def _drop_recorded_refusals(connection: Connection, decisions: Decisions) -> None:
     """Drop the refusals that the record has: a refused union has one event, however often it is requested."""
     # Only two families from before the chunk can have such an event.
-    candidates = [change for change in decisions.refusals() if change.family > 0 and (change.other_family or 0) > 0]
+    candidates = [
+        change
+        for change in decisions.changes
+        if change.kind is EventKind.UNION_REFUSED and change.family > 0 and (change.other_family or 0) > 0
+    ]
     if candidates:
         ones, others = [change.family for change in candidates], [change.other_family for change in candidates]
         recorded = {candidates[place - 1] for place in await connection.fetchval(sql("import_refused"), ones, others)}
