@@ -11,7 +11,7 @@ spreadsheets write a value (`'+1…`, `="+1…"`, `447900901001.0`, `4.47901E+11
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Final
 
@@ -19,6 +19,7 @@ import msgspec
 
 from nexus_graph.bulk.columns import Columns
 from nexus_graph.bulk.lines import BadRow, Row
+from nexus_graph.bulk.rows import Rows
 from nexus_graph.bulk.words import NO_VALUE, Kind
 from nexus_graph.errors import InvalidIdentifier
 from nexus_graph.identifiers.normalize import Written, identify_request
@@ -76,42 +77,38 @@ class Contact(msgspec.Struct, gc=False):
 _NO_NOTES: Final[list[Note]] = []
 
 
-class Contacts:
+def read_contacts(rows: Rows, *, region: str | None, strict: bool) -> Iterator[Contact]:
     """The contacts of the rows, in order. Raises the errors of `rows`."""
+    columns = rows.columns
+    plain = len(columns.emails) == len(columns.phones) == 1
+    email, phone = (columns.emails[0], columns.phones[0]) if plain else (0, 0)
+    for row in rows:
+        if plain and type(row) is Row and row.text is None:  # rows of JSON may add columns
+            values = row.values
+            try:
+                if _is_plain_email(values[email]) and _is_plain_phone(values[phone]):
+                    request = identify_request(values[email], values[phone], region=region, request_id=None)
+                    yield Contact(row.line, [(request.email, request.phone)], _NO_NOTES, row)
+                    continue
+            except (InvalidIdentifier, TypeError):
+                pass
+        if isinstance(row, Row):
+            yield _contact(row, columns, region, strict=strict)
+        else:
+            yield Contact(row.line, [], [Note(Fate.INVALID, row.line, None, row.reason)], row)
 
-    def __init__(self, rows: Iterable[Row | BadRow], columns: Columns, *, region: str | None, strict: bool) -> None:
-        self._rows = rows
-        self._columns = columns
-        self._region = region
-        self._strict = strict
 
-    def __iter__(self) -> Iterator[Contact]:
-        columns, region = self._columns, self._region
-        plain = len(columns.emails) == len(columns.phones) == 1
-        email, phone = (columns.emails[0], columns.phones[0]) if plain else (0, 0)
-        for row in self._rows:
-            if plain and type(row) is Row and row.text is None:  # rows of JSON may add columns
-                values = row.values
-                try:
-                    if _is_plain_email(values[email]) and _is_plain_phone(values[phone]):
-                        request = identify_request(values[email], values[phone], region=region, request_id=None)
-                        yield Contact(row.line, [(request.email, request.phone)], _NO_NOTES, row)
-                        continue
-                except (InvalidIdentifier, TypeError):
-                    pass
-            yield self._contact(row) if isinstance(row, Row) else _refused(row)
-
-    def _contact(self, row: Row) -> Contact:
-        reading = _Reading(row, self._columns, self._region)
-        emails, phones, notes = reading.emails, reading.phones, reading.notes
-        lacking = any(note.fate in (Fate.DROPPED, Fate.EMPTY) for note in notes)
-        if (self._strict and lacking) or not (emails or phones):
-            return Contact(row.line, [], _refusal(row.line, notes, strict=self._strict), row)
-        if len(emails) + len(phones) > 1 and not (emails and phones):
-            named, missing = ("emails", "phone") if emails else ("phones", "email")
-            reason = f"names several {named} and no {missing} that would tie them"
-            notes.append(Note(Fate.UNTIED, row.line, ", ".join(reading.named), reason))
-        return Contact(row.line, _pairs(emails, phones), notes, row)
+def _contact(row: Row, columns: Columns, region: str | None, *, strict: bool) -> Contact:
+    reading = _Reading(row, columns, region)
+    emails, phones, notes = reading.emails, reading.phones, reading.notes
+    lacking = any(note.fate in (Fate.DROPPED, Fate.EMPTY) for note in notes)
+    if (strict and lacking) or not (emails or phones):
+        return Contact(row.line, [], _refusal(row.line, notes, strict=strict), row)
+    if len(emails) + len(phones) > 1 and not (emails and phones):
+        named, missing = ("emails", "phone") if emails else ("phones", "email")
+        reason = f"names several {named} and no {missing} that would tie them"
+        notes.append(Note(Fate.UNTIED, row.line, ", ".join(reading.named), reason))
+    return Contact(row.line, _pairs(emails, phones), notes, row)
 
 
 class _Reading:
@@ -190,10 +187,6 @@ def _pairs(emails: list[str], phones: list[str]) -> list[Pair]:
     pairs: list[Pair] = [(email, first_phone) for email in emails]
     pairs += [(emails[0], phone) for phone in phones[1:]]
     return pairs
-
-
-def _refused(row: BadRow) -> Contact:
-    return Contact(row.line, [], [Note(Fate.INVALID, row.line, None, row.reason)], row)
 
 
 def _refusal(line: int, notes: list[Note], *, strict: bool) -> list[Note]:

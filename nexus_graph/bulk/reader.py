@@ -19,7 +19,7 @@ from uuid import UUID
 import msgspec
 
 from nexus_graph.bulk.columns import Options
-from nexus_graph.bulk.contacts import Contact, Contacts, Note
+from nexus_graph.bulk.contacts import Contact, Note, read_contacts
 from nexus_graph.bulk.lines import BadRow, Row, UnclearColumns, UnreadableFile
 from nexus_graph.bulk.rows import Layout, Understood, open_rows
 from nexus_graph.config import Settings
@@ -162,7 +162,7 @@ def _read(sending: Connection, file: Path, settings: Settings, options: Options)
             with open_rows(file, options.choice) as rows:
                 understood = rows.understood
                 sending.send_bytes(_encode(Opened(rows.size_bytes, understood, rows.layout)))
-                contacts = Contacts(rows, rows.columns, region=settings.phone_region, strict=options.strict)
+                contacts = read_contacts(rows, region=settings.phone_region, strict=options.strict)
                 wanted = options.rejects is not None
                 for chunk in chunks(contacts, rows=settings.import_chunk_rows, with_rejected=wanted):
                     sending.send_bytes(_encode(_Part(chunk, rows.position_bytes)))

@@ -12,7 +12,7 @@ from typing import Final
 
 from nexus_graph.bulk import import_file, load
 from nexus_graph.bulk.columns import Options
-from nexus_graph.bulk.contacts import Contact, Contacts, Fate, Note
+from nexus_graph.bulk.contacts import Contact, Fate, Note, read_contacts
 from nexus_graph.bulk.lines import UnclearColumns, UnreadableFile
 from nexus_graph.bulk.reader import Reader
 from nexus_graph.bulk.rejects import Rejects, open_rejects
@@ -55,7 +55,7 @@ def load_contacts(
         ):
             summary.understood = rows.understood
             report.understood(rows.understood, settings.phone_region)
-            contacts = Contacts(rows, rows.columns, region=settings.phone_region, strict=options.strict)
+            contacts = read_contacts(rows, region=settings.phone_region, strict=options.strict)
             counted = _counted(contacts, summary, rejects)
             if options.dry:
                 summary.pairs += sum(len(contact.pairs) for contact in counted)

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from nexus_graph import telemetry
-from nexus_graph.bulk.contacts import Contacts
+from nexus_graph.bulk.contacts import read_contacts
 from nexus_graph.bulk.rows import open_rows
 from nexus_graph.commands.files import load_contacts
 from nexus_graph.config import Settings
@@ -124,7 +124,7 @@ def _pairings(settings: Settings) -> list[Pairing]:
     """The pairings of the file, in its order."""
     pairings = []
     with open_rows(EVENTS) as rows:
-        for contact in Contacts(rows, rows.columns, region=settings.phone_region, strict=True):
+        for contact in read_contacts(rows, region=settings.phone_region, strict=True):
             for email, phone in contact.pairs:
                 if email is not None and phone is not None:
                     pairings.append(Pairing(contact.line, email, phone))

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from nexus_graph.bulk.contacts import Contacts
+from nexus_graph.bulk.contacts import read_contacts
 from nexus_graph.bulk.rows import open_rows
 from nexus_graph.config import Settings
 from nexus_graph.demo import run
@@ -22,7 +22,7 @@ def _oracle() -> tuple[Oracle, Counter[str]]:
     """The events, one after another."""
     oracle, outcomes = Oracle(), Counter[str]()
     with open_rows(EVENTS, line_max_bytes=1_000) as rows:
-        for contact in Contacts(rows, rows.columns, region=None, strict=True):
+        for contact in read_contacts(rows, region=None, strict=True):
             for email, phone in contact.pairs:
                 outcomes[oracle.identify(email, phone).outcome] += 1
     return oracle, outcomes

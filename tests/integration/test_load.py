@@ -14,7 +14,7 @@ from typing import cast
 import asyncpg
 import pytest
 
-from nexus_graph.bulk.contacts import Contact, Contacts
+from nexus_graph.bulk.contacts import Contact, read_contacts
 from nexus_graph.bulk.load import RATE_SLACK_SECONDS, load, load_settings
 from nexus_graph.bulk.rows import open_rows
 from nexus_graph.bulk.summary import Summary
@@ -33,7 +33,7 @@ async def _load(settings: Settings, file: Path, *, rate: float | None = None) ->
     summary = Summary()
     with open_rows(file) as rows:
         async with open_identity(load_settings(settings)) as identity:
-            contacts = Contacts(rows, rows.columns, region=None, strict=False)
+            contacts = read_contacts(rows, region=None, strict=False)
             await load(identity, settings, contacts, summary, rate=rate)
     return summary
 

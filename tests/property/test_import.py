@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from nexus_graph.bulk import decide
-from nexus_graph.bulk.contacts import Contacts
+from nexus_graph.bulk.contacts import read_contacts
 from nexus_graph.bulk.decide import Decider
 from nexus_graph.bulk.reader import chunks
 from nexus_graph.bulk.rows import open_rows
@@ -124,7 +124,7 @@ async def _import(settings: Settings, example: Example, folder: Path) -> "Counte
     outcomes: Counter[str] = Counter()
     pool = await connect_pool(small, role="nexus_import", size=1)
     with open_rows(file) as rows:
-        contacts = Contacts(rows, rows.columns, region=None, strict=False)
+        contacts = read_contacts(rows, region=None, strict=False)
         for chunk in chunks(contacts, rows=small.import_chunk_rows):
             outcomes += await import_chunk(pool, chunk, uuid4(), family_limit=example.family_limit)
     await pool.close()
