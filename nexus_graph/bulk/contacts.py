@@ -22,14 +22,12 @@ from nexus_graph.bulk.lines import BadRow, Row
 from nexus_graph.bulk.rows import Rows
 from nexus_graph.bulk.words import NO_VALUE, Kind
 from nexus_graph.errors import InvalidIdentifier
-from nexus_graph.identifiers.normalize import Written, identify_request
+from nexus_graph.identifiers.normalize import NO_IDENTIFIER, Written, identify_request
 from nexus_graph.identifiers.normalize import email as canonical_email
 from nexus_graph.identifiers.phone_number import phone as canonical_phone
 
 Pair = tuple[str | None, str | None]
 """An email and a phone in canonical form; one of them may be absent."""
-
-NO_IDENTIFIER: Final = "email or phoneNumber is required: at least one of them, and not blank"
 
 # Most cells match one of these. Such values need no cleaning, and a row of two is read in half the time.
 _is_plain_email: Final = re.compile(r"[^'=:;\s@][^:;\s@]*@[^:;\s@]+").fullmatch

@@ -180,37 +180,29 @@ def chunks(contacts: Iterable[Contact], *, rows: int, with_rejected: bool = Fals
     """The contacts in chunks of `rows`. Raises the errors of `contacts`, UnreadableFile after the chunks before it."""
     source = iter(contacts)
     ending: UnreadableFile | None = None
-    more = True
-    while more and ending is None:
+    while True:
         chunk = Chunk()
+        pairs, lines = chunk.pairs, chunk.lines
+        # The first lookup of an identifier assigns the next index.
+        places: defaultdict[str, int] = defaultdict(count().__next__)
         try:
-            _fill(chunk, islice(source, rows), with_rejected=with_rejected)
+            for contact in islice(source, rows):
+                chunk.rows += 1
+                chunk.first_line = chunk.first_line or contact.line
+                for email, phone in contact.pairs:
+                    pairs.append((None if email is None else places[email], None if phone is None else places[phone]))
+                    lines.append(contact.line)
+                if contact.notes:
+                    chunk.notes += contact.notes
+                    if with_rejected and (row := contact.row) is not None:
+                        rejected = row if row.text is None else Row(row.line, [], row.text)
+                        chunk.rejected.append((rejected, contact.notes))
         except UnreadableFile as error:
             ending = error
+        chunk.identifiers += places
         if chunk.rows:
             yield chunk
-        more = chunk.rows == rows
-    if ending is not None:
-        raise ending
-
-
-def _fill(chunk: Chunk, contacts: Iterable[Contact], *, with_rejected: bool) -> None:
-    # The first lookup of an identifier assigns the next index.
-    places: defaultdict[str, int] = defaultdict(count().__next__)
-    pairs, lines, rows = chunk.pairs, chunk.lines, 0
-    try:
-        for contact in contacts:
-            rows += 1
-            for email, phone in contact.pairs:
-                pairs.append((None if email is None else places[email], None if phone is None else places[phone]))
-                lines.append(contact.line)
-            if rows == 1:
-                chunk.first_line = contact.line
-            if contact.notes:
-                chunk.notes += contact.notes
-                if with_rejected and contact.row is not None:
-                    row = contact.row
-                    chunk.rejected.append((row if row.text is None else Row(row.line, [], row.text), contact.notes))
-    finally:
-        chunk.identifiers += places
-        chunk.rows = rows
+        if ending is not None:
+            raise ending
+        if chunk.rows < rows:
+            return

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
 from uuid import UUID
 
 from nexus_graph.bulk.decide import FAMILY_LIMIT, Decider, Decisions, Known, Seniority, Standing
@@ -124,15 +124,6 @@ async def _write(connection: Connection, chunk: Chunk, decisions: Decisions, beg
     await connection.execute(sql("outbox_notice"))
 
 
-class _Lost(NamedTuple):
-    """A parameter row of import_unite."""
-
-    loser: int
-    survivor: int
-    moment: datetime
-    version: int
-
-
 class _Records:
     """The rows of the tables: numbers become ids, and moments become times."""
 
@@ -199,10 +190,11 @@ class _Records:
         for family, (sequence, moment) in newest.items():
             yield sequence, self._id(family), self._time(moment)
 
-    def losses(self) -> Iterable[_Lost]:
+    def losses(self) -> Iterable[tuple[object, ...]]:
+        """The parameters of import_unite, a row for each family that lost."""
         versions = {change.family: sequence for sequence, change in self._changes if change.kind is None}
         for loser, (survivor, moment) in self._last_homes.items():
-            yield _Lost(self._id(loser), self._id(survivor), self._time(moment), versions[loser])
+            yield self._id(loser), self._id(survivor), self._time(moment), versions[loser]
 
     def _id(self, number: int) -> int:
         return number if number > 0 else self._ids[-1 - number]
