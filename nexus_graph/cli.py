@@ -120,9 +120,11 @@ def status(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
 @app.command()
 def doctor(data_dir: DataDir = _DATA_DIR) -> None:
     """Check installation, settings and servers; print each fault with the next step."""
+    import asyncio
+
     from nexus_graph.commands.doctor import run
 
-    raise typer.Exit(run(data_dir))
+    raise typer.Exit(asyncio.run(run(data_dir)))
 
 
 @app.command()

@@ -67,12 +67,8 @@ class Finding:
 _ok, _warn, _fail = (partial(Finding, level) for level in Level)
 
 
-def run(data_dir: Path) -> int:
+async def run(data_dir: Path) -> int:
     """Print every finding; return 1 if any is a FAIL, else 0."""
-    return asyncio.run(_run(data_dir))
-
-
-async def _run(data_dir: Path) -> int:
     console = Console(highlight=False, soft_wrap=True)
     styles = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
     counts = dict.fromkeys(Level, 0)
