@@ -106,8 +106,7 @@ class Workers:
                 code, lived_seconds = ended
                 if code > 0 and monotonic() - began < _YOUNG_SECONDS:
                     return self._stop(code)  # a restart would fail the same way; the worker has logged the reason
-                young = lived_seconds < _YOUNG_SECONDS
-                self._early_deaths = self._early_deaths + 1 if young else 0
+                self._early_deaths = self._early_deaths + 1 if lived_seconds < _YOUNG_SECONDS else 0
                 if self._pause():
                     break
                 self._start()
