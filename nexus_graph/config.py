@@ -8,8 +8,9 @@ All other bounds are constants next to the code that they bound. The addresses o
 import ipaddress
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
@@ -78,7 +79,7 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="NEXUS_", env_ignore_empty=True, frozen=True, extra="ignore", populate_by_name=True
+        env_prefix="NEXUS_", env_ignore_empty=True, frozen=True, extra="forbid", populate_by_name=True
     )
 
     # Servers
@@ -146,21 +147,11 @@ class Settings(BaseSettings):
     fraction. The responses are the same."""
     body_max_bytes: int = Field(64 * 1024, ge=1_024)
     """The largest body of a request; a larger one gets 413."""
-    headers_max_bytes: int = Field(16 * 1024, ge=1_024)
-    """The largest request line and headers together; larger ones get 431."""
     page_max: int = Field(100, ge=1, le=1_000)
     """Items of a page that a client may ask for at most."""
     connections_max: int | None = Field(None, ge=1)
     """Connections of one process. Past it the longest idle connection is closed, or else the new one gets 503. Unset:
     10,000, or what the limit on descriptors leaves room for."""
-    first_byte_seconds: float = Field(10.0, gt=0)
-    """A new connection that sends nothing for longer is closed."""
-    header_seconds: float = Field(10.0, gt=0)
-    """Request line and headers that take longer from first byte to last get 408."""
-    body_seconds: float = Field(30.0, gt=0)
-    """A body that takes longer from the end of its headers gets 408."""
-    send_seconds: float = Field(30.0, gt=0)
-    """A client that takes no bytes of its response for longer is disconnected."""
     keep_alive_seconds: int = Field(75, ge=1)
     """An idle connection is closed after so long: longer than usual load balancers wait, so that they close first."""
     cors_origins: Listed = ()
@@ -266,6 +257,12 @@ class Settings(BaseSettings):
     """Rows that an import writes in one transaction, while identify waits. Three such chunks are in memory."""
     demo_graph_wait_seconds: float = Field(60.0, ge=0)
     """How long the demo waits for the relay to bring its families to the graph."""
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's, but raises TypeError for a name of no setting, which pydantic would add in silence."""
+        if strangers := set(update or ()) - set(type(self).model_fields):
+            raise TypeError(f"not a setting: {', '.join(sorted(strangers))}")
+        return super().model_copy(update=update, deep=deep)
 
     def resolve_bounds(self) -> Bounds:
         """Of identify's fast path."""

@@ -33,6 +33,14 @@ def test_an_empty_variable_names_no_server(monkeypatch: pytest.MonkeyPatch) -> N
     assert Settings().database_direct_url is None
 
 
+def test_a_name_of_no_setting_is_refused() -> None:
+    with pytest.raises(ValidationError, match="feed_recent_events"):
+        Settings(feed_recent_events=3)
+    with pytest.raises(TypeError, match="not a setting: feed_recent_events"):
+        Settings().model_copy(update={"page_max": 7, "feed_recent_events": 3})
+    assert Settings().model_copy(update={"page_max": 7}).page_max == 7
+
+
 def test_pgbouncer_needs_a_way_past_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEXUS_PGBOUNCER", "true")
     monkeypatch.setenv("DATABASE_URL", ELSEWHERE)

@@ -19,7 +19,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from nexus_graph.api.http.answer import NO_STORE, SAFE_HEADERS, Answer, Header, failed
-from nexus_graph.api.http.asgi import REFUSED
+from nexus_graph.api.http.asgi import HEADERS_MAX_BYTES, REFUSED
 from nexus_graph.api.http.listening import Acceptor
 from nexus_graph.api.http.protocol import HttpProtocol
 from nexus_graph.api.http.request import RequestId
@@ -28,6 +28,18 @@ from nexus_graph.api.http.write_buffers import WriteBuffers
 from nexus_graph.config import Settings
 from nexus_graph.errors import HeadersTooLarge, NexusError, Overloaded, RequestTimedOut
 from nexus_graph.telemetry import CONNECTIONS, CONNECTIONS_CUT, CONNECTIONS_REFUSED, log
+
+FIRST_BYTE_SECONDS: Final = 10.0
+"""Seconds until a new connection is closed that sends nothing: it would hold one of the places for others."""
+
+HEADER_SECONDS: Final = 10.0
+"""Seconds for request line and headers, from first byte to last: a few packets, with time to send each again."""
+
+BODY_SECONDS: Final = 30.0
+"""Seconds for a body, from the end of its headers: 64 KiB at 2 KiB/s."""
+
+SEND_SECONDS: Final = 30.0
+"""Seconds in which a client must take some bytes of its response: as long as its body may take to come."""
 
 _SHUTDOWN_IDLE_SECONDS: Final = 1.0
 """Seconds that a stopping server waits for a request on an idle connection: one may be on its way."""
@@ -83,9 +95,8 @@ class Connections:
         self.write_buffers = WriteBuffers(settings)
         self.queue = RequestQueue(wait_max_seconds=settings.identify_wait_max_seconds)
         self.stopping = False
-        self.head_max_bytes = settings.headers_max_bytes + _HEAD_SLACK_BYTES
-        self.send_seconds = settings.send_seconds
-        waits = (settings.first_byte_seconds, settings.header_seconds, settings.body_seconds)
+        self.head_max_bytes = HEADERS_MAX_BYTES + _HEAD_SLACK_BYTES
+        waits = (FIRST_BYTE_SECONDS, HEADER_SECONDS, BODY_SECONDS)
         idle = _SHUTDOWN_IDLE_SECONDS
         self.limits: tuple[float, ...] = (*waits, float(settings.keep_alive_seconds), *NEVER)
         self.limits_of_surplus = tuple(min(_SURPLUS_SECONDS, limit) for limit in self.limits[:ANSWERING]) + NEVER
@@ -168,7 +179,7 @@ class Connections:
     def end(self, transport: asyncio.Transport) -> None:
         """Watch a connection that had its last answer until it is closed."""
         now = asyncio.get_running_loop().time()
-        self._ending[transport] = now + _LINGER_SECONDS, now + self.send_seconds
+        self._ending[transport] = now + _LINGER_SECONDS, now + SEND_SECONDS
 
     def gone(self, transport: asyncio.Transport) -> None:
         """The connection is closed."""
@@ -334,7 +345,7 @@ class Connection(HttpProtocol):
         """End the connection if it has kept the process waiting for too long."""
         if self.ended:
             return
-        if now - self._stuck_since > self.all.send_seconds:
+        if now - self._stuck_since > SEND_SECONDS:
             self.all.cut("answer")
             self._socket.abort()
         elif now - self.since > self.limits[self.phase]:
