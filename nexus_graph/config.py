@@ -170,14 +170,8 @@ class Settings(BaseSettings):
     # GraphQL: what one document may ask for, fragments spread out
     graphql_document_max_bytes: int = Field(15_000, ge=100)
     """The largest document."""
-    graphql_documents_remembered: int = Field(256, ge=1, le=10_000)
-    """Documents that a process keeps parsed and validated."""
     graphql_depth_max: int = Field(8, ge=1)
     """Levels of fields."""
-    graphql_fields_max: int = Field(500, ge=1)
-    """Fields of a document."""
-    graphql_aliases_max: int = Field(15, ge=0)
-    """Aliases of a document."""
     graphql_cost_max: int = Field(5_000, ge=1)
     """Objects that a response may hold, pages at their full size; a write counts as ten more."""
     graphql_get: bool = True
@@ -198,14 +192,9 @@ class Settings(BaseSettings):
     # Subscriptions
     sockets_max: int = Field(1_000, ge=1)
     """WebSockets and event streams of one process."""
-    socket_send_seconds: float = Field(5.0, gt=0)
-    """A client that takes longer over one message is disconnected, and told which event to continue from."""
-    socket_owed_max_bytes: int = Field(64 * 1024, ge=1_024)
-    """Bytes that a client has not taken yet; past it no more are sent."""
     sockets_owed_max_bytes: int = Field(16 * 1024 * 1024, ge=1_024)
-    """The same for all clients of a process together; past it the client that was slow for longest is disconnected."""
-    feed_recent_events: int = Field(10_000, ge=1)
-    """The newest events, kept in memory for all followers; a follower that is further behind reads from the record."""
+    """Bytes that the clients of a process have not taken yet; past it the client that was slow for longest is
+    disconnected."""
     feed_catch_up_share: float = Field(0.1, gt=0, le=1)
     """Part of a process's time that all followers that are behind may take together; requests have the rest."""
 

@@ -30,6 +30,9 @@ from nexus_graph.api.graphql.engine.refusal import limit_passed, refused, refuse
 from nexus_graph.config import Settings
 from nexus_graph.errors import Code
 
+REMEMBERED_MAX: Final = 256
+"""Documents that a process keeps, parsed or as texts: several times as many as an application has."""
+
 ERRORS_MAX: Final = 10
 """Errors that a response lists: a client that mends those can ask again."""
 
@@ -136,7 +139,7 @@ class Documents:
         self._schema = schema
         self._settings = settings
         self._pages = _fields_that_page(schema)
-        self.prepare = lru_cache(maxsize=settings.graphql_documents_remembered)(self._prepare)
+        self.prepare = lru_cache(maxsize=REMEMBERED_MAX)(self._prepare)
 
     def _prepare(self, text: str) -> Document:
         """Raises RequestError."""

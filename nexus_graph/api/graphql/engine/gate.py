@@ -27,6 +27,12 @@ from graphql import (
 from nexus_graph.api.graphql.engine.refusal import RequestError, limit_passed
 from nexus_graph.config import PAGE_DEFAULT, Settings
 
+FIELDS_MAX: Final = 500
+"""Fields of a document: no view of contacts shows as many, and validation compares fields in pairs."""
+
+ALIASES_MAX: Final = 15
+"""Aliases of a document: with each a client may ask for the same field again."""
+
 INTROSPECTION_DEPTH_MAX: Final = 20
 """Levels of fields in introspection: types of types are deeper than any question about contacts."""
 
@@ -117,9 +123,9 @@ def _compare(measure: Measure, settings: Settings) -> None:
     for limit, found, most in (
         ("depth", measure.depth, settings.graphql_depth_max),
         ("introspectionDepth", measure.introspection_depth, INTROSPECTION_DEPTH_MAX),
-        ("fields", measure.fields, settings.graphql_fields_max),
+        ("fields", measure.fields, FIELDS_MAX),
         ("rootFields", measure.own_fields, ROOT_FIELDS_MAX),
-        ("aliases", measure.aliases, settings.graphql_aliases_max),
+        ("aliases", measure.aliases, ALIASES_MAX),
         ("directives", measure.directives, DIRECTIVES_MAX),
         ("cost", measure.cost, settings.graphql_cost_max),
     ):

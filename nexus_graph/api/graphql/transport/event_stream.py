@@ -12,7 +12,6 @@ from nexus_graph.api.graphql.engine import Answering, Asked, RequestError
 from nexus_graph.api.graphql.transport.followers import SendTimeout
 from nexus_graph.api.http.answer import EVENT_STREAM, encode
 from nexus_graph.api.http.request import Post
-from nexus_graph.config import Settings
 
 KEEP_ALIVE_SECONDS: Final = 12.0
 """Seconds between two comments on an idle event stream: proxies close a silent connection after 15 or more."""
@@ -22,13 +21,11 @@ _KEEP_ALIVE: Final = b":\n\n"
 _ANSWERS: Final = telemetry.SUBSCRIPTION_ANSWERS.labels("sse")
 
 
-async def stream(
-    answering: Answering, asked: Asked, post: Post, receive: Receive, send: Send, *, settings: Settings
-) -> None:
+async def stream(answering: Answering, asked: Asked, post: Post, receive: Receive, send: Send) -> None:
     """Send answers until the last one, until the client leaves or is too slow, or until the server stops."""
     headers = [(b"content-type", EVENT_STREAM), (b"x-accel-buffering", b"no")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    events = _Events(send, settings)
+    events = _Events(send)
     tasks = [
         asyncio.create_task(work)
         for work in (
@@ -52,11 +49,11 @@ async def stream(
 class _Events:
     """Events on their way to a client."""
 
-    def __init__(self, send: Send, settings: Settings) -> None:
+    def __init__(self, send: Send) -> None:
         self._send = send
         self._sent_at = monotonic()
         self.too_slow = asyncio.Event()
-        self.send_timeout = SendTimeout("sse", settings.socket_send_seconds, self.too_slow.set)
+        self.send_timeout = SendTimeout("sse", self.too_slow.set)
 
     async def write(self, event: bytes, *, last: bool = False) -> None:
         """Send the event as soon as the client has taken enough of the earlier ones."""

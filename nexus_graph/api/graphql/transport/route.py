@@ -90,7 +90,7 @@ class GraphQLRoute:
 
     async def _stream(self, asked: Asked, post: Post, receive: Receive, send: Send) -> None:
         with self._places.taken():
-            await stream(self._answering, asked, post, receive, send, settings=self._settings)
+            await stream(self._answering, asked, post, receive, send)
 
     async def _asked(self, request: Request, state: Mapping[str, Any], wanted: Accepted, *, only_reads: bool) -> Asked:
         """What a request asks for, if it can be answered so. Raises RequestError, NexusError."""

@@ -63,7 +63,7 @@ class GraphQLSockets:
             else:
                 with self._places.taken():
                     await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
-                    await _Socket(self._answering, scope, receive, send, self._settings).serve()
+                    await _Socket(self._answering, scope, receive, send).serve()
         except Overloaded as error:
             await self._turn_away(error, send)
         except OSError:
@@ -109,16 +109,15 @@ def _is_admitted(scope: Scope, settings: Settings) -> bool:
 
 
 class _Socket:
-    def __init__(self, answering: Answering, scope: Scope, receive: Receive, send: Send, settings: Settings) -> None:
+    def __init__(self, answering: Answering, scope: Scope, receive: Receive, send: Send) -> None:
         self._answering = answering
         self._scope = scope
         self._receive = receive
         self._send_raw = send
-        self._settings = settings
         self._introduced = False
         self._operations: dict[str, asyncio.Task[None]] = {}
         self._cut = asyncio.get_running_loop().create_future()
-        self._send_timeout = SendTimeout("websocket", settings.socket_send_seconds, self._too_slow)
+        self._send_timeout = SendTimeout("websocket", self._too_slow)
 
     async def serve(self) -> None:
         """Serve until either side closes."""
@@ -240,7 +239,7 @@ class _Socket:
     async def _close(self, closed: Closed) -> None:
         """Send the code and the reason, if the client still reads."""
         try:
-            async with asyncio.timeout(self._settings.socket_send_seconds):
+            async with asyncio.timeout(self._send_timeout.seconds):
                 await self._send_raw({"type": "websocket.close", "code": closed.code, "reason": closed.reason})
         except (TimeoutError, OSError):
             pass
