@@ -16,8 +16,6 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from nexus_graph.gather.bounds import READ_BATCHES, READS_MAX, READS_WAITING_MAX, REQUESTS_MAX, Bounds, bounds_within
-
 METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 """Names the folder that processes count in together. prometheus_client reads it when it is imported."""
 
@@ -118,16 +116,12 @@ class Settings(BaseSettings):
     """ISO code of the country of phone numbers without a leading `+`; no country is assumed when unset."""
     family_limit_contacts: int = Field(1_000, ge=2, le=100_000, validation_alias=AliasChoices("NEXUS_FAMILY_LIMIT"))
     """A union or a link that would make a larger family is refused."""
-    identify_queue_max_requests: int = Field(4_096, ge=1)
-    """Requests that wait for their batch; the next one gets 503 with Retry-After."""
     identify_wait_max_seconds: float = Field(2.0, gt=0)
     """A request with a longer estimated wait gets 503 with Retry-After at once."""
     identify_timeout_seconds: float = Field(10.0, gt=0)
     """A request without an answer by then gets 503; while it waits in the queue, it is not sent any more."""
 
     # Connections to the servers
-    resolve_connections: int = Field(2, ge=1, le=32)
-    """Connections to PostgreSQL for requests whose identifiers are known: so many statements run at once."""
     read_connections: int = Field(4, ge=1, le=64)
     """Connections to PostgreSQL for reads of families and lists."""
     connect_timeout_seconds: float = Field(5.0, gt=0)
@@ -204,14 +198,8 @@ class Settings(BaseSettings):
     graph_patience_seconds: float = Field(0.1, gt=0)
     """The longest that any other reader waits for the graph, or twice as long where walks usually take longer; then the
     record answers."""
-    graph_wait_max_seconds: float = Field(0.5, ge=0)
-    """The longest that a reader who insists on the graph waits until the graph shows the version `atLeast`."""
     graph_write_timeout_seconds: float = Field(30.0, gt=0)
     """The longest that one transaction of the relay, of a rebuild or of repair may write to the graph."""
-    graph_batch_max_reads: int = Field(READS_MAX, ge=1, le=1_000)
-    """Reads of families that share one statement."""
-    graph_read_batches: int = Field(READ_BATCHES, ge=1, le=32)
-    """Statements that read the graph at once."""
     cache: Literal["off", "process", "both"] = "off"
     """Keep families for readers: `process`, in the memory of each process; `both`, in Redis as well, for all processes.
     identify is never answered from the cache."""
@@ -252,39 +240,6 @@ class Settings(BaseSettings):
         if strangers := set(update or ()) - set(type(self).model_fields):
             raise TypeError(f"not a setting: {', '.join(sorted(strangers))}")
         return super().model_copy(update=update, deep=deep)
-
-    def resolve_bounds(self) -> Bounds:
-        """Of identify's fast path."""
-        return self._identify_bounds(self.resolve_connections)
-
-    def write_bounds(self) -> Bounds:
-        """Of identify's write path. The write lock admits one batch at a time: a second would wait on the server."""
-        return self._identify_bounds(1)
-
-    def read_bounds(self) -> Bounds:
-        """Of family reads from the record, or from its replica."""
-        return Bounds(
-            batch_max=self.graph_batch_max_reads,
-            batches_max=self.read_connections,
-            queue_max=READS_WAITING_MAX,
-            wait_max_seconds=self.identify_wait_max_seconds,
-            timeout_seconds=self.identify_timeout_seconds,
-        )
-
-    def walk_bounds(self) -> Bounds:
-        """Of family reads from the graph."""
-        return bounds_within(
-            self.graph_timeout_seconds, batch_max=self.graph_batch_max_reads, batches_max=self.graph_read_batches
-        )
-
-    def _identify_bounds(self, batches_max: int) -> Bounds:
-        return Bounds(
-            batch_max=REQUESTS_MAX,
-            batches_max=batches_max,
-            queue_max=self.identify_queue_max_requests,
-            wait_max_seconds=self.identify_wait_max_seconds,
-            timeout_seconds=self.identify_timeout_seconds,
-        )
 
     @field_validator("*")
     @classmethod

@@ -3,8 +3,8 @@
 Guarantee: the record ends as if each row had been sent alone, one after another, and the counts are those of such a
 run. Rows are in flight together, so the guarantee rests on two facts:
 
-- Rows with something new are decided in the order of dispatch. With `load_settings` the fast path has one lane: its
-  batches answer in order, and rows with something new join the one write lane in that order.
+- Rows with something new are decided in the order of dispatch. With one of `RESOLVE_CONNECTIONS` the fast path has one
+  lane: its batches answer in order, and rows with something new join the one write lane in that order.
 - A row that the fast path answers ahead of earlier rows was wholly known already, and stays known: in either order the
   row changes nothing and is MATCHED.
 
@@ -28,6 +28,9 @@ from nexus_graph.identity.opening import Identity
 from nexus_graph.model import IdentifyRequest
 from nexus_graph.store import database
 
+RESOLVE_CONNECTIONS: Final = 1
+"""Connections of the fast path of the identity that `load` uses: one keeps the order of dispatch."""
+
 IN_FLIGHT_MAX: Final = 256
 """Rows of a file in flight at once: four full batches of identify."""
 
@@ -42,11 +45,6 @@ AGAIN: Final = "Load the file again, or from that line on: rows that are in alre
 _LOG = telemetry.log("load")
 
 
-def load_settings(settings: Settings) -> Settings:
-    """The settings for the identity that `load` uses: a fast path of one lane keeps the order of dispatch."""
-    return settings.model_copy(update={"resolve_connections": 1})
-
-
 async def load(
     identity: Identity,
     settings: Settings,
@@ -58,8 +56,9 @@ async def load(
 ) -> None:
     """Send the contacts through `identity.identify` in order, and count their outcomes into `summary`.
 
-    `identity` must have been opened with `load_settings`. If the record stays away or the caller cancels,
-    `summary.stopped` names the line to resume at. Raises the errors of `contacts`, once the contacts before are in.
+    `identity` must have been opened with this module's `RESOLVE_CONNECTIONS`. If the record stays away or the caller
+    cancels, `summary.stopped` names the line to resume at. Raises the errors of `contacts`, once the contacts before
+    are in.
     """
     dispatch = _Dispatch(identity, settings, summary, rejects)
     pace = _Pace(rate, RATE_SLACK_SECONDS)

@@ -44,7 +44,7 @@ def load_contacts(
     async def send(rows: Rows, contacts: Iterable[Contact], rejects: Rejects | None) -> None:
         async with (
             report.progress(rows, summary, every_seconds=settings.load_report_seconds),
-            open_identity(load.load_settings(settings)) as identity,
+            open_identity(settings, resolve_connections=load.RESOLVE_CONNECTIONS) as identity,
         ):
             await load.load(identity, settings, contacts, summary, rate=rate, rejects=rejects)
 

@@ -20,11 +20,15 @@ from neo4j.exceptions import AuthError
 from nexus_graph import telemetry
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
-from nexus_graph.gather.bounds import Bounds
+from nexus_graph.gather.bounds import Bounds, bounds_within
 from nexus_graph.gather.gatherer import Gatherer, Sharing
 from nexus_graph.graph.driver import ask, connect, is_graphs_trouble, is_too_much
 from nexus_graph.model import Contact, Family, FamilyKey, Source
 from nexus_graph.tasks import is_set_within, keep, raise_if_cancelled
+
+WAIT_MAX_SECONDS: Final = 0.5
+"""Seconds that a reader who insists on the graph waits for a graph that is not in use, or for a version that the graph
+lacks: several times what the relay usually takes."""
 
 _WARM_SECONDS: Final = 30.0
 """Seconds that a cold server has to plan the walk, before any reader waits for it."""
@@ -55,17 +59,18 @@ class GraphFamilies:
     """Family reads from the graph, in batches across concurrent callers."""
 
     def __init__(self, driver: AsyncDriver, settings: Settings, bounds: Bounds | None = None) -> None:
-        """`bounds` are those of `settings.walk_bounds` if not given."""
+        """`bounds` are those of a server with `graph_timeout_seconds` if not given."""
         self._driver = driver
         self._settings = settings
         self._patience = Patience(settings.graph_patience_seconds, most_seconds=settings.graph_timeout_seconds)
-        bounds = bounds or settings.walk_bounds()
+        bounds = bounds or bounds_within(settings.graph_timeout_seconds)
         self._walks = Gatherer("graph", self._walk_soon, bounds, Sharing(_is_of))
         self._insisting = Gatherer("graph", self._walk, bounds, Sharing(_is_of))
         self._left_behind: set[asyncio.Task[list[Family | None]]] = set()
         self._latest: FamilyKey | None = None
         """The key that a reader asked for last while the graph was not in use. The probe walks from this key."""
         self._probing: asyncio.Task[None] | None = None
+        self.wait_max_seconds = WAIT_MAX_SECONDS
         self.joined = asyncio.Event()
         """Set while the graph answers readers."""
         self.joined.set()
@@ -76,14 +81,14 @@ class GraphFamilies:
         change. The result is never a part of a family.
 
         Raises Unavailable at once while the graph is not in use, and within the patience if the graph does not answer;
-        Overloaded if too many readers wait. With `insist` a reader waits longer: up to `graph_wait_max_seconds` for a
+        Overloaded if too many readers wait. With `insist` a reader waits longer: up to `WAIT_MAX_SECONDS` for a
         graph that is not in use, then `graph_timeout_seconds` for the walk.
         """
         if not _can_be_sent(key.value):
             return None
         if not self.joined.is_set():
             self._latest = key
-            if not insist or not await is_set_within(self.joined, self._settings.graph_wait_max_seconds):
+            if not insist or not await is_set_within(self.joined, self.wait_max_seconds):
                 raise Unavailable("the graph does not answer")
         return await (self._insisting if insist else self._walks).ask(key)
 

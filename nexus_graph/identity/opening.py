@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Final
 
 from neo4j import AsyncDriver
 
@@ -21,6 +22,10 @@ from nexus_graph.store.database import open_pool
 from nexus_graph.store.outbox import lag
 from nexus_graph.store.record import WELL, Condition, Record
 from nexus_graph.store.replica import Replica
+
+RESOLVE_CONNECTIONS: Final = 2
+"""Connections to PostgreSQL for requests whose identifiers are known: one batch is answered by the server while this
+process takes in the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +64,15 @@ class Identity:
 
 
 @asynccontextmanager
-async def open_identity(settings: Settings) -> AsyncIterator[Identity]:
+async def open_identity(
+    settings: Settings, *, resolve_connections: int = RESOLVE_CONNECTIONS
+) -> AsyncIterator[Identity]:
     """The verbs, ready to call. Raises Unavailable if the record is away; the graph may be.
 
     Each path has connections of its own: slow reads take none from identify, and no read waits behind the write lock.
     """
     async with AsyncExitStack() as closing:
-        sizes = settings.read_connections, settings.resolve_connections, 1
+        sizes = settings.read_connections, resolve_connections, 1
         read_pool, resolve_pool, write_pool = [
             await closing.enter_async_context(open_pool(settings, role="nexus_api", size=size)) for size in sizes
         ]

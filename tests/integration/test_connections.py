@@ -12,6 +12,7 @@ import pytest
 from nexus_graph.api.http import connections as limits
 from nexus_graph.app import App
 from nexus_graph.config import Settings
+from nexus_graph.identity.opening import RESOLVE_CONNECTIONS
 from nexus_graph.store.database import Pool
 from nexus_graph.telemetry import CONNECTIONS_CUT, CONNECTIONS_REFUSED
 from tests.integration.test_direct import ADA, GRAPHQL, LOCK, TWICE, UNLOCK, answered, connected, posted
@@ -285,7 +286,7 @@ async def test_clients_that_leave_leave_nothing_behind(settings: Settings, pool:
         async with asyncio.timeout(30):
             while running.server_state.tasks or len(running.server_state.connections) > 1:  # noqa: ASYNC110
                 await asyncio.sleep(0)
-        pools = settings.read_connections + settings.resolve_connections + 1
+        pools = settings.read_connections + RESOLVE_CONNECTIONS + 1
         assert len(await backends(pool, role="nexus_api")) <= pools
 
 

@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 
 from nexus_graph.bulk.contacts import Contact, read_contacts
-from nexus_graph.bulk.load import RATE_SLACK_SECONDS, load, load_settings
+from nexus_graph.bulk.load import RATE_SLACK_SECONDS, RESOLVE_CONNECTIONS, load
 from nexus_graph.bulk.rows import open_rows
 from nexus_graph.bulk.summary import Summary
 from nexus_graph.config import Settings
@@ -32,7 +32,7 @@ from tests.stage.loading import command, random_pairs, start, write
 async def _load(settings: Settings, file: Path, *, rate: float | None = None) -> Summary:
     summary = Summary()
     with open_rows(file) as rows:
-        async with open_identity(load_settings(settings)) as identity:
+        async with open_identity(settings, resolve_connections=RESOLVE_CONNECTIONS) as identity:
             contacts = read_contacts(rows, region=None, strict=False)
             await load(identity, settings, contacts, summary, rate=rate)
     return summary
@@ -87,7 +87,8 @@ async def test_rows_that_find_the_queue_full_are_sent_again(
     settings: Settings, pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nexus_graph.bulk.load.IN_FLIGHT_MAX", 24)
-    crowded = settings.model_copy(update={"identify_queue_max_requests": 8, "load_retry_base_seconds": 0.0})
+    monkeypatch.setattr("nexus_graph.gather.bounds.QUEUE_MAX", 8)
+    crowded = settings.model_copy(update={"load_retry_base_seconds": 0.0})
     pairs: list[Pair] = [(f"e{n}@example.com", None) for n in range(500)]
 
     summary = await _load(crowded, write(tmp_path / "rows.csv", pairs))
@@ -118,7 +119,7 @@ async def test_a_record_that_stays_away_stops_the_load_at_a_line_to_go_on_from(
         )
 
     shutting_down = asyncio.create_task(shut_down())
-    async with open_identity(load_settings(impatient)) as identity:
+    async with open_identity(impatient, resolve_connections=RESOLVE_CONNECTIONS) as identity:
         await load(identity, impatient, contacts(), summary)
     await shutting_down
 
@@ -134,7 +135,7 @@ async def test_a_record_that_stays_away_stops_the_load_at_a_line_to_go_on_from(
     emails = {row[0] for row in await pool.fetch("SELECT email FROM contacts")}
     assert emails >= {f"e{number}@example.com" for number in range(2, line)}
     again = Summary()
-    async with open_identity(load_settings(settings)) as identity:
+    async with open_identity(settings, resolve_connections=RESOLVE_CONNECTIONS) as identity:
         await load(identity, settings, contacts(), again)
     assert again.complete
     assert await pool.fetchval("SELECT count(*) FROM contacts") == 20_000
@@ -163,7 +164,7 @@ async def test_a_record_that_is_read_only_for_a_while_costs_no_row(
         await servers_admin.execute(f'ALTER DATABASE "{database}" SET default_transaction_read_only = off')
 
     turning = asyncio.create_task(turn_read_only())
-    async with open_identity(load_settings(settings)) as identity:
+    async with open_identity(settings, resolve_connections=RESOLVE_CONNECTIONS) as identity:
 
         async def identify(request: IdentifyRequest) -> Identification:
             try:

@@ -35,12 +35,15 @@ async def standby(servers: StackUrls) -> AsyncIterator[Standby]:
 
 
 @pytest.fixture
-async def replicated(settings: Settings, pool: Pool, standby: Standby) -> AsyncIterator[Settings]:
+async def replicated(
+    settings: Settings, pool: Pool, standby: Standby, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Settings]:
     """Settings with a replica that has this test's database. No relay is at work, so the record answers."""
+    monkeypatch.setattr("nexus_graph.graph.reads.WAIT_MAX_SECONDS", 0.0)
     await standby.caught_up(pool)
     url = SecretStr(standby.url(database_of(settings)))
     try:
-        yield settings.model_copy(update={"database_replica_url": url, "graph_wait_max_seconds": 0.0})
+        yield settings.model_copy(update={"database_replica_url": url})
     finally:
         await standby.mend()
 
