@@ -126,12 +126,8 @@ class Settings(BaseSettings):
     """Connections to PostgreSQL for reads of families and lists."""
     connect_timeout_seconds: float = Field(5.0, gt=0)
     """The longest that a new connection to PostgreSQL or Neo4j may take."""
-    lock_timeout_seconds: float = Field(5.0, gt=0)
-    """The longest that a statement waits for the write lock; not above NEXUS_STATEMENT_TIMEOUT_SECONDS."""
     statement_timeout_seconds: float = Field(8.0, gt=0)
     """The longest that a statement may take."""
-    replica_timeout_seconds: float = Field(1.0, gt=0)
-    """A replica that takes longer over one read is not asked for a while; the record answers."""
     graph_connections: int = Field(16, ge=2, le=1_000)
     """Connections to Neo4j."""
 
@@ -212,14 +208,10 @@ class Settings(BaseSettings):
     """Families that a process keeps."""
 
     # Relay and graph
-    relay_lease_seconds: float = Field(3.0, gt=0)
-    """A relay that has not renewed its lease for so long is replaced by one that waits."""
     relay_metrics_port: int | None = Field(None, ge=0, le=65_535)
     """The port where the relay shows its own metrics to Prometheus; nowhere when unset."""
     relay_metrics_host: str = "127.0.0.1"
     """The address where the relay shows its own metrics."""
-    graph_behind_seconds: float = Field(5.0, gt=0)
-    """`/health` and `doctor` call the graph degraded if it lacks a change that is older."""
     verify_settle_seconds: float = Field(10.0, ge=0)
     """How long verify waits for the relay before a difference counts as drift."""
 

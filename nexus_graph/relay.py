@@ -80,7 +80,7 @@ class Relay:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._lease = Lease(settings)
+        self._lease = Lease()
         self._superseded = asyncio.Event()
         self._stopping = asyncio.Event()
         self._wake = asyncio.Event()

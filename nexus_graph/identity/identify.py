@@ -19,6 +19,7 @@ from nexus_graph.gather.bounds import identify_bounds
 from nexus_graph.gather.gatherer import Gatherer
 from nexus_graph.model import Family, Identification, IdentifyRequest, Outcome
 from nexus_graph.statements import sql
+from nexus_graph.store import database
 from nexus_graph.store.database import Pool, is_datas_fault
 from nexus_graph.store.record import HEALTH_SECONDS, WELL, Condition, Record
 
@@ -43,7 +44,7 @@ class Identify:
         self._writing = self.resolving
         if write_pool is not resolve_pool:
             # A writer may wait for the lock, and that wait is no sign of a server that hangs.
-            patience_seconds = settings.lock_timeout_seconds + HEALTH_SECONDS
+            patience_seconds = database.LOCK_TIMEOUT_SECONDS + HEALTH_SECONDS
             self._writing = Record(write_pool, settings, patience_seconds=patience_seconds)
         self._family_limit = settings.family_limit_contacts
         lanes = resolve_pool.get_max_size()

@@ -51,13 +51,13 @@ class Identity:
 
     async def relay_condition(self) -> Condition:
         """Degraded while the graph is far behind the record. Raises what the record raises."""
-        return (await lag(self.record)).condition(self.settings)
+        return (await lag(self.record)).condition()
 
     async def graph_condition(self) -> Condition:
         """Degraded while the graph cannot show all of the record. Raises what the driver raises."""
         await self.driver.verify_connectivity()
         try:
-            found = await gap(self.driver, self.record, self.settings)
+            found = await gap(self.driver, self.record)
         except Unavailable:
             return WELL  # the record is away: another check reports that
         return WELL if found is None else Condition("degraded", f"{found.reason}: {found.next_step}")

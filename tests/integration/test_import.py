@@ -264,11 +264,12 @@ async def test_what_stands_before_an_unreadable_line_is_in(settings: Settings, p
     assert await pool.fetchval("SELECT count(*) FROM contacts") == 2
 
 
-async def test_a_record_that_stays_away_stops_the_import_at_a_line(settings: Settings, tmp_path: Path) -> None:
+async def test_a_record_that_stays_away_stops_the_import_at_a_line(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = write(tmp_path / "rows.csv", [(f"e{n}@example.com", None) for n in range(30)])
-    impatient = settings.model_copy(
-        update={"load_tries_max": 2, "load_retry_base_seconds": 0.0, "lock_timeout_seconds": 0.05}
-    )
+    impatient = settings.model_copy(update={"load_tries_max": 2, "load_retry_base_seconds": 0.0})
+    monkeypatch.setattr("nexus_graph.store.database.LOCK_TIMEOUT_SECONDS", 0.05)
     summary, holder = Summary(), await connect_pool(settings, role=None, size=1)
     async with holder.acquire() as connection, connection.transaction():
         await connection.execute("SELECT take_write_lock()")

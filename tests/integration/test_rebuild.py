@@ -181,11 +181,11 @@ async def test_a_rebuild_that_lost_its_lock_leaves_its_mark(
     with pytest.raises(CONNECTION_LOST):
         await rebuild(populated, driver, settings)
     monkeypatch.undo()
-    found = await gap(driver, populated, settings)
+    found = await gap(driver, populated)
     assert found is not None
     assert found.reason.endswith(" and broke off")
     await rebuild(populated, driver, settings)
-    assert await gap(driver, populated, settings) is None
+    assert await gap(driver, populated) is None
 
 
 @pytest.mark.parametrize("as_json", [False, True], ids=["words", "json"])

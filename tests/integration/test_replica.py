@@ -228,12 +228,12 @@ async def test_a_replica_that_stalls_costs_its_readers_one_wait(
     replicated: Settings, pool: Pool, standby: Standby, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nexus_graph.store.replica.AWAY_SECONDS", 3_600.0)
-    hasty = replicated.model_copy(update={"replica_timeout_seconds": 0.2})
-    async with opened(hasty) as identity:
+    monkeypatch.setattr("nexus_graph.store.replica.TIMEOUT_SECONDS", 0.2)
+    async with opened(replicated) as identity:
         family = (await identity.identify(request("ada@example.com"))).family
         await standby.caught_up(pool)
         away, by_replica = reads("primary", "away"), reads("replica")
-        with standby.stalled(await standby.sessions(database_of(hasty))):
+        with standby.stalled(await standby.sessions(database_of(replicated))):
             assert await identity.families.family(ADA) == family
             assert not replica_of(identity).joined.is_set()
             assert await identity.families.family(ADA) == family
