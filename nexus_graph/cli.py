@@ -101,11 +101,12 @@ def up(
     from nexus_graph.failures import say
     from nexus_graph.variables import unknown
 
-    # `up` starts servers of its own, in place of those of the environment.
-    settings = _read(**{name: Settings.model_fields[name].default for name in _SERVERS}, **_NOT_HERE)
+    # Exits before a server starts if settings are unusable. `up` starts servers of its own, in place of those of the
+    # environment.
+    _read(**{name: Settings.model_fields[name].default for name in _SERVERS}, **_NOT_HERE)
     for variable in unknown(os.environ):
         say(f"nothing reads {variable.name}: {variable.advice}")
-    options = StackOptions(host=host, port=port, data_dir=data_dir, start_max_seconds=settings.start_max_seconds)
+    options = StackOptions(host=host, port=port, data_dir=data_dir)
     raise typer.Exit(run(options))
 
 

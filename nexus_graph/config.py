@@ -108,8 +108,6 @@ class Settings(BaseSettings):
     """The least severe events that are logged."""
     slow_request_seconds: float = Field(1.0, gt=0)
     """A request that takes longer is logged."""
-    start_max_seconds: float = Field(900.0, gt=0)
-    """The longest that `up` waits for a server whose start makes progress. A start without progress ends sooner."""
 
     # identify
     phone_region: str | None = None
@@ -153,9 +151,6 @@ class Settings(BaseSettings):
     /readyz sends no more requests by then."""
     shutdown_grace_seconds: float = Field(10.0, gt=0)
     """The longest that a stopping server works on requests that it has accepted."""
-    worker_stopped_seconds: float = Field(0.5, gt=0)
-    """With `serve --workers`, a worker that a signal (SIGSTOP) has stopped for longer is killed and replaced. Raise it
-    to inspect a stopped worker; a worker under a debugger is left alone."""
 
     # GraphQL: what one document may ask for, fragments spread out
     graphql_document_max_bytes: int = Field(15_000, ge=100)
@@ -204,28 +199,18 @@ class Settings(BaseSettings):
     cache_process_seconds: float = Field(1.0, gt=0)
     """How long a process keeps a family: the staleness of a read once Redis knows of a change; not above
     NEXUS_CACHE_SECONDS."""
-    cache_process_families: int = Field(2_000, ge=1)
-    """Families that a process keeps."""
 
     # Relay and graph
     relay_metrics_port: int | None = Field(None, ge=0, le=65_535)
     """The port where the relay shows its own metrics to Prometheus; nowhere when unset."""
     relay_metrics_host: str = "127.0.0.1"
     """The address where the relay shows its own metrics."""
-    verify_settle_seconds: float = Field(10.0, ge=0)
-    """How long verify waits for the relay before a difference counts as drift."""
 
-    # Files and demonstration
+    # Files
     load_tries_max: int = Field(6, ge=1)
     """Tries of a row while the record is away or overloaded, before the load stops."""
-    load_retry_base_seconds: float = Field(0.5, ge=0)
-    """The pause before the second try; each further pause is twice as long, up to ten seconds."""
-    load_report_seconds: float = Field(5.0, gt=0)
-    """How often progress is printed where no terminal shows a bar."""
     import_chunk_rows: int = Field(10_000, ge=1, le=200_000)
     """Rows that an import writes in one transaction, while identify waits. Three such chunks are in memory."""
-    demo_graph_wait_seconds: float = Field(60.0, ge=0)
-    """How long the demo waits for the relay to bring its families to the graph."""
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """As pydantic's, but raises TypeError for a name of no setting, which pydantic would add in silence."""

@@ -229,7 +229,7 @@ class Relay:
 
     async def _sample_drift(self, pool: Pool, driver: AsyncDriver) -> None:
         try:
-            drifting = await sample_drift(pool, driver, self._settings)
+            drifting = await sample_drift(pool, driver)
         except Exception as error:  # noqa: BLE001 - the relay's work goes on; the next sample may do better
             _LOG.warning("drift_unknown", error=telemetry.error_name(error))
             return

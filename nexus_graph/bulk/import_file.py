@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from nexus_graph import telemetry
 from nexus_graph.bulk.decide import FAMILY_LIMIT
-from nexus_graph.bulk.load import RETRY_MAX_SECONDS, stopped_at, took_no_writes
+from nexus_graph.bulk.load import pause_seconds, stopped_at, took_no_writes
 from nexus_graph.bulk.reader import Chunk, Reader
 from nexus_graph.bulk.rejects import Rejects
 from nexus_graph.bulk.summary import Summary
@@ -102,8 +102,7 @@ class _Importing:
         trouble = ""
         for attempt in range(settings.load_tries_max):
             if attempt:
-                delay_seconds = settings.load_retry_base_seconds * 2.0 ** (attempt - 1)
-                await asyncio.sleep(min(delay_seconds, RETRY_MAX_SECONDS))
+                await asyncio.sleep(pause_seconds(attempt - 1))
             try:
                 return await import_chunk(
                     self._pool, chunk, self._request_id, family_limit=settings.family_limit_contacts

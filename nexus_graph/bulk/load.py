@@ -34,6 +34,9 @@ RESOLVE_CONNECTIONS: Final = 1
 IN_FLIGHT_MAX: Final = 256
 """Rows of a file in flight at once: four full batches of identify."""
 
+RETRY_BASE_SECONDS: Final = 0.5
+"""Seconds before the second try of a row; each further pause is twice as long."""
+
 RETRY_MAX_SECONDS: Final = 10.0
 """The longest pause before a row is sent again, in seconds."""
 
@@ -90,6 +93,11 @@ class _Away(Exception):
         self.reason = reason
 
 
+def pause_seconds(retries: int) -> float:
+    """Seconds until the next try, after so many retries."""
+    return min(RETRY_BASE_SECONDS * 2.0**retries, RETRY_MAX_SECONDS)
+
+
 def took_no_writes(settings: Settings, server: database.Server, reason: str) -> str:
     """Why a run stopped: the server that took no writes, and its fault."""
     return f"PostgreSQL at {database.where(settings, server)} took no writes for too long, as it {reason}"
@@ -132,8 +140,7 @@ class _Dispatch:
             if not self._retries:
                 return
             retries, self._retries = sorted(self._retries, key=lambda sent: sent.place), []
-            delay = self._settings.load_retry_base_seconds * 2.0**attempt
-            await asyncio.sleep(min(delay, RETRY_MAX_SECONDS))
+            await asyncio.sleep(pause_seconds(attempt))
             for sent in retries:
                 if self._retries:
                     self._retries.append(sent)

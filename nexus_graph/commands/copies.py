@@ -33,14 +33,14 @@ async def verify_graph(settings: Settings, *, mend: bool = False, as_json: bool 
     """Print what differs between record and graph, after mending it if `mend` is set. Returns 0 if nothing does."""
     async with _opened(settings) as (pool, driver):
         await ensure_constraints(driver)
-        report = await _verify_with_bar(pool, driver, settings, quiet=as_json)
+        report = await _verify_with_bar(pool, driver, quiet=as_json)
         passes_left = PASSES_MAX if mend else 0
         while report.drift and passes_left:
             if not as_json:
                 sys.stdout.write("\n".join(report.lines()) + f"\nmending {report.drift}\n")
             before = report.findings
             await repair(pool, driver, settings, before)
-            report = await _verify_with_bar(pool, driver, settings, quiet=as_json)
+            report = await _verify_with_bar(pool, driver, quiet=as_json)
             passes_left = 0 if report.findings == before else passes_left - 1
     sys.stdout.write(json.dumps(report.as_json()) + "\n" if as_json else "\n".join(report.lines()) + "\n")
     return 1 if report.drift else 0
@@ -101,9 +101,9 @@ async def _opened(settings: Settings) -> AsyncIterator[tuple[Pool, AsyncDriver]]
         yield pool, driver
 
 
-async def _verify_with_bar(pool: Pool, driver: AsyncDriver, settings: Settings, *, quiet: bool) -> Report:
+async def _verify_with_bar(pool: Pool, driver: AsyncDriver, *, quiet: bool) -> Report:
     with _contacts_bar("verify", await pool.fetchval(sql("contacts_live")), quiet=quiet) as progress:
-        return await verify(pool, driver, settings, progress=progress)
+        return await verify(pool, driver, progress=progress)
 
 
 @contextmanager

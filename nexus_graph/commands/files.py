@@ -43,7 +43,7 @@ def load_contacts(
 
     async def send(rows: Rows, contacts: Iterable[Contact], rejects: Rejects | None) -> None:
         async with (
-            report.progress(rows, summary, every_seconds=settings.load_report_seconds),
+            report.progress(rows, summary),
             open_identity(settings, resolve_connections=load.RESOLVE_CONNECTIONS) as identity,
         ):
             await load.load(identity, settings, contacts, summary, rate=rate, rejects=rejects)
@@ -93,7 +93,7 @@ def import_contacts(settings: Settings, file: Path, options: Options, *, as_json
                 report.understood(opened.understood, settings.phone_region)
                 async with (
                     import_file.import_pool(settings) as pool,
-                    report.progress(reader, summary, every_seconds=settings.load_report_seconds),
+                    report.progress(reader, summary),
                 ):
                     failed = await import_file.import_rows(pool, reader, settings, summary, rejects)
                 if rejects is not None and failed:

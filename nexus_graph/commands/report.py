@@ -18,6 +18,9 @@ from nexus_graph.bulk.rows import Rows, Understood
 from nexus_graph.bulk.summary import FAULTS, Fault, Faults, Summary
 from nexus_graph.model import Outcome
 
+PROGRESS_SECONDS: Final = 5.0
+"""Seconds between two lines of progress where no terminal shows a bar: an hour's log has some hundreds."""
+
 _BAR_REFRESH_SECONDS: Final = 0.1
 _MEANING: Final = {
     Outcome.CREATED: "a new family",
@@ -92,11 +95,11 @@ class Report:
             self._answers.print(f"{summary.rejected:,} faulty rows are in {summary.rejects}", markup=False)
 
     @asynccontextmanager
-    async def progress(self, reading: Rows | Reader, summary: Summary, *, every_seconds: float) -> AsyncIterator[None]:
-        """Show the progress: a bar on a terminal, elsewhere a line every `every_seconds`."""
+    async def progress(self, reading: Rows | Reader, summary: Summary) -> AsyncIterator[None]:
+        """Show the progress: a bar on a terminal, elsewhere a line every `PROGRESS_SECONDS`."""
         console = self._errors
         if not console.is_terminal:
-            async with _repeating(lambda: console.print(_so_far(summary)), every_seconds=every_seconds):
+            async with _repeating(lambda: console.print(_so_far(summary)), every_seconds=PROGRESS_SECONDS):
                 yield
             return
         columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description} · eta"), TimeRemainingColumn())

@@ -73,6 +73,6 @@ async def test_the_demo_says_that_the_graph_is_behind(
     settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nexus_graph.graph.reads.WAIT_MAX_SECONDS", 0.0)
-    impatient = settings.model_copy(update={"demo_graph_wait_seconds": 0.0})
-    assert await asyncio.to_thread(run, impatient) == 1
+    monkeypatch.setattr("nexus_graph.demo.tour.GRAPH_WAIT_SECONDS", 0.0)
+    assert await asyncio.to_thread(run, settings) == 1
     assert "the graph has not caught up within 0 s: does the relay run?" in capsys.readouterr().err

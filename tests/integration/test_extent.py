@@ -73,9 +73,7 @@ async def test_a_whole_graph_lacks_nothing(
     assert (said["graph"][0], said["relay"][0]) == (Level.OK, Level.OK)
 
 
-async def test_families_that_the_relay_has_still_to_bring_are_not_missing(
-    pool: Pool, driver: AsyncDriver, settings: Settings
-) -> None:
+async def test_families_that_the_relay_has_still_to_bring_are_not_missing(pool: Pool, driver: AsyncDriver) -> None:
     await identify(pool, ("a@x.example", "+14155550001"), ("b@x.example", "+14155550002"))
     assert await gap(driver, pool) is None
 
@@ -168,7 +166,7 @@ async def test_the_command_is_interrupted_and_run_again(
 
 
 async def test_a_relay_that_is_far_behind_is_not_taken_for_a_graph_that_lost_families(
-    projected: Pool, driver: AsyncDriver, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    projected: Pool, driver: AsyncDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Changes of one family fill all that is counted of the outbox, and others wait behind them."""
     monkeypatch.setattr("nexus_graph.graph.extent.COUNTED_MAX", FAMILIES + 5)

@@ -88,10 +88,10 @@ async def test_rows_that_find_the_queue_full_are_sent_again(
 ) -> None:
     monkeypatch.setattr("nexus_graph.bulk.load.IN_FLIGHT_MAX", 24)
     monkeypatch.setattr("nexus_graph.gather.bounds.QUEUE_MAX", 8)
-    crowded = settings.model_copy(update={"load_retry_base_seconds": 0.0})
+    monkeypatch.setattr("nexus_graph.bulk.load.RETRY_BASE_SECONDS", 0.0)
     pairs: list[Pair] = [(f"e{n}@example.com", None) for n in range(500)]
 
-    summary = await _load(crowded, write(tmp_path / "rows.csv", pairs))
+    summary = await _load(settings, write(tmp_path / "rows.csv", pairs))
 
     assert summary.complete
     assert summary.outcomes == {Outcome.CREATED: 500}
@@ -99,9 +99,13 @@ async def test_rows_that_find_the_queue_full_are_sent_again(
 
 
 async def test_a_record_that_stays_away_stops_the_load_at_a_line_to_go_on_from(
-    settings: Settings, servers_admin: "asyncpg.Connection[asyncpg.Record]", pool: Pool
+    settings: Settings,
+    servers_admin: "asyncpg.Connection[asyncpg.Record]",
+    pool: Pool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    impatient = settings.model_copy(update={"load_tries_max": 2, "load_retry_base_seconds": 0.0})
+    monkeypatch.setattr("nexus_graph.bulk.load.RETRY_BASE_SECONDS", 0.0)
+    impatient = settings.model_copy(update={"load_tries_max": 2})
     database = settings.database_url.get_secret_value().rpartition("/")[2]
     begun, summary = asyncio.Event(), Summary()
 
@@ -264,7 +268,7 @@ async def test_the_command_says_when_the_record_is_away(settings: Settings, tmp_
 
 async def test_interrupted_the_command_says_where_to_go_on(settings: Settings, pool: Pool, tmp_path: Path) -> None:
     file = write(tmp_path / "rows.csv", [(f"e{line}@example.com", None) for line in range(2, 10_002)])
-    process = await start(settings, "load", str(file), "--rate", "200", NEXUS_LOAD_REPORT_SECONDS="0.2")
+    process = await start(settings, "load", str(file), "--rate", "200")
     assert process.stderr is not None
     assert b"rows/s" in await process.stderr.readline()
 

@@ -52,7 +52,7 @@ async def test_a_graph_that_was_wiped_is_the_same_again(
     rebuilt = await rebuild(populated, driver, settings, progress=progress)
     live = await populated.fetchval("SELECT count(*) FROM contacts WHERE deleted_at IS NULL")
     assert (rebuilt.contacts, written) == (live, live)
-    assert await findings(populated, driver, settings) == []
+    assert await findings(populated, driver) == []
     assert await shown(driver) == before
 
 
@@ -62,7 +62,7 @@ async def test_what_does_not_belong_is_wiped(populated: Pool, driver: AsyncDrive
         "(:Family {id: 1, version: 1000000}), (:Analyst {name: 'not ours'})"
     )
     await rebuild(populated, driver, settings)
-    assert await findings(populated, driver, settings) == []
+    assert await findings(populated, driver) == []
     kept = await driver.execute_query("MATCH (a:Analyst) RETURN count(a) AS analysts")
     assert kept.records[0]["analysts"] == 1
 
@@ -81,7 +81,7 @@ async def test_contacts_of_a_family_that_the_wipe_took_do_not_stay(
 
     monkeypatch.setattr("nexus_graph.graph.rebuild.ensure_constraints", once_it_is_wiped)
     await rebuild(populated, driver, settings)
-    assert await findings(populated, driver, settings) == []
+    assert await findings(populated, driver) == []
 
 
 async def test_a_family_that_grows_during_the_wipe_is_whole_afterwards(
@@ -101,7 +101,7 @@ async def test_a_family_that_grows_during_the_wipe_is_whole_afterwards(
     carried = await populated.fetch("SELECT DISTINCT email FROM contacts WHERE deleted_at IS NULL")
     monkeypatch.setattr(rebuilding, "_run_alone", grow_meanwhile)
     await rebuild(populated, driver, settings)
-    assert await findings(populated, driver, settings) == []
+    assert await findings(populated, driver) == []
 
 
 async def test_rebuild_beside_relay_and_traffic(
@@ -127,7 +127,7 @@ async def test_rebuild_beside_relay_and_traffic(
         await writing
         await relay.drained()
     assert await outbox_rows(populated) == []
-    assert await findings(populated, driver, settings) == []
+    assert await findings(populated, driver) == []
 
 
 async def test_a_graph_that_lost_its_constraints_and_holds_duplicates(
@@ -138,7 +138,7 @@ async def test_a_graph_that_lost_its_constraints_and_holds_duplicates(
     assert await asyncio.to_thread(without_traceback, settings, verify_graph) == 1
     assert capsys.readouterr().err == "nexus-graph: the graph holds duplicates; run `nexus-graph rebuild-graph`\n"
     await rebuild(populated, driver, settings)
-    assert await findings(populated, driver, settings) == []
+    assert await findings(populated, driver) == []
 
 
 async def test_a_second_rebuild_is_refused_while_one_is_under_way(
@@ -158,7 +158,7 @@ async def test_a_second_rebuild_is_refused_while_one_is_under_way(
     assert [name for name, _ in refused][-1] == "rebuild_ends"
     said = "nexus-graph: another rebuild of the graph is under way; when it ends, the graph is whole\n"
     assert dict(refused)["wipe"] == (1, "", said)
-    assert await findings(populated, driver, settings) == []
+    assert await findings(populated, driver) == []
     monkeypatch.undo()
     await rebuild(populated, driver, settings)
 

@@ -76,7 +76,7 @@ async def test_a_frozen_relay_is_replaced_and_stands_back_when_it_comes_back(
         await other.drained()
         assert other.active.is_set()
         assert await outbox_rows(pool) == []
-    assert await findings(pool, driver, settings) == []
+    assert await findings(pool, driver) == []
 
 
 async def test_one_that_thaws_between_the_graphs_commit_and_the_deletion_loses_nothing(
@@ -105,7 +105,7 @@ async def test_one_that_thaws_between_the_graphs_commit_and_the_deletion_loses_n
             assert old.active.is_set()
             assert new.active.is_set()
     assert await outbox_rows(pool) == []
-    assert await findings(pool, driver, quick) == []
+    assert await findings(pool, driver) == []
 
 
 async def test_one_that_stops_gives_its_lease_back(

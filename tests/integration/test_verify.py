@@ -196,7 +196,7 @@ async def agreeing(pool: Pool, driver: AsyncDriver, settings: Settings) -> Setti
     gone = await pool.fetchval("SELECT id FROM contacts WHERE email = 'e@x.example'")
     await soft_delete(pool, gone)
     await _catch_up(pool, driver, settings)
-    assert await findings(pool, driver, settings) == []
+    assert await findings(pool, driver) == []
     return settings
 
 
@@ -207,14 +207,14 @@ async def test_planted_drift_is_found_and_mended(
     for drift, (statement, expected) in PLANTED.items():
         with subtests.test(drift):
             await driver.execute_query(statement)
-            found = await findings(pool, driver, agreeing)
+            found = await findings(pool, driver)
             assert {
                 (kind, ref if isinstance(ref, int) else None, difference)
                 for kind, ref, differs in found
                 for difference in differs
             } == expected
             await repair(pool, driver, agreeing, found)
-            assert await findings(pool, driver, agreeing) == []
+            assert await findings(pool, driver) == []
             assert await picture(driver) == whole
 
 
@@ -224,30 +224,31 @@ async def test_drift_on_drift_is_mended(pool: Pool, driver: AsyncDriver, agreein
     whole = await picture(driver)
     for name in random.Random(seed).sample([name for name in PLANTED if name != "everything deleted"], 12):
         await driver.execute_query(PLANTED[name][0])
-    found = await findings(pool, driver, agreeing)
+    found = await findings(pool, driver)
     assert found
     for _ in range(PASSES_MAX):
         await repair(pool, driver, agreeing, found)
-        found = await findings(pool, driver, agreeing)
+        found = await findings(pool, driver)
     assert found == []
     assert await picture(driver) == whole
 
 
 async def test_what_the_relay_has_still_to_do_is_not_drift(pool: Pool, driver: AsyncDriver, agreeing: Settings) -> None:
     await identify(pool, ("late@x.example", "+15550000009"))
-    comparing = asyncio.create_task(findings(pool, driver, agreeing))
+    comparing = asyncio.create_task(findings(pool, driver))
     async with relaying(agreeing):
         assert await comparing == []
 
 
-async def test_what_nobody_will_do_is_drift(pool: Pool, driver: AsyncDriver, agreeing: Settings) -> None:
+@pytest.mark.usefixtures("agreeing")
+async def test_what_nobody_will_do_is_drift(pool: Pool, driver: AsyncDriver, monkeypatch: pytest.MonkeyPatch) -> None:
     await identify(pool, ("late@x.example", "+15550000009"))
     await pool.execute("UPDATE outbox SET parked_at = now(), attempts = 5")
-    (found,) = await findings(pool, driver, agreeing)
+    (found,) = await findings(pool, driver)
     assert found.differs == ("missing",)
-    patient = agreeing.model_copy(update={"verify_settle_seconds": 0.2})
+    monkeypatch.setattr("nexus_graph.graph.verify.SETTLE_SECONDS", 0.2)
     await pool.execute("UPDATE outbox SET parked_at = NULL")
-    assert await findings(pool, driver, patient) == [found]
+    assert await findings(pool, driver) == [found]
     assert len(await outbox_rows(pool)) == 1
 
 
@@ -267,32 +268,32 @@ async def test_verify_beside_live_traffic_finds_nothing(
                 await soft_delete(pool, await pool.fetchval("SELECT max(id) FROM contacts WHERE deleted_at IS NULL"))
 
     monkeypatch.setattr("nexus_graph.graph.verify.BATCH_FAMILIES", 7)
-    hasty = agreeing.model_copy(update={"verify_settle_seconds": 1.0})
+    monkeypatch.setattr("nexus_graph.graph.verify.SETTLE_SECONDS", 1.0)
     async with relaying(agreeing) as relay:
         writing = asyncio.create_task(traffic())
         for _ in range(3):
-            assert await findings(pool, driver, hasty) == []
-            assert await sample_drift(pool, driver, hasty) == []
+            assert await findings(pool, driver) == []
+            assert await sample_drift(pool, driver) == []
         stopping.set()
         await writing
         await relay.drained()
-    assert await findings(pool, driver, agreeing) == []
+    assert await findings(pool, driver) == []
 
 
 async def test_a_sample_sees_drift(pool: Pool, driver: AsyncDriver, agreeing: Settings) -> None:
     await driver.execute_query("MATCH (f:Family) SET f.size = 77")
     seen: set[int] = set()
     while seen != {1, 3, 4, 5, 6}:
-        seen |= set(await sample_drift(pool, driver, agreeing))
+        seen |= set(await sample_drift(pool, driver))
 
 
 async def test_the_record_itself_is_held_to_its_shape(pool: Pool, driver: AsyncDriver, agreeing: Settings) -> None:
     """A chain: a secondary that is linked to a secondary."""
     await pool.execute("UPDATE contacts SET linked_id = 2 WHERE id = 3")
-    found = await findings(pool, driver, agreeing)
+    found = await findings(pool, driver)
     assert ("contact", 3, ("in no family of the record",)) in found
     await repair(pool, driver, agreeing, found)
-    assert ("contact", 3, ("in no family of the record",)) in await findings(pool, driver, agreeing)
+    assert ("contact", 3, ("in no family of the record",)) in await findings(pool, driver)
 
 
 async def test_a_pass_remembers_so_much_and_says_that_there_is_more(
@@ -300,7 +301,7 @@ async def test_a_pass_remembers_so_much_and_says_that_there_is_more(
 ) -> None:
     await driver.execute_query("MATCH (n) DETACH DELETE n")
     monkeypatch.setattr("nexus_graph.graph.verify.FINDINGS_MAX", 2)
-    report = await verify(pool, driver, agreeing)
+    report = await verify(pool, driver)
     assert (report.drift, report.complete) == (2, False)
     assert list(report.lines())[-1] == "drift 2 or more"
 

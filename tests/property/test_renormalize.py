@@ -223,7 +223,7 @@ async def test_what_deletions_left_stays_right_and_the_graph_follows(
             assert (
                 await pool.fetchval("SELECT count(*) FROM evidence WHERE pairing ~ 'ü|<|>|\\. |\\+229 |\\+2299'")
             ) == 0
-        assert await findings(pool, driver, settings) == []
+        assert await findings(pool, driver) == []
 
 
 def _moved(phone: str, example: int) -> str:
