@@ -19,21 +19,6 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 """Names the folder that processes count in together. prometheus_client reads it when it is imported."""
 
-PHONES_REMEMBERED: Final = 8_192
-"""Canonical phone numbers kept by each process: parsing one costs more than all else that identify does here."""
-
-CONSTRAINTS_WAIT_MAX_SECONDS: Final = 60
-"""How long a process waits for the graph's indexes to answer when it starts."""
-
-OUTBOX_COUNT_MAX: Final = 100_000
-"""The outbox's depth is counted no further: past it the exact number is of no use, and counting costs."""
-
-LISTED_COUNT_MAX: Final = 10_000
-"""A list is counted no further: past it the exact number is of no use, and counting costs."""
-
-PAGE_DEFAULT: Final = 20
-"""Items of a page when a client does not say; the GraphQL schema shows it, so it is the same everywhere."""
-
 INTEGER_MAX: Final = 2**31 - 1
 """No whole number may be larger: PostgreSQL, sockets and queues count no further."""
 
@@ -188,7 +173,7 @@ class Settings(BaseSettings):
     """The longest that a read of the graph may take, for a reader who insists on the graph."""
     graph_patience_seconds: float = Field(0.1, gt=0)
     """The longest that any other reader waits for the graph, or twice as long where walks usually take longer; then the
-    record answers."""
+    record answers. Raise it where Neo4j is far away."""
     graph_write_timeout_seconds: float = Field(30.0, gt=0)
     """The longest that one transaction of the relay, of a rebuild or of repair may write to the graph."""
     cache: Literal["off", "process", "both"] = "off"
@@ -208,9 +193,11 @@ class Settings(BaseSettings):
 
     # Files
     load_tries_max: int = Field(6, ge=1)
-    """Tries of a row while the record is away or overloaded, before the load stops."""
+    """Tries of a row, or of an import's chunk, while the record is away or overloaded, before the load stops. Six take
+    a quarter of a minute, each further one ten seconds: raise it where a failover takes longer."""
     import_chunk_rows: int = Field(10_000, ge=1, le=200_000)
-    """Rows that an import writes in one transaction, while identify waits. Three such chunks are in memory."""
+    """Rows that an import writes in one transaction, while identify waits: lower it beside busy callers. Three such
+    chunks are in memory."""
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """As pydantic's, but raises TypeError for a name of no setting, which pydantic would add in silence."""

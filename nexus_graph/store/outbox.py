@@ -11,11 +11,13 @@ from math import inf
 from typing import Final, NamedTuple, cast
 
 from nexus_graph import telemetry
-from nexus_graph.config import OUTBOX_COUNT_MAX
 from nexus_graph.statements import sql
 from nexus_graph.store.database import CONNECTION_LOST, Connection, Pool, PoolConnection
 from nexus_graph.store.lease import LEASE_SECONDS, RELAY_KEY
 from nexus_graph.store.record import WELL, Condition, Record
+
+COUNTED_MAX: Final = 100_000
+"""The outbox's depth is counted no further: past it the exact number is of no use, and counting costs."""
 
 TRIES_MAX: Final = 5
 """Tries of a family whose data the graph refuses, before its rows are parked for an operator."""
@@ -85,7 +87,7 @@ async def failed(connection: Connection, family: Due, *, error: str) -> bool:
 
 async def outbox_gauges(source: "Connection | Pool | Record") -> None:
     """Set the gauges of the outbox by cheap queries. Raises what the driver raises; the gauges keep their values."""
-    ((depth, age, parked),) = await source.fetch(sql("outbox_gauges"), OUTBOX_COUNT_MAX)
+    ((depth, age, parked),) = await source.fetch(sql("outbox_gauges"), COUNTED_MAX)
     telemetry.OUTBOX_DEPTH.set(depth)
     telemetry.OUTBOX_OLDEST_AGE.set(max(age, 0.0))
     telemetry.OUTBOX_PARKED.set(parked)

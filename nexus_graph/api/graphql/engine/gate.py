@@ -25,7 +25,8 @@ from graphql import (
 )
 
 from nexus_graph.api.graphql.engine.refusal import RequestError, limit_passed
-from nexus_graph.config import PAGE_DEFAULT, Settings
+from nexus_graph.api.graphql.schema import PAGE_DEFAULT
+from nexus_graph.config import Settings
 
 FIELDS_MAX: Final = 500
 """Fields of a document: no view of contacts shows as many, and validation compares fields in pairs."""
