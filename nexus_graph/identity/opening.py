@@ -40,7 +40,6 @@ class Identity:
     """For reads."""
     driver: AsyncDriver
     replica: Replica | None
-    settings: Settings
 
     async def record_condition(self) -> Condition:
         """Down while identify fails; degraded while only reads of families and lists fail."""
@@ -95,7 +94,7 @@ async def open_identity(
         closing.push_async_callback(_ended, asyncio.create_task(graph.warm()))
         feed = Feed(Listing(record), families, settings)
         closing.push_async_callback(feed.close)
-        yield Identity(identify, families, Listing(record, replica=replica), feed, record, driver, replica, settings)
+        yield Identity(identify, families, Listing(record, replica=replica), feed, record, driver, replica)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
