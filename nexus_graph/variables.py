@@ -4,9 +4,8 @@ A message names the variable as the environment spells it, its value unless that
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Final, get_args
+from typing import Any, Final, NamedTuple, get_args
 
 from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails
@@ -65,8 +64,7 @@ class UnusableSettings(ValueError):
         self.faults = faults
 
 
-@dataclass(frozen=True)
-class Unknown:
+class Unknown(NamedTuple):
     """A variable that nothing reads."""
 
     name: str

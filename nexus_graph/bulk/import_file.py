@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from nexus_graph import telemetry
 from nexus_graph.bulk.decide import FAMILY_LIMIT
-from nexus_graph.bulk.load import pause_seconds, stopped_at, took_no_writes
+from nexus_graph.bulk.load import pause_seconds, stopped, took_no_writes
 from nexus_graph.bulk.reader import Chunk, Reader
 from nexus_graph.bulk.rejects import Rejects
 from nexus_graph.bulk.summary import Summary
@@ -83,16 +83,15 @@ class _Importing:
         except Unavailable as error:
             why = error.message if error.__cause__ is None else reason(error.__cause__)
             away = took_no_writes(self._settings, "direct", why)
-            self._summary.stopped = f"{away}: {stopped_at(chunk.first_line, AGAIN)}"
+            self._summary.stopped = stopped(away, chunk.first_line, AGAIN)
             raise
         except asyncio.CancelledError:
-            self._summary.stopped = f"interrupted: {stopped_at(chunk.first_line, AGAIN)}"
+            self._summary.stopped = stopped("interrupted", chunk.first_line, AGAIN)
             raise
         self._summary.rows += chunk.rows
         self._summary.pairs += len(chunk.pairs)
         self._summary.outcomes.update(outcomes)
-        refused = outcomes[Outcome.REFUSED]
-        if refused:
+        if refused := outcomes[Outcome.REFUSED]:
             self._summary.refusals[FAMILY_LIMIT] += refused
         for note in chunk.notes:
             self._summary.note(note)

@@ -64,7 +64,7 @@ async def load(
     are in.
     """
     dispatch = _Dispatch(identity, settings, summary, rejects)
-    pace = _Pace(rate, RATE_SLACK_SECONDS)
+    pace = _Pace(rate)
     line = 1
     try:
         try:
@@ -76,21 +76,16 @@ async def load(
         finally:
             await dispatch.finish()
     except _Away as away:
-        summary.stopped = f"{took_no_writes(settings, 'primary', away.reason)}: {stopped_at(away.line, AGAIN)}"
+        summary.stopped = str(away)
     except asyncio.CancelledError:
-        summary.stopped = f"interrupted: {stopped_at(line, AGAIN)}"
+        summary.stopped = stopped("interrupted", line, AGAIN)
         raise
     finally:
         summary.ended = monotonic()
 
 
 class _Away(Exception):
-    """The record took no rows for too long. `line` is the first that may not be in."""
-
-    def __init__(self, line: int, reason: str) -> None:
-        super().__init__(line)
-        self.line = line
-        self.reason = reason
+    """The record took no rows for too long. `str()` says which server, and the first line that may not be in."""
 
 
 def pause_seconds(retries: int) -> float:
@@ -148,7 +143,8 @@ class _Dispatch:
                     await self._start(sent)
             await self._settle()
         if self._retries:
-            raise _Away(min(sent.contact.line for sent in self._retries), self._reason)
+            why = took_no_writes(self._settings, "primary", self._reason)
+            raise _Away(stopped(why, min(sent.contact.line for sent in self._retries), AGAIN))
 
     async def _start(self, sent: _Sent) -> None:
         await self._slots.acquire()
@@ -186,11 +182,10 @@ class _Dispatch:
 
 
 class _Pace:
-    """At most `rate` rows a second, evenly. At most `slack_seconds` of lost time are made up for."""
+    """At most `rate` rows a second, evenly."""
 
-    def __init__(self, rate: float | None, slack_seconds: float) -> None:
+    def __init__(self, rate: float | None) -> None:
         self._interval_seconds = 0.0 if rate is None else 1.0 / rate
-        self._slack_seconds = slack_seconds
         self._next = monotonic()
 
     async def wait(self) -> None:
@@ -200,9 +195,9 @@ class _Pace:
         now = monotonic()
         if self._next > now:
             await asyncio.sleep(self._next - now)
-        self._next = max(self._next, now - self._slack_seconds) + self._interval_seconds
+        self._next = max(self._next, now - RATE_SLACK_SECONDS) + self._interval_seconds
 
 
-def stopped_at(line: int, again: str) -> str:
-    """Where a run stopped; `again` says how to go on."""
-    return f"stopped at line {line}. The rows before it are in. {again}"
+def stopped(why: str, line: int, again: str) -> str:
+    """Why and where a run stopped; `again` says how to go on."""
+    return f"{why}: stopped at line {line}. The rows before it are in. {again}"

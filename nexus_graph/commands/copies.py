@@ -37,12 +37,12 @@ async def verify_graph(settings: Settings, *, mend: bool = False, as_json: bool 
         passes_left = PASSES_MAX if mend else 0
         while report.drift and passes_left:
             if not as_json:
-                sys.stdout.write("\n".join(report.lines()) + f"\nmending {report.drift}\n")
+                print("\n".join((*report.lines(), f"mending {report.drift}")))
             before = report.findings
             await repair(pool, driver, settings, before)
             report = await _verify_with_bar(pool, driver, quiet=as_json)
             passes_left = 0 if report.findings == before else passes_left - 1
-    sys.stdout.write(json.dumps(report.as_json()) + "\n" if as_json else "\n".join(report.lines()) + "\n")
+    print(json.dumps(report.as_json()) if as_json else "\n".join(report.lines()))
     return 1 if report.drift else 0
 
 
@@ -60,12 +60,11 @@ async def rebuild_graph(settings: Settings, *, as_json: bool = False) -> int:
             raise
     if as_json:
         answer = {"families": rebuilt.families, "contacts": rebuilt.contacts, "seconds": round(rebuilt.seconds, 3)}
-        sys.stdout.write(json.dumps(answer) + "\n")
+        print(json.dumps(answer))
     else:
-        rate = rebuilt.contacts / rebuilt.seconds
-        sys.stdout.write(
+        print(
             f"rebuilt {rebuilt.families:,} families, {rebuilt.contacts:,} contacts in {rebuilt.seconds:.1f} s "
-            f"({rate:,.0f} contacts/s)\n"
+            f"({rebuilt.contacts / rebuilt.seconds:,.0f} contacts/s)"
         )
     return 0
 
@@ -87,7 +86,7 @@ async def warm_cache(settings: Settings, *, as_json: bool = False) -> int:
     if away:
         say(f"Redis at {where(settings, 'redis_url')} does not answer, or refuses the login")
         return 1
-    sys.stdout.write(json.dumps({"families": kept}) + "\n" if as_json else f"kept {kept:,} families\n")
+    print(json.dumps({"families": kept}) if as_json else f"kept {kept:,} families")
     return 0
 
 
