@@ -10,12 +10,12 @@ from uuid import UUID
 from nexus_graph.errors import IdentifierMissing
 from nexus_graph.identifiers import phone_number
 from nexus_graph.identifiers.email_address import email, email_prefix
-from nexus_graph.identifiers.phone_number import Dropped, Written, phone_prefix
+from nexus_graph.identifiers.phone_number import Written, phone_prefix
 from nexus_graph.model import IdentifyRequest
 
 NO_IDENTIFIER: Final = "email or phoneNumber is required: at least one of them, and not blank"
 
-__all__ = ["NO_IDENTIFIER", "Dropped", "Written", "email", "email_prefix", "identify_request", "phone", "phone_prefix"]
+__all__ = ["NO_IDENTIFIER", "Written", "email", "email_prefix", "identify_request", "phone", "phone_prefix"]
 
 
 def identify_request(
