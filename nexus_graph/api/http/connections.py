@@ -418,23 +418,21 @@ class Connection(HttpProtocol):
         return cycle is not None and not cycle.response_complete
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        path = cycle.scope["raw_path"]
         start = super()._start_asgi_task
         if self._is_refused:
             self._is_refused = False
             cycle.scope[REFUSED] = True
-            start(cycle, partial(self._answer_last, cycle, app))
-        elif path in OPERATORS:
-            start(cycle, partial(self._answer_last, cycle, app))
-        else:
-            self.all.queue.begin(start, cycle, partial(self._begin, cycle, app))
+        elif cycle.scope["raw_path"] not in OPERATORS:
+            self.all.queue.begin(start, cycle, partial(self._answer_by_asgi, cycle, app, queued=True))
+            return
+        start(cycle, partial(self._answer_by_asgi, cycle, app, queued=False))
 
-    async def _begin(self, cycle: Any, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        self.all.queue.begun()
-        await self._answer_last(cycle, app, scope, receive, send)
-
-    async def _answer_last(self, cycle: Any, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer_by_asgi(
+        self, cycle: Any, app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, queued: bool
+    ) -> None:
         """Answer a request; say so if it is the connection's last."""
+        if queued:
+            self.all.queue.begun()
         if self.is_last:
             cycle.keep_alive = False
         await app(scope, receive, send)

@@ -114,10 +114,8 @@ async def _planned(plan: Plan, run: Run, answers: dict[str, Any]) -> dict[str, A
             answers[field.name] = await _root_answer(field, run)
             data[field.name] = _completed(field, answers[field.name], run)
         return data
-    for field, answer in zip(
-        plan.fields, await asyncio.gather(*(_root_answer(field, run) for field in plan.fields)), strict=True
-    ):
-        answers[field.name] = answer
+    found = await asyncio.gather(*(_root_answer(field, run) for field in plan.fields))
+    answers.update(zip((field.name for field in plan.fields), found, strict=True))
     return {field.name: _completed(field, answers[field.name], run) for field in plan.fields}
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from contextlib import aclosing
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -29,12 +29,6 @@ _LOG = telemetry.log("websocket")
 _ANSWERS: Final = telemetry.SUBSCRIPTION_ANSWERS.labels("websocket")
 _is_token = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}").fullmatch
 _is_origin = re.compile(r"[a-z][a-z0-9+.-]{0,20}://[A-Za-z0-9.:\[\]_-]{1,260}|null").fullmatch
-
-
-class _Message(NamedTuple):
-    type: Any
-    id: Any
-    payload: Any
 
 
 class Closed(Exception):
@@ -151,51 +145,51 @@ class _Socket:
         except TimeoutError:
             raise Closed(CloseCode.INITIALISATION_TIMEOUT, "connection_init did not come in time") from None
 
-    def _message(self, event: Message) -> _Message:
+    def _message(self, event: Message) -> dict[str, Any]:
         text = event.get("text")
         if text is None:
             raise Closed(CloseCode.BAD_REQUEST, "messages must be text")
         try:
             raw = text.encode()
-            found = decode_object(raw, what="the message")
+            return decode_object(raw, what="the message")
         except (InvalidRequest, UnicodeEncodeError) as error:
             raise Closed(
                 CloseCode.BAD_REQUEST, error.message if isinstance(error, InvalidRequest) else "not a message"
             ) from None
-        return _Message(found.get("type"), found.get("id"), found.get("payload"))
 
-    async def _handle(self, message: _Message) -> None:
-        if message.type == "connection_init":
+    async def _handle(self, message: dict[str, Any]) -> None:
+        kind, operation_id, payload = message.get("type"), message.get("id"), message.get("payload")
+        if kind == "connection_init":
             if self._introduced:
                 raise Closed(CloseCode.TOO_MANY_INITIALISATIONS, "too many initialisation requests")
             # The place to admit or refuse a client.
-            if message.payload is not None and not isinstance(message.payload, dict):
+            if payload is not None and not isinstance(payload, dict):
                 raise Closed(CloseCode.BAD_REQUEST, "the payload of connection_init must be an object")
             self._introduced = True
             await self._send({"type": "connection_ack"})
-        elif message.type == "ping":
+        elif kind == "ping":
             await self._send({"type": "pong"})
-        elif message.type == "subscribe":
-            await self._subscribe(message)
-        elif message.type == "complete" and isinstance(message.id, str):
-            if (running := self._operations.pop(message.id, None)) is not None:
+        elif kind == "subscribe":
+            await self._subscribe(operation_id, payload)
+        elif kind == "complete" and isinstance(operation_id, str):
+            if (running := self._operations.pop(operation_id, None)) is not None:
                 running.cancel()
-        elif message.type != "pong":
+        elif kind != "pong":
             raise Closed(CloseCode.BAD_REQUEST, "no such message")
 
-    async def _subscribe(self, message: _Message) -> None:
+    async def _subscribe(self, operation_id: Any, payload: Any) -> None:
         if not self._introduced:
             raise Closed(CloseCode.UNAUTHORIZED, "unauthorized")
-        if not isinstance(message.id, str) or not message.id or not isinstance(message.payload, dict):
+        if not isinstance(operation_id, str) or not operation_id or not isinstance(payload, dict):
             raise Closed(CloseCode.BAD_REQUEST, "subscribe needs an id and a payload")
-        request = _request(message.payload)
-        if message.id in self._operations:
+        request = _request(payload)
+        if operation_id in self._operations:
             raise Closed(CloseCode.SUBSCRIBER_EXISTS, "there is a subscriber of this id already")
         if len(self._operations) >= OPERATIONS_MAX:
             refusal = refused(Code.LIMIT_EXCEEDED, f"too many operations on this socket: at most {OPERATIONS_MAX}")
-            await self._send({"id": message.id, "type": "error", "payload": refusal.errors})
+            await self._send({"id": operation_id, "type": "error", "payload": refusal.errors})
             return
-        self._operations[message.id] = asyncio.create_task(self._operate(message.id, request))
+        self._operations[operation_id] = asyncio.create_task(self._operate(operation_id, request))
 
     async def _operate(self, operation_id: str, request: Request) -> None:
         with telemetry.SUBSCRIPTIONS.labels("websocket").track_inprogress():
