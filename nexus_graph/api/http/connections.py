@@ -26,7 +26,7 @@ from nexus_graph.api.http.request import RequestId
 from nexus_graph.api.http.request_queue import RequestQueue
 from nexus_graph.api.http.write_buffers import WriteBuffers
 from nexus_graph.config import Settings
-from nexus_graph.errors import HeadersTooLarge, NexusError, Overloaded, RequestTimedOut
+from nexus_graph.errors import HeadersTooLarge, InvalidRequest, NexusError, Overloaded, RequestTimedOut
 from nexus_graph.telemetry import CONNECTIONS, CONNECTIONS_CUT, CONNECTIONS_REFUSED, log
 
 FIRST_BYTE_SECONDS: Final = 10.0
@@ -374,6 +374,10 @@ class Connection(HttpProtocol):
             correlation_id = RequestId(None).text
             self._socket.write(self.written_out(failed(error, correlation_id), correlation_id, ends=True))
         self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """Called where the bytes are not HTTP."""
+        self.refuse(InvalidRequest(msg))
 
     def written_out(self, answer: Answer, correlation_id: str, *, ends: bool) -> bytes:
         """The answer as HTTP/1.1 has it; `ends`: the connection ends with it."""
