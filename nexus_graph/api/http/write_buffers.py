@@ -23,9 +23,9 @@ class WriteBuffers:
 
     def __init__(self, settings: Settings) -> None:
         self._all_max_bytes = settings.sockets_owed_max_bytes
-        self._owed: dict[asyncio.Transport, int] = {}
+        self._unread: dict[asyncio.Transport, int] = {}
         """Unread bytes by connection; the longest wait stands first."""
-        self._owed_bytes = 0
+        self._unread_bytes = 0
 
     def opened(self, transport: asyncio.Transport) -> None:
         """Bound the unread bytes of this connection."""
@@ -34,18 +34,18 @@ class WriteBuffers:
     def paused(self, transport: asyncio.Transport) -> None:
         """The client does not read: call it from `pause_writing`."""
         self.resumed(transport)
-        self._owed[transport] = owed = transport.get_write_buffer_size()
-        self._owed_bytes += owed
-        while self._owed_bytes > self._all_max_bytes:
-            longest = next(iter(self._owed))
-            _LOG.warning("connection_cut", owed_bytes=self._owed[longest], owed_bytes_of_all=self._owed_bytes)
+        self._unread[transport] = unread = transport.get_write_buffer_size()
+        self._unread_bytes += unread
+        while self._unread_bytes > self._all_max_bytes:
+            longest = next(iter(self._unread))
+            _LOG.warning("connection_cut", owed_bytes=self._unread[longest], owed_bytes_of_all=self._unread_bytes)
             telemetry.SUBSCRIBERS_CUT.labels("owed").inc()
             self.resumed(longest)
             longest.abort()
 
     def resumed(self, transport: asyncio.Transport) -> None:
         """The client has read, or is gone: call it from `resume_writing` and `connection_lost`."""
-        self._owed_bytes -= self._owed.pop(transport, 0)
+        self._unread_bytes -= self._unread.pop(transport, 0)
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from msgspec.json import decode
 
 from nexus_graph.api.graphql.engine import gate
-from nexus_graph.api.graphql.engine.documents import Asked, Documents
+from nexus_graph.api.graphql.engine.documents import Documents, PreparedOperation
 from nexus_graph.api.graphql.engine.execution import Executing
 from nexus_graph.api.graphql.engine.refusal import RequestError
 from nexus_graph.api.graphql.schema import Context, schema
@@ -100,7 +100,9 @@ async def executed(document: str, answer: object, *, planned: bool, n: int = 2) 
     verbs = Canned(answer)
     identity: Any = SimpleNamespace(identify=verbs, families=verbs, listing=verbs, feed=verbs)
     context = Context(identity, SETTINGS, UUID(int=0))
-    result = await Executing(schema()).execute(Asked(prepared, operation, {**VARIABLES, "n": n}, 0), context)
+    result = await Executing(schema()).execute(
+        PreparedOperation(prepared, operation, {**VARIABLES, "n": n}, 0), context
+    )
     return told(result), verbs.asked
 
 

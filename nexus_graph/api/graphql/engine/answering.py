@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 from graphql import ExecutionResult, GraphQLError, GraphQLSchema, OperationType
 
-from nexus_graph.api.graphql.engine.documents import Asked, Documents
+from nexus_graph.api.graphql.engine.documents import Documents, PreparedOperation
 from nexus_graph.api.graphql.engine.execution import Executing
 from nexus_graph.api.graphql.engine.persisted import Persisted
 from nexus_graph.api.graphql.engine.refusal import RequestError, located, refused
@@ -22,7 +22,7 @@ OBJECTS: Final = ("variables", "extensions")
 
 
 class Request(msgspec.Struct, gc=False):
-    """What a client sends. `requested` makes it of the members of a JSON object."""
+    """What a client sends. `read_request` makes it of the members of a JSON object."""
 
     query: str | None = None
     variables: dict[str, Any] | None = None
@@ -42,46 +42,48 @@ class Answering:
         self._documents = Documents(schema, settings)
         self._persisted = Persisted(settings)
 
-    async def asked(self, request: Request, state: Mapping[str, Any]) -> Asked:
+    async def prepare(self, request: Request, state: Mapping[str, Any]) -> PreparedOperation:
         """The operation that the request asks for. Raises RequestError, InvalidRequest."""
         redis = state["redis"]
         text = await self._persisted.text(request.query, request.document_id, request.extensions, redis)
-        asked = self._documents.ask(text, request.operation_name, request.variables)
+        prepared = self._documents.prepare_operation(text, request.operation_name, request.variables)
         self._persisted.keep(text, request.extensions, redis)
-        return asked
+        return prepared
 
-    async def answer(self, asked: Asked, state: Mapping[str, Any], request_id: RequestId) -> dict[str, Any]:
+    async def answer(
+        self, prepared: PreparedOperation, state: Mapping[str, Any], request_id: RequestId
+    ) -> dict[str, Any]:
         """The one answer to a query or mutation. Raises RequestError if the variables do not fit."""
         context = Context(state["identity"], self._settings, request_id.uuid)
-        result = await self._executing.execute(asked, context)
-        return self._answered(result, asked, request_id)
+        result = await self._executing.execute(prepared, context)
+        return self._answered(result, prepared, request_id)
 
     async def answers(
-        self, asked: Asked, state: Mapping[str, Any], request_id: RequestId
+        self, prepared: PreparedOperation, state: Mapping[str, Any], request_id: RequestId
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Every answer to a subscription, or the one answer to a query or mutation. Raises RequestError."""
-        if asked.kind is not OperationType.SUBSCRIPTION:
-            yield await self.answer(asked, state, request_id)
+        if prepared.kind is not OperationType.SUBSCRIPTION:
+            yield await self.answer(prepared, state, request_id)
             return
         context = Context(state["identity"], self._settings, request_id.uuid)
         try:
-            async with aclosing(self._executing.follow(asked, context)) as results:
+            async with aclosing(self._executing.follow(prepared, context)) as results:
                 async for result in results:
-                    yield self._answered(result, asked, request_id)
+                    yield self._answered(result, prepared, request_id)
         except RequestError:
             raise
         except Exception as error:  # the client gets an error without its cause
             raise RequestError(Code.INTERNAL, error_of(error, request_id.text)) from error
 
-    def _answered(self, result: ExecutionResult, asked: Asked, request_id: RequestId) -> dict[str, Any]:
+    def _answered(self, result: ExecutionResult, prepared: PreparedOperation, request_id: RequestId) -> dict[str, Any]:
         answer: dict[str, Any] = {"data": result.data}
         if result.errors:
             answer["errors"] = [field_error(error, request_id.text) for error in result.errors]
-        answer["extensions"] = {"cost": {"requested": asked.cost, "max": self._settings.graphql_cost_max}}
+        answer["extensions"] = {"cost": {"requested": prepared.cost, "max": self._settings.graphql_cost_max}}
         return answer
 
 
-def requested(members: Mapping[str, Any]) -> Request:
+def read_request(members: Mapping[str, Any]) -> Request:
     """The request in a JSON object; other members are ignored. Raises RequestError if a member has a wrong type.
 
     PHP writes an empty map as `[]`, and many clients write an operation without a name as `""`.

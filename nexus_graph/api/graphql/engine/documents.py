@@ -119,7 +119,7 @@ class Document(NamedTuple):
         raise refused(Code.OPERATION_UNKNOWN, several if name is None else "the document has no such operation")
 
 
-class Asked(NamedTuple):
+class PreparedOperation(NamedTuple):
     """An operation that may be executed, with the client's variables."""
 
     document: Document
@@ -157,14 +157,14 @@ class Documents:
             raise refused_by_core(Code.VALIDATION_FAILED, errors)
         return Document(ast, tuple(self._operations(ast, measures)))
 
-    def ask(self, text: str, name: str | None, variables: dict[str, Any] | None) -> Asked:
+    def prepare_operation(self, text: str, name: str | None, variables: dict[str, Any] | None) -> PreparedOperation:
         """The operation of this name in the document. Raises RequestError, also if it costs more than the limit."""
         document = self.prepare(text)
         operation = document.operation(name)
         cost = operation.cost
         if cost is None:
             cost = gate.cost(document.ast, operation.node, variables or {}, self._settings, self._pages)
-        return Asked(document, operation, variables, cost)
+        return PreparedOperation(document, operation, variables, cost)
 
     def _operations(self, ast: DocumentNode, measures: list[gate.Measure]) -> Iterator[Operation]:
         fragments = {name: FragmentDetails(node) for name, node in gate.fragments_of(ast).items()}

@@ -8,7 +8,7 @@ from typing import Any, Final
 from starlette.types import Receive, Send
 
 from nexus_graph import telemetry
-from nexus_graph.api.graphql.engine import Answering, Asked, RequestError
+from nexus_graph.api.graphql.engine import Answering, PreparedOperation, RequestError
 from nexus_graph.api.graphql.transport.followers import SendTimeout
 from nexus_graph.api.http.answer import EVENT_STREAM, encode
 from nexus_graph.api.http.request import Post
@@ -21,7 +21,7 @@ _KEEP_ALIVE: Final = b":\n\n"
 _ANSWERS: Final = telemetry.SUBSCRIPTION_ANSWERS.labels("sse")
 
 
-async def stream(answering: Answering, asked: Asked, post: Post, receive: Receive, send: Send) -> None:
+async def stream(answering: Answering, prepared: PreparedOperation, post: Post, receive: Receive, send: Send) -> None:
     """Send answers until the last one, until the client leaves or is too slow, or until the server stops."""
     headers = [(b"content-type", EVENT_STREAM), (b"x-accel-buffering", b"no")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -29,7 +29,7 @@ async def stream(answering: Answering, asked: Asked, post: Post, receive: Receiv
     tasks = [
         asyncio.create_task(work)
         for work in (
-            _answer(answering, asked, post, events),
+            _answer(answering, prepared, post, events),
             events.stay_alive(),
             events.too_slow.wait(),
             _left(receive),
@@ -71,9 +71,9 @@ class _Events:
                 await self.write(_KEEP_ALIVE)
 
 
-async def _answer(answering: Answering, asked: Asked, post: Post, events: _Events) -> None:
+async def _answer(answering: Answering, prepared: PreparedOperation, post: Post, events: _Events) -> None:
     try:
-        async with aclosing(answering.answers(asked, post.state, post.request_id)) as answers:
+        async with aclosing(answering.answers(prepared, post.state, post.request_id)) as answers:
             async for answer in answers:
                 await _write_answer(events, answer)
     except RequestError as error:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from starlette.types import Message, Receive, Scope, Send
 
 from nexus_graph import telemetry
-from nexus_graph.api.graphql.engine import Answering, Request, RequestError, error_of, refused, requested
+from nexus_graph.api.graphql.engine import Answering, Request, RequestError, error_of, read_request, refused
 from nexus_graph.api.graphql.transport.followers import Places, SendTimeout
 from nexus_graph.api.http.answer import encode, failed
 from nexus_graph.api.http.body import decode_object
@@ -205,8 +205,8 @@ class _Socket:
         request_id = RequestId(None)
         state = self._scope["state"]
         try:
-            asked = await self._answering.asked(request, state)
-            async with aclosing(self._answering.answers(asked, state, request_id)) as answers:
+            prepared = await self._answering.prepare(request, state)
+            async with aclosing(self._answering.answers(prepared, state, request_id)) as answers:
                 async for answer in answers:
                     await self._send({"id": operation_id, "type": "next", "payload": answer})
                     _ANSWERS.inc()
@@ -242,7 +242,7 @@ class _Socket:
 def _request(payload: dict[str, Any]) -> Request:
     """The request of a subscribe message. Raises Closed if the payload has another shape."""
     try:
-        request = requested(payload)
+        request = read_request(payload)
     except RequestError as error:
         raise Closed(CloseCode.BAD_REQUEST, error.errors[0]["message"]) from None
     except InvalidRequest as error:
