@@ -381,12 +381,11 @@ class Connection(HttpProtocol):
 
     def written_out(self, answer: Answer, correlation_id: str, *, ends: bool) -> bytes:
         """The answer as HTTP/1.1 has it; `ends`: the connection ends with it."""
-        return b"%b%bcontent-type: %b\r\ncontent-length: %d\r\n%bx-request-id: %b\r\n%b%b\r\n%b" % (
+        return b"%bcontent-type: %b\r\ncontent-length: %d\r\n%bx-request-id: %b\r\n%b%b\r\n%b" % (
             STATUS_LINE[answer.status],
-            _lines(self.server_state.default_headers),
             answer.content_type,
             len(answer.body),
-            _lines(answer.headers) if answer.headers else b"",
+            _lines((*self.server_state.default_headers, *answer.headers)),
             correlation_id.encode(),
             _SAFE_LINES,
             _CLOSE_LINE if ends else b"",
