@@ -24,7 +24,7 @@ from nexus_graph.gather.bounds import Bounds, bounds_within
 from nexus_graph.gather.gatherer import Gatherer, Sharing
 from nexus_graph.graph.driver import ask, connect, is_graphs_trouble, is_too_much
 from nexus_graph.model import Contact, Family, FamilyKey, Source
-from nexus_graph.tasks import is_set_within, keep, raise_if_cancelled
+from nexus_graph.tasks import is_set_within, raise_if_cancelled
 
 WAIT_MAX_SECONDS: Final = 0.5
 """Seconds that a reader who insists on the graph waits for a graph that is not in use, or for a version that the graph
@@ -66,7 +66,6 @@ class GraphFamilies:
         bounds = bounds or bounds_within(settings.graph_timeout_seconds)
         self._walks = Gatherer("graph", self._walk_soon, bounds, Sharing(_is_of))
         self._insisting = Gatherer("graph", self._walk, bounds, Sharing(_is_of))
-        self._left_behind: set[asyncio.Task[list[Family | None]]] = set()
         self._latest: FamilyKey | None = None
         """The key that a reader asked for last while the graph was not in use. The probe walks from this key."""
         self._probing: asyncio.Task[None] | None = None
@@ -106,27 +105,29 @@ class GraphFamilies:
         """Answer the waiting readers, then stop. The driver stays open."""
         await self._walks.close()
         await self._insisting.close()
-        tasks: list[asyncio.Task[Any]] = [*self._left_behind]
         if self._probing is not None:
-            tasks.append(self._probing)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            self._probing.cancel()
+            await asyncio.wait({self._probing})
 
     async def _walk_soon(self, keys: list[FamilyKey]) -> Sequence[Family | None]:
         """The families of the keys, within the patience of readers that do not insist. Raises Unavailable."""
         if not self.joined.is_set():
             raise Unavailable("the graph does not answer")
         began = monotonic()
-        walk = asyncio.create_task(self._walk(keys))
-        if not (await asyncio.wait({walk}, timeout=self._patience.seconds))[0]:
-            keep(walk, self._left_behind)
-            self._latest = keys[0]
-            self._leave(TimeoutError())
-            raise Unavailable("the graph does not answer in time")
-        families = walk.result()
-        self._patience.learn(monotonic() - began)
+        late = asyncio.get_running_loop().call_later(self._patience.seconds, self._is_late, keys[0])
+        try:
+            families = await self._walk(keys)
+        finally:
+            late.cancel()
+        if self.joined.is_set():
+            self._patience.learn(monotonic() - began)
         return families
+
+    def _is_late(self, key: FamilyKey) -> None:
+        """A walk takes longer than readers wait: answer them all. The walk ends without a reader."""
+        self._latest = key
+        self._leave(TimeoutError())
+        self._walks.fail(Unavailable("the graph does not answer in time"))
 
     async def _walk(self, keys: list[FamilyKey]) -> list[Family | None]:
         distinct = dict.fromkeys(keys)
@@ -167,8 +168,7 @@ class GraphFamilies:
         while not self.joined.is_set():
             raise_if_cancelled()
             try:
-                while self._left_behind:  # so there are never more abandoned walks than batches
-                    await asyncio.wait(self._left_behind)
+                await self._walks.drained()  # walks without a reader would hold up the readers to come
                 await connect(self._driver)
                 await self._rows((), _WARM_SECONDS)
                 await self._answers_in_time()

@@ -28,7 +28,7 @@ async def projected(pool: Pool, driver: AsyncDriver, settings: Settings) -> Sett
     await identify(pool, ("a@x.example", "+15550000001"))
     await pool.execute("DELETE FROM outbox")
     await project(driver, await read_states(pool, [1]), settings)
-    return settings.model_copy(update={"graph_patience_seconds": 0.05})
+    return settings.model_copy(update={"graph_patience_seconds": 0.4})
 
 
 @asynccontextmanager
