@@ -59,12 +59,18 @@ async def serving(
 
 
 @asynccontextmanager
-async def another_api(stack: Stack, name: str, settings: Mapping[str, str], *options: str) -> AsyncIterator[Server]:
-    """The API once more on the stack's servers, with other settings (NEXUS_…) and metrics of its own."""
+async def another_api(
+    stack: Stack, name: str, settings: Mapping[str, str], *options: str, bounds: Mapping[str, int] | None = None
+) -> AsyncIterator[Server]:
+    """The API once more on the stack's servers, with other settings (NEXUS_…), other constants of
+    `nexus_graph.gather.bounds` and metrics of its own.
+    """
     metrics = stack.options.data_dir / f"metrics-{name}"
     metrics.mkdir()
     env = {**stack.urls.environment(), "PROMETHEUS_MULTIPROC_DIR": str(metrics), **settings}
-    async with serving(logs(stack), name, lambda port: [*serve_command(port), *options], env=env) as server:
+    program = _program(bounds) if bounds else ("-m", "nexus_graph")
+    command = (sys.executable, *program, "serve", "--host", LOOPBACK, *options)
+    async with serving(logs(stack), name, lambda port: [*command, "--port", str(port)], env=env) as server:
         yield server
 
 
@@ -73,6 +79,7 @@ def logs(stack: Stack) -> Path:
     return stack.options.data_dir / "logs"
 
 
-def serve_command(port: int) -> Sequence[str]:
-    """`nexus-graph serve` on the loopback address."""
-    return [sys.executable, "-m", "nexus_graph", "serve", "--host", LOOPBACK, "--port", str(port)]
+def _program(bounds: Mapping[str, int]) -> tuple[str, str]:
+    """What Python runs: the command line, once these constants are set."""
+    constants = "".join(f"bounds.{name} = {value}; " for name, value in bounds.items())
+    return "-c", f"from nexus_graph.gather import bounds; {constants}from nexus_graph.__main__ import main; main()"

@@ -206,7 +206,8 @@ async def measure(*, rounds: int = ROUNDS, requests: int = REQUESTS) -> dict[str
 @asynccontextmanager
 async def _forgotten(asked: dict[str, Any]) -> AsyncIterator[Ask]:
     """Two documents by turns, where only one is remembered."""
-    app = create_app(Settings(graphql_documents_remembered=1))
+    with patch.object(documents, "REMEMBERED_MAX", 1):
+        app = create_app(Settings())
     other = {**asked, "query": DOCUMENT + " "}
     async with _served(app, "/graphql", asked) as one, _served(app, "/graphql", other) as another:
         asks = [one, another]

@@ -35,6 +35,7 @@ from bench.stack import (
     FAMILIES,
     FAMILY_CONTACTS,
     OTHER_APIS,
+    OTHER_BOUNDS,
     Say,
     api_address,
     family_bytes,
@@ -181,7 +182,7 @@ async def _opened(plan: Plan, revision: Revision | None, folder: Path, say: Say)
         servers: dict[str, Server] = {}
         for arm, settings in OTHER_APIS.items():
             if arm in plan.arms:
-                api = another_api(stack, arm, {**environment, **settings})
+                api = another_api(stack, arm, {**environment, **settings}, bounds=OTHER_BOUNDS.get(arm))
                 servers[arm] = await closing.enter_async_context(api)
         families = list(grown_families(FAMILIES, contacts=FAMILY_CONTACTS, seed=plan.seed))
         env = {**os.environ, **stack.urls.environment(), **environment}

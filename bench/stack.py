@@ -46,13 +46,12 @@ DRAIN_SECONDS: Final = 300.0
 LOOK_SECONDS: Final = 1.0
 """How often a long wait looks whether the processes still run."""
 VERIFY_SECONDS: Final = 600.0
-# With gathering off a reader's query goes out at once, as a server without it would send it.
-ALONE: Final = {
-    "NEXUS_GRAPH_BATCH_MAX_READS": "1",
-    "NEXUS_GRAPH_READ_BATCHES": "32",
-    "NEXUS_GRAPH_CONNECTIONS": "40",
+OTHER_APIS: Final[Mapping[str, Mapping[str, str]]] = {
+    "family_alone": {"NEXUS_GRAPH_CONNECTIONS": "40"},
+    "family_cached": {"NEXUS_CACHE": "both"},
 }
-OTHER_APIS: Final[Mapping[str, Mapping[str, str]]] = {"family_alone": ALONE, "family_cached": {"NEXUS_CACHE": "both"}}
+OTHER_BOUNDS: Final[Mapping[str, Mapping[str, int]]] = {"family_alone": {"READS_MAX": 1, "READ_BATCHES": 32}}
+"""With gathering off a reader's query goes out at once, as a server without it would send it."""
 
 Say = Callable[[str], None]
 
@@ -256,7 +255,9 @@ async def _others(plan: Plan, stack: Stack, closing: AsyncExitStack, say: Say) -
         servers["echo"] = await closing.enter_async_context(echo)
     for arm, settings in OTHER_APIS.items():
         if arm in plan.arms:
-            servers[arm] = await closing.enter_async_context(another_api(stack, arm, settings))
+            servers[arm] = await closing.enter_async_context(
+                another_api(stack, arm, settings, bounds=OTHER_BOUNDS.get(arm))
+            )
     databases: dict[str, str] = {}
     for arm in (arm for arm in plan.arms if arm in express.ISOLATIONS):
         try:

@@ -10,8 +10,7 @@ def main() -> None:
     try:
         app(prog_name="nexus-graph")
     except Exception as error:  # noqa: BLE001 - the last to catch it
-        from nexus_graph.commands.ending import CANNOT_GO_ON
-        from nexus_graph.failures import say, why
+        from nexus_graph.failures import CANNOT_GO_ON, say, why
 
         say(why(error))
         sys.exit(CANNOT_GO_ON)

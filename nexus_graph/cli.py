@@ -5,9 +5,10 @@ Exit codes: 0 done; 1 failed, with the reason in the output; 2 the command or it
 
 import os
 import re
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -146,15 +147,18 @@ def up(
     data_dir: DataDir = _DATA_DIR,
 ) -> None:
     """Start everything here: PostgreSQL, Valkey, Neo4j with its Browser, migrations, relay, API. Ctrl-C stops it."""
+    from nexus_graph.config import Settings
     from nexus_graph.devstack.stack import StackOptions
     from nexus_graph.devstack.stack import up as run
     from nexus_graph.failures import say
     from nexus_graph.variables import unknown
 
-    settings = _read(**_default_servers())
+    # Exits before a server starts if settings are unusable. `up` starts servers of its own, in place of those of the
+    # environment.
+    _read(**{name: Settings.model_fields[name].default for name in _SERVERS}, **_NOT_HERE)
     for variable in unknown(os.environ):
         say(f"nothing reads {variable.name}: {variable.advice}")
-    options = StackOptions(host=host, port=port, data_dir=data_dir, start_max_seconds=settings.start_max_seconds)
+    options = StackOptions(host=host, port=port, data_dir=data_dir)
     raise typer.Exit(run(options))
 
 
@@ -169,9 +173,11 @@ def status(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
 @app.command()
 def doctor(data_dir: DataDir = _DATA_DIR) -> None:
     """Check installation, settings and servers; print each fault with the next step."""
+    import asyncio
+
     from nexus_graph.commands.doctor import run
 
-    raise typer.Exit(run(data_dir))
+    raise typer.Exit(asyncio.run(run(data_dir)))
 
 
 @app.command()
@@ -182,62 +188,53 @@ def serve(
 ) -> None:
     """Serve the API on the servers that DATABASE_URL, REDIS_URL and NEO4J_URI name."""
     from nexus_graph.app import serve as run
-    from nexus_graph.commands.ending import without_traceback
 
-    settings = _settings_of_server()
-    raise typer.Exit(without_traceback(settings, lambda: run(settings, host=host, port=port, workers=workers)))
+    _run_and_exit(_settings_of_server(), lambda settings: run(settings, host=host, port=port, workers=workers))
 
 
 @app.command()
 def relay() -> None:
     """Keep the graph in step with the record, until stopped."""
-    from nexus_graph.commands.ending import without_traceback
     from nexus_graph.relay import run
 
-    settings = _settings_of_server()
-    raise typer.Exit(without_traceback(settings, lambda: run(settings)))
+    _run_and_exit(_settings_of_server(), run)
 
 
 @app.command()
 def migrate() -> None:
     """Bring the record's schema up to date."""
-    import asyncio
-
-    from nexus_graph.commands.ending import without_traceback
     from nexus_graph.store.migrate import migrate_database
 
-    settings = _settings()
-
-    def run() -> int:
-        applied = asyncio.run(migrate_database(settings))
+    async def run(settings: "Settings") -> int:
+        applied = await migrate_database(settings)
         typer.echo("\n".join(applied) if applied else "nothing to do")
         return 0
 
-    raise typer.Exit(without_traceback(settings, run))
+    _run_and_exit(_settings(), run)
 
 
 @app.command()
 def verify(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
     """Compare every family in both stores; exit 1 if any differs."""
-    from nexus_graph.commands.verify import run
+    from nexus_graph.commands.copies import verify_graph
 
-    raise typer.Exit(run(_settings(data_dir), as_json=json))
+    _run_and_exit(_settings(data_dir), lambda settings: verify_graph(settings, as_json=json))
 
 
 @app.command()
 def repair(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
     """Mend what verify finds, and verify again."""
-    from nexus_graph.commands.verify import run
+    from nexus_graph.commands.copies import verify_graph
 
-    raise typer.Exit(run(_settings(data_dir), repair=True, as_json=json))
+    _run_and_exit(_settings(data_dir), lambda settings: verify_graph(settings, mend=True, as_json=json))
 
 
 @app.command("rebuild-graph")
 def rebuild_graph(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
     """Rebuild the graph from the record."""
-    from nexus_graph.commands.rebuild_graph import run
+    from nexus_graph.commands.copies import rebuild_graph as run
 
-    raise typer.Exit(run(_settings(data_dir), as_json=json))
+    _run_and_exit(_settings(data_dir), lambda settings: run(settings, as_json=json))
 
 
 @app.command()
@@ -268,12 +265,13 @@ def load(
     Exit code: 0 if every row is in, with every cell that holds a value; 1 if not, with the faults in the summary; 2 if
     the columns are unclear, or the file cannot be read to its end.
     """  # noqa: D301 - \b keeps the examples' lines
-    from nexus_graph.commands.ending import without_traceback
-    from nexus_graph.commands.load import run
+    from nexus_graph.commands.files import load_contacts
 
     options = _file_options(file, mapped, ignore, strict=strict, dry=dry_run, rejects=rejects)
-    settings = _settings(None if dry_run else data_dir)
-    raise typer.Exit(without_traceback(settings, lambda: run(settings, file, options, rate=rate, as_json=json)))
+    _run_and_exit(
+        _settings(None if dry_run else data_dir),
+        lambda settings: load_contacts(settings, file, options, rate=rate, as_json=json),
+    )
 
 
 @app.command("import")
@@ -295,12 +293,13 @@ def import_file(
     \b
     nexus-graph import people.csv --map email="E-mail 1 - Value" --map phone="Phone 1 - Value" --rejects faulty.csv
     """  # noqa: D301
-    from nexus_graph.commands.ending import without_traceback
-    from nexus_graph.commands.import_file import run
+    from nexus_graph.commands.files import import_contacts
 
     options = _file_options(file, mapped, ignore, strict=strict, dry=dry_run, rejects=rejects)
-    settings = _settings(None if dry_run else data_dir)
-    raise typer.Exit(without_traceback(settings, lambda: run(settings, file, options, as_json=json)))
+    _run_and_exit(
+        _settings(None if dry_run else data_dir),
+        lambda settings: import_contacts(settings, file, options, as_json=json),
+    )
 
 
 @app.command()
@@ -317,17 +316,15 @@ def renormalize(
     """Rewrite the record's emails and phones by today's rules, and unite families that then share one."""
     from nexus_graph.commands.renormalize import run
 
-    raise typer.Exit(run(_settings(data_dir), dry_run=dry_run, list_to=list_to, as_json_=json))
+    _run_and_exit(_settings(data_dir), lambda settings: run(settings, dry_run=dry_run, list_to=list_to, as_json=json))
 
 
 @app.command()
 def demo(data_dir: DataDir = _DATA_DIR) -> None:
     """Load the shipped demonstration data and print three families as trees."""
-    from nexus_graph.commands.ending import without_traceback
     from nexus_graph.demo import run
 
-    settings = _settings(data_dir)
-    raise typer.Exit(without_traceback(settings, lambda: run(settings)))
+    _run_and_exit(_settings(data_dir), run)
 
 
 @app.command("dev-token")
@@ -357,9 +354,9 @@ def dev_token(
 @cache_app.command("warm")
 def cache_warm(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
     """Put the families that changed last into Redis, before the first readers."""
-    from nexus_graph.commands.cache_warm import run
+    from nexus_graph.commands.copies import warm_cache
 
-    raise typer.Exit(run(_settings(data_dir), as_json=json))
+    _run_and_exit(_settings(data_dir), lambda settings: warm_cache(settings, as_json=json))
 
 
 @keys_app.command("create")
@@ -494,7 +491,7 @@ def _file_options(
 ) -> "Options":
     """The options for a file of contacts. Exits with 2 if they are unusable."""
     from nexus_graph.bulk.columns import Choice, Options
-    from nexus_graph.bulk.reading import UnclearColumns
+    from nexus_graph.bulk.lines import UnclearColumns
 
     try:
         choice = Choice.of_options(mapped or (), ignored or ())
@@ -502,8 +499,15 @@ def _file_options(
             raise UnclearColumns("--dry-run writes nothing: leave out --rejects")
     except UnclearColumns as error:
         typer.echo(f"{file}: {error}", err=True)
-        raise typer.Exit(2) from None
+        raise typer.Exit(EXIT_USAGE) from None
     return Options(choice, strict=strict, dry=dry, rejects=rejects)
+
+
+def _run_and_exit(settings: "Settings", command: "Callable[[Settings], int | Coroutine[Any, Any, int]]") -> NoReturn:
+    """Run the command, and exit with its code; with a reason on stderr if the command cannot go on."""
+    from nexus_graph.failures import without_traceback
+
+    raise typer.Exit(without_traceback(settings, command))
 
 
 def _settings(data_dir: Path | None = None) -> "Settings":
@@ -512,7 +516,14 @@ def _settings(data_dir: Path | None = None) -> "Settings":
     """
     if data_dir is None or os.environ.get("DATABASE_URL"):
         return _read()
-    return _read(**_servers_of(data_dir))
+    from nexus_graph.devstack.status import read_status
+    from nexus_graph.failures import say
+
+    status = read_status(data_dir)
+    if status is None:
+        say(f"no stack runs in {data_dir}: start one with `nexus-graph up`, or set DATABASE_URL")
+        raise typer.Exit(EXIT_USAGE)
+    return _read(**{name: status[name] for name in _SERVERS}, **_NOT_HERE)
 
 
 def _read(**given: Any) -> "Settings":
@@ -537,21 +548,3 @@ def _settings_of_server() -> "Settings":
     for variable in unknown(os.environ):
         log("settings").warning("unknown_variable", variable=variable.name, advice=variable.advice)
     return settings
-
-
-def _servers_of(data_dir: Path) -> dict[str, Any]:
-    from nexus_graph.devstack.status import read_status
-    from nexus_graph.failures import say
-
-    status = read_status(data_dir)
-    if status is None:
-        say(f"no stack runs in {data_dir}: start one with `nexus-graph up`, or set DATABASE_URL")
-        raise typer.Exit(EXIT_USAGE)
-    return {name: status[name] for name in _SERVERS} | _NOT_HERE
-
-
-def _default_servers() -> dict[str, Any]:
-    """Defaults that replace the servers of the environment: `up` starts its own."""
-    from nexus_graph.config import Settings
-
-    return {name: Settings.model_fields[name].default for name in _SERVERS} | _NOT_HERE

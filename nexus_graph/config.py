@@ -8,6 +8,7 @@ All other bounds are constants next to the code that they bound. The addresses o
 import ipaddress
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -15,26 +16,10 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from nexus_graph.gather.bounds import READ_BATCHES, READS_MAX, READS_WAITING_MAX, REQUESTS_MAX, Bounds, bounds_within
 from nexus_graph.rate import parse_rate
 
 METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 """Names the folder that processes count in together. prometheus_client reads it when it is imported."""
-
-PHONES_REMEMBERED: Final = 8_192
-"""Canonical phone numbers kept by each process: parsing one costs more than all else that identify does here."""
-
-CONSTRAINTS_WAIT_MAX_SECONDS: Final = 60
-"""How long a process waits for the graph's indexes to answer when it starts."""
-
-OUTBOX_COUNT_MAX: Final = 100_000
-"""The outbox's depth is counted no further: past it the exact number is of no use, and counting costs."""
-
-LISTED_COUNT_MAX: Final = 10_000
-"""A list is counted no further: past it the exact number is of no use, and counting costs."""
-
-PAGE_DEFAULT: Final = 20
-"""Items of a page when a client does not say; the GraphQL schema shows it, so it is the same everywhere."""
 
 INTEGER_MAX: Final = 2**31 - 1
 """No whole number may be larger: PostgreSQL, sockets and queues count no further."""
@@ -122,7 +107,7 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="NEXUS_", env_ignore_empty=True, frozen=True, extra="ignore", populate_by_name=True
+        env_prefix="NEXUS_", env_ignore_empty=True, frozen=True, extra="forbid", populate_by_name=True
     )
 
     # Servers
@@ -154,8 +139,6 @@ class Settings(BaseSettings):
     """The least severe events that are logged."""
     slow_request_seconds: float = Field(1.0, gt=0)
     """A request that takes longer is logged."""
-    start_max_seconds: float = Field(900.0, gt=0)
-    """The longest that `up` waits for a server whose start makes progress. A start without progress ends sooner."""
 
     # Tokens of users
     jwt_issuer: str | None = None
@@ -194,26 +177,18 @@ class Settings(BaseSettings):
     """ISO code of the country of phone numbers without a leading `+`; no country is assumed when unset."""
     family_limit_contacts: int = Field(1_000, ge=2, le=100_000, validation_alias=AliasChoices("NEXUS_FAMILY_LIMIT"))
     """A union or a link that would make a larger family is refused."""
-    identify_queue_max_requests: int = Field(4_096, ge=1)
-    """Requests that wait for their batch; the next one gets 503 with Retry-After."""
     identify_wait_max_seconds: float = Field(2.0, gt=0)
     """A request with a longer estimated wait gets 503 with Retry-After at once."""
     identify_timeout_seconds: float = Field(10.0, gt=0)
     """A request without an answer by then gets 503; while it waits in the queue, it is not sent any more."""
 
     # Connections to the servers
-    resolve_connections: int = Field(2, ge=1, le=32)
-    """Connections to PostgreSQL for requests whose identifiers are known: so many statements run at once."""
     read_connections: int = Field(4, ge=1, le=64)
     """Connections to PostgreSQL for reads of families and lists."""
     connect_timeout_seconds: float = Field(5.0, gt=0)
     """The longest that a new connection to PostgreSQL or Neo4j may take."""
-    lock_timeout_seconds: float = Field(5.0, gt=0)
-    """The longest that a statement waits for the write lock; not above NEXUS_STATEMENT_TIMEOUT_SECONDS."""
     statement_timeout_seconds: float = Field(8.0, gt=0)
     """The longest that a statement may take."""
-    replica_timeout_seconds: float = Field(1.0, gt=0)
-    """A replica that takes longer over one read is not asked for a while; the record answers."""
     graph_connections: int = Field(16, ge=2, le=1_000)
     """Connections to Neo4j."""
 
@@ -223,21 +198,11 @@ class Settings(BaseSettings):
     fraction. The responses are the same."""
     body_max_bytes: int = Field(64 * 1024, ge=1_024)
     """The largest body of a request; a larger one gets 413."""
-    headers_max_bytes: int = Field(16 * 1024, ge=1_024)
-    """The largest request line and headers together; larger ones get 431."""
     page_max: int = Field(100, ge=1, le=1_000)
     """Items of a page that a client may ask for at most."""
     connections_max: int | None = Field(None, ge=1)
     """Connections of one process. Past it the longest idle connection is closed, or else the new one gets 503. Unset:
     10,000, or what the limit on descriptors leaves room for."""
-    first_byte_seconds: float = Field(10.0, gt=0)
-    """A new connection that sends nothing for longer is closed."""
-    header_seconds: float = Field(10.0, gt=0)
-    """Request line and headers that take longer from first byte to last get 408."""
-    body_seconds: float = Field(30.0, gt=0)
-    """A body that takes longer from the end of its headers gets 408."""
-    send_seconds: float = Field(30.0, gt=0)
-    """A client that takes no bytes of its response for longer is disconnected."""
     keep_alive_seconds: int = Field(75, ge=1)
     """An idle connection is closed after so long: longer than usual load balancers wait, so that they close first."""
     cors_origins: Listed = ()
@@ -249,21 +214,12 @@ class Settings(BaseSettings):
     /readyz sends no more requests by then."""
     shutdown_grace_seconds: float = Field(10.0, gt=0)
     """The longest that a stopping server works on requests that it has accepted."""
-    worker_stopped_seconds: float = Field(0.5, gt=0)
-    """With `serve --workers`, a worker that a signal (SIGSTOP) has stopped for longer is killed and replaced. Raise it
-    to inspect a stopped worker; a worker under a debugger is left alone."""
 
     # GraphQL: what one document may ask for, fragments spread out
     graphql_document_max_bytes: int = Field(15_000, ge=100)
     """The largest document."""
-    graphql_documents_remembered: int = Field(256, ge=1, le=10_000)
-    """Documents that a process keeps parsed and validated."""
     graphql_depth_max: int = Field(8, ge=1)
     """Levels of fields."""
-    graphql_fields_max: int = Field(500, ge=1)
-    """Fields of a document."""
-    graphql_aliases_max: int = Field(15, ge=0)
-    """Aliases of a document."""
     graphql_cost_max: int = Field(5_000, ge=1)
     """Objects that a response may hold, pages at their full size; a write counts as ten more."""
     graphql_get: bool = True
@@ -284,14 +240,9 @@ class Settings(BaseSettings):
     # Subscriptions
     sockets_max: int = Field(1_000, ge=1)
     """WebSockets and event streams of one process."""
-    socket_send_seconds: float = Field(5.0, gt=0)
-    """A client that takes longer over one message is disconnected, and told which event to continue from."""
-    socket_owed_max_bytes: int = Field(64 * 1024, ge=1_024)
-    """Bytes that a client has not taken yet; past it no more are sent."""
     sockets_owed_max_bytes: int = Field(16 * 1024 * 1024, ge=1_024)
-    """The same for all clients of a process together; past it the client that was slow for longest is disconnected."""
-    feed_recent_events: int = Field(10_000, ge=1)
-    """The newest events, kept in memory for all followers; a follower that is further behind reads from the record."""
+    """Bytes that the clients of a process have not taken yet; past it the client that was slow for longest is
+    disconnected."""
     feed_catch_up_share: float = Field(0.1, gt=0, le=1)
     """Part of a process's time that all followers that are behind may take together; requests have the rest."""
 
@@ -300,15 +251,9 @@ class Settings(BaseSettings):
     """The longest that a read of the graph may take, for a reader who insists on the graph."""
     graph_patience_seconds: float = Field(0.1, gt=0)
     """The longest that any other reader waits for the graph, or twice as long where walks usually take longer; then the
-    record answers."""
-    graph_wait_max_seconds: float = Field(0.5, ge=0)
-    """The longest that a reader who insists on the graph waits until the graph shows the version `atLeast`."""
+    record answers. Raise it where Neo4j is far away."""
     graph_write_timeout_seconds: float = Field(30.0, gt=0)
     """The longest that one transaction of the relay, of a rebuild or of repair may write to the graph."""
-    graph_batch_max_reads: int = Field(READS_MAX, ge=1, le=1_000)
-    """Reads of families that share one statement."""
-    graph_read_batches: int = Field(READ_BATCHES, ge=1, le=32)
-    """Statements that read the graph at once."""
     cache: Literal["off", "process", "both"] = "off"
     """Keep families for readers: `process`, in the memory of each process; `both`, in Redis as well, for all processes.
     identify is never answered from the cache."""
@@ -317,20 +262,12 @@ class Settings(BaseSettings):
     cache_process_seconds: float = Field(1.0, gt=0)
     """How long a process keeps a family: the staleness of a read once Redis knows of a change; not above
     NEXUS_CACHE_SECONDS."""
-    cache_process_families: int = Field(2_000, ge=1)
-    """Families that a process keeps."""
 
     # Relay and graph
-    relay_lease_seconds: float = Field(3.0, gt=0)
-    """A relay that has not renewed its lease for so long is replaced by one that waits."""
     relay_metrics_port: int | None = Field(None, ge=0, le=65_535)
     """The port where the relay shows its own metrics to Prometheus; nowhere when unset."""
     relay_metrics_host: str = "127.0.0.1"
     """The address where the relay shows its own metrics."""
-    graph_behind_seconds: float = Field(5.0, gt=0)
-    """`/health` and `doctor` call the graph degraded if it lacks a change that is older."""
-    verify_settle_seconds: float = Field(10.0, ge=0)
-    """How long verify waits for the relay before a difference counts as drift."""
 
     # Audit trail
     audit: Literal["off", "on", "strict"] = "on"
@@ -342,50 +279,19 @@ class Settings(BaseSettings):
     """A file, on another machine or disk than PostgreSQL's, that keeps the newest entry's number and hash for `audit
     verify`: who owns the database could write the whole trail anew, and only the file would show it."""
 
-    # Files and demonstration
+    # Files
     load_tries_max: int = Field(6, ge=1)
-    """Tries of a row while the record is away or overloaded, before the load stops."""
-    load_retry_base_seconds: float = Field(0.5, ge=0)
-    """The pause before the second try; each further pause is twice as long, up to ten seconds."""
-    load_report_seconds: float = Field(5.0, gt=0)
-    """How often progress is printed where no terminal shows a bar."""
+    """Tries of a row, or of an import's chunk, while the record is away or overloaded, before the load stops. Six take
+    a quarter of a minute, each further one ten seconds: raise it where a failover takes longer."""
     import_chunk_rows: int = Field(10_000, ge=1, le=200_000)
-    """Rows that an import writes in one transaction, while identify waits. Three such chunks are in memory."""
-    demo_graph_wait_seconds: float = Field(60.0, ge=0)
-    """How long the demo waits for the relay to bring its families to the graph."""
+    """Rows that an import writes in one transaction, while identify waits: lower it beside busy callers. Three such
+    chunks are in memory."""
 
-    def resolve_bounds(self) -> Bounds:
-        """Of identify's fast path."""
-        return self._identify_bounds(self.resolve_connections)
-
-    def write_bounds(self) -> Bounds:
-        """Of identify's write path. The write lock admits one batch at a time: a second would wait on the server."""
-        return self._identify_bounds(1)
-
-    def read_bounds(self) -> Bounds:
-        """Of family reads from the record, or from its replica."""
-        return Bounds(
-            batch_max=self.graph_batch_max_reads,
-            batches_max=self.read_connections,
-            queue_max=READS_WAITING_MAX,
-            wait_max_seconds=self.identify_wait_max_seconds,
-            timeout_seconds=self.identify_timeout_seconds,
-        )
-
-    def walk_bounds(self) -> Bounds:
-        """Of family reads from the graph."""
-        return bounds_within(
-            self.graph_timeout_seconds, batch_max=self.graph_batch_max_reads, batches_max=self.graph_read_batches
-        )
-
-    def _identify_bounds(self, batches_max: int) -> Bounds:
-        return Bounds(
-            batch_max=REQUESTS_MAX,
-            batches_max=batches_max,
-            queue_max=self.identify_queue_max_requests,
-            wait_max_seconds=self.identify_wait_max_seconds,
-            timeout_seconds=self.identify_timeout_seconds,
-        )
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's, but raises TypeError for a name of no setting, which pydantic would add in silence."""
+        if strangers := set(update or ()) - set(type(self).model_fields):
+            raise TypeError(f"not a setting: {', '.join(sorted(strangers))}")
+        return super().model_copy(update=update, deep=deep)
 
     @field_validator("*")
     @classmethod

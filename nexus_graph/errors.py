@@ -128,7 +128,7 @@ class UnacceptableMediaType(InvalidRequest):
 
 
 class HeadersTooLarge(InvalidRequest):
-    """The header block is longer than `NEXUS_HEADERS_MAX_BYTES`, or has too many lines."""
+    """The header block is too long, or has too many lines."""
 
     code = Code.HEADERS_TOO_LARGE
 

@@ -1,9 +1,11 @@
 """Why a process cannot go on: one sentence that names the server and the variable, and no driver's text."""
 
+import asyncio
 import os
 import socket
 import sys
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from neo4j.exceptions import AuthError, ConfigurationError, DriverError, Neo4jError
 from redis.exceptions import AuthenticationError, RedisError
@@ -13,8 +15,26 @@ from nexus_graph.config import Settings
 from nexus_graph.errors import NexusError
 from nexus_graph.store import database
 
+CANNOT_GO_ON: Final = 1
+"""The exit code of a process that cannot go on."""
+
 _SECURITY: Final = ".Security."
 _MORE: Final = "run `nexus-graph doctor` to check all servers"
+
+
+def without_traceback(settings: Settings, command: Callable[[Settings], int | Coroutine[Any, Any, int]]) -> int:
+    """The exit code of the command, a function or a coroutine function. If the command cannot go on, the reason goes to
+    stderr, in one line.
+    """
+    telemetry.configure_logging(settings.log_level)
+    try:
+        running = command(settings)
+        return running if isinstance(running, int) else asyncio.run(running)
+    except BrokenPipeError:
+        raise  # the reader of the output has closed the pipe
+    except Exception as error:  # noqa: BLE001 - every error becomes one sentence for the user
+        say(why(error, settings))
+        return CANNOT_GO_ON
 
 
 def say(reason: str) -> None:

@@ -16,7 +16,6 @@ by family; the relay retries its rows later, then parks them, while other famili
 import asyncio
 import random
 import signal
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -32,7 +31,7 @@ from nexus_graph import telemetry
 from nexus_graph.cache.shared import SharedFamilies
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable, UnusableAddress
-from nexus_graph.failures import why
+from nexus_graph.failures import say, why
 from nexus_graph.gc_freeze import freeze_gc
 from nexus_graph.graph import driver as graph
 from nexus_graph.graph.extent import Watch
@@ -80,7 +79,7 @@ class Relay:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._lease = Lease(settings)
+        self._lease = Lease()
         self._superseded = asyncio.Event()
         self._stopping = asyncio.Event()
         self._wake = asyncio.Event()
@@ -229,7 +228,7 @@ class Relay:
 
     async def _sample_drift(self, pool: Pool, driver: AsyncDriver) -> None:
         try:
-            drifting = await sample_drift(pool, driver, self._settings)
+            drifting = await sample_drift(pool, driver)
         except Exception as error:  # noqa: BLE001 - the relay's work goes on; the next sample may do better
             _LOG.warning("drift_unknown", error=telemetry.error_name(error))
             return
@@ -255,7 +254,7 @@ def run(settings: Settings) -> int:
             start_http_server(settings.relay_metrics_port, addr=settings.relay_metrics_host)
         except OSError as error:
             where = f"{settings.relay_metrics_host} port {settings.relay_metrics_port}"
-            sys.stderr.write(f"nexus-graph: cannot show metrics on {where}: {error.strerror}\n")
+            say(f"cannot show metrics on {where}: {error.strerror}")
             return 1
     freeze_gc()
     uvloop.run(_work_until_signalled(settings))

@@ -4,12 +4,10 @@ A message names the variable as the environment spells it, its value unless that
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Final, get_args
+from typing import Any, Final, NamedTuple, get_args
 
 from pydantic import SecretStr, ValidationError
-from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from nexus_graph.addresses import address
@@ -63,8 +61,7 @@ class UnusableSettings(ValueError):
         self.faults = faults
 
 
-@dataclass(frozen=True)
-class Unknown:
+class Unknown(NamedTuple):
     """A variable that nothing reads."""
 
     name: str
@@ -111,11 +108,14 @@ def set_names(environment: Mapping[str, str]) -> list[str]:
 
 
 def _fault(detail: ErrorDetails, environment: Mapping[str, str]) -> str:
-    field = _field_of(str(detail["loc"][0])) if detail["loc"] else ""
-    words = _words(detail)
-    if not field:
-        return words
-    return f"{_written(field, environment)}{_shown(field, detail['input'])} {words}"
+    place = str(detail["loc"][0]) if detail["loc"] else ""
+    for field in Settings.model_fields:
+        names = names_of(field)
+        if place == field or place in names:
+            given = set_names(environment)
+            name = next((name for name in given if name.upper() in names), names[0])
+            return f"{name}{_shown(field, detail['input'])} {_words(detail)}"
+    return _words(detail)
 
 
 def _words(detail: ErrorDetails) -> str:
@@ -131,28 +131,14 @@ def _words(detail: ErrorDetails) -> str:
     return detail["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
 
 
-def _field_of(place: str) -> str:
-    return next((field for field in Settings.model_fields if place == field or place in names_of(field)), "")
-
-
-def _written(field: str, environment: Mapping[str, str]) -> str:
-    """The variable's name as the environment has it."""
-    given = {name.upper(): name for name, value in environment.items() if value}
-    names = names_of(field)
-    return next((given[name] for name in names if name in given), names[0])
-
-
 def _shown(field: str, value: Any) -> str:
     if field in SCHEMES:
         url = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
         return f" ({address(url)})"
-    if _is_secret(Settings.model_fields[field]) or not isinstance(value, str | int | float):
+    annotation = Settings.model_fields[field].annotation
+    if SecretStr in (annotation, *get_args(annotation)) or not isinstance(value, str | int | float):
         return ""
     if field == "jwt_jwks" and "@" in str(value):  # a login may stand in it
         return ""
     text = "".join(mark if mark.isprintable() else "\N{REPLACEMENT CHARACTER}" for mark in str(value))
     return f"={text[:_SHOWN_MAX]}{'…' if len(text) > _SHOWN_MAX else ''}"
-
-
-def _is_secret(information: FieldInfo) -> bool:
-    return SecretStr in (information.annotation, *get_args(information.annotation))

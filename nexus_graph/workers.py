@@ -38,6 +38,9 @@ _STOP_SECONDS: Final = 5.0
 _SILENT_SECONDS: Final = 30.0
 """A worker whose loop has not come round for so many seconds is killed: no busy machine takes as long."""
 
+_STOPPED_SECONDS: Final = 0.5
+"""A worker that a signal (SIGSTOP) has stopped for longer is killed: it takes connections and answers none. A worker
+under a debugger is left alone."""
 
 _LOG = log("workers")
 _SPAWN: Final = get_context("spawn")  # a fork would share event loops, locks and connections
@@ -106,8 +109,7 @@ class Workers:
                 code, lived_seconds = ended
                 if code > 0 and monotonic() - began < _YOUNG_SECONDS:
                     return self._stop(code)  # a restart would fail the same way; the worker has logged the reason
-                young = lived_seconds < _YOUNG_SECONDS
-                self._early_deaths = self._early_deaths + 1 if young else 0
+                self._early_deaths = self._early_deaths + 1 if lived_seconds < _YOUNG_SECONDS else 0
                 if self._pause():
                     break
                 self._start()
@@ -141,7 +143,7 @@ class Workers:
     def _look(self) -> None:
         for worker in self._running.values():
             worker.look()
-            if worker.stopped_looks * _LOOK_SECONDS > self._settings.worker_stopped_seconds:
+            if worker.stopped_looks * _LOOK_SECONDS > _STOPPED_SECONDS:
                 self._kill(worker, "stopped")
             elif worker.silent_looks * _LOOK_SECONDS > _SILENT_SECONDS:
                 self._kill(worker, "silent")

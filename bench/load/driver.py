@@ -51,9 +51,9 @@ class Straight:
     async def run(self) -> Load:
         """Raises what the driver raises; TimeoutError if the last answers do not come."""
         settings = Settings(
-            NEO4J_URI=self._graph.uri,
-            NEO4J_USER=self._graph.user,
-            NEO4J_PASSWORD=self._graph.password,
+            neo4j_uri=self._graph.uri,
+            neo4j_user=self._graph.user,
+            neo4j_password=self._graph.password,
             graph_connections=self._graph.tasks,
         )
         async with (

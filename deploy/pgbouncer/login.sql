@@ -14,7 +14,7 @@ END $$;
 
 GRANT nexus_api TO nexus_pooled;
 ALTER ROLE nexus_pooled SET role = 'nexus_api';
--- NEXUS_LOCK_TIMEOUT_SECONDS, and NEXUS_STATEMENT_TIMEOUT_SECONDS twice.
+-- How long a session waits for the write lock, 5 s everywhere, and NEXUS_STATEMENT_TIMEOUT_SECONDS twice.
 ALTER ROLE nexus_pooled SET lock_timeout = '5s';
 ALTER ROLE nexus_pooled SET statement_timeout = '8s';
 ALTER ROLE nexus_pooled SET idle_in_transaction_session_timeout = '8s';

@@ -6,16 +6,16 @@ caller maps or ignores that column by name.
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Final, Self
 
 import msgspec
 
-from nexus_graph.bulk.headers import Kind, header, letters
-from nexus_graph.bulk.reading import BadRow, Row, UnclearColumns, UnreadableFile
+from nexus_graph.bulk.lines import BadRow, Row, UnclearColumns, UnreadableFile
+from nexus_graph.bulk.words import Kind, header, letters
 
 SAMPLED_ROWS: Final = 100
 """Rows at the beginning of a file whose cells decide the kind of a column with an unknown name."""
@@ -62,11 +62,14 @@ class Choice(msgspec.Struct, frozen=True):
         return cls(tuple(pairs), tuple(ignored))
 
 
+NO_CHOICE: Final = Choice()
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How `load` and `import` read a file, and what they do with its faults."""
 
-    choice: Choice = field(default_factory=Choice)
+    choice: Choice = NO_CHOICE
     strict: bool = False
     """Refuse a row for any cell without a value of its kind."""
     dry: bool = False
@@ -195,24 +198,16 @@ class Columns:
         return name if len(name) <= _NAME_MAX_CHARACTERS else name[: _NAME_MAX_CHARACTERS - 1] + "…"
 
 
-class Sample:
-    """The first rows of a file, which decide the kinds of its columns. An error among them keeps its position."""
-
-    def __init__(self, rows: Iterator[Row | BadRow], columns: Columns) -> None:
-        self._rows: list[Row | BadRow] = []
-        self._error: UnreadableFile | None = None
-        try:
-            self._rows.extend(islice(rows, SAMPLED_ROWS))
-        except UnreadableFile as error:
-            self._error = error
-        columns.look([row.values for row in self._rows if isinstance(row, Row)])
-
-    def rows(self) -> Iterator[Row | BadRow]:
-        """The sampled rows, once."""
-        yield from self._rows
-        self._rows.clear()
-        if self._error is not None:
-            raise self._error
+def sampled(rows: Callable[[], Iterator[Row | BadRow]], columns: Columns) -> Iterator[Row | BadRow]:
+    """Decide the kinds of the columns by the first rows. Returns all rows; an error among them keeps its position."""
+    first: list[Row | BadRow] = []
+    others = rows()
+    try:
+        first.extend(islice(others, SAMPLED_ROWS))
+    except UnreadableFile:
+        others = rows()  # `Lines` raises the error again
+    columns.look([row.values for row in first if isinstance(row, Row)])
+    return chain(first, others)
 
 
 class _Chosen:

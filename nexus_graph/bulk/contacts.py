@@ -5,32 +5,37 @@ with several emails and no phone cannot tie them, as identify ties an email to a
 
 A cell without a valid email or phone is dropped and the rest of its row is sent: half of a contact is better than none,
 and the mended row ties the missing value later. `strict` refuses such a row instead.
+
+A cell may hold several values, or a word, a mark or zeros for "no value": N/A. `normalize` reads the forms in which
+spreadsheets write a value (`'+1…`, `="+1…"`, `447900901001.0`, `4.47901E+11`): people paste these forms everywhere.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Final
 
 import msgspec
 
-from nexus_graph.bulk.cells import meaning, parts
 from nexus_graph.bulk.columns import Columns
-from nexus_graph.bulk.headers import Kind
-from nexus_graph.bulk.reading import BadRow, Row
+from nexus_graph.bulk.lines import BadRow, Row
+from nexus_graph.bulk.rows import Rows
+from nexus_graph.bulk.words import NO_VALUE, Kind
 from nexus_graph.errors import InvalidIdentifier
+from nexus_graph.identifiers.normalize import NO_IDENTIFIER, Written, identify_request
 from nexus_graph.identifiers.normalize import email as canonical_email
-from nexus_graph.identifiers.normalize import identify_request
 from nexus_graph.identifiers.phone_number import phone as canonical_phone
 
 Pair = tuple[str | None, str | None]
 """An email and a phone in canonical form; one of them may be absent."""
 
-NO_IDENTIFIER: Final = "email or phoneNumber is required: at least one of them, and not blank"
-
 # Most cells match one of these. Such values need no cleaning, and a row of two is read in half the time.
 _is_plain_email: Final = re.compile(r"[^'=:;\s@][^:;\s@]*@[^:;\s@]+").fullmatch
 _is_plain_phone: Final = re.compile(r"\+?[1-9][0-9]+").fullmatch
+
+_BETWEEN_VALUES: Final[dict[Kind, tuple[str, ...]]] = {"email": (":::", ";"), "phone": (":::",)}
+"""Separators of several values in a cell, which no value contains: Google Contacts colons, HubSpot semicolons."""
+_is_zeros: Final = re.compile(r"[+\s().\-/]*0[0\s().\-/]*").fullmatch
 
 
 class Fate(StrEnum):
@@ -70,42 +75,38 @@ class Contact(msgspec.Struct, gc=False):
 _NO_NOTES: Final[list[Note]] = []
 
 
-class Contacts:
+def read_contacts(rows: Rows, *, region: str | None, strict: bool) -> Iterator[Contact]:
     """The contacts of the rows, in order. Raises the errors of `rows`."""
+    columns = rows.columns
+    plain = len(columns.emails) == len(columns.phones) == 1
+    email, phone = (columns.emails[0], columns.phones[0]) if plain else (0, 0)
+    for row in rows:
+        if plain and type(row) is Row and row.text is None:  # rows of JSON may add columns
+            values = row.values
+            try:
+                if _is_plain_email(values[email]) and _is_plain_phone(values[phone]):
+                    request = identify_request(values[email], values[phone], region=region, request_id=None)
+                    yield Contact(row.line, [(request.email, request.phone)], _NO_NOTES, row)
+                    continue
+            except (InvalidIdentifier, TypeError):
+                pass
+        if isinstance(row, Row):
+            yield _contact(row, columns, region, strict=strict)
+        else:
+            yield Contact(row.line, [], [Note(Fate.INVALID, row.line, None, row.reason)], row)
 
-    def __init__(self, rows: Iterable[Row | BadRow], columns: Columns, *, region: str | None, strict: bool) -> None:
-        self._rows = rows
-        self._columns = columns
-        self._region = region
-        self._strict = strict
 
-    def __iter__(self) -> Iterator[Contact]:
-        columns, region = self._columns, self._region
-        plain = len(columns.emails) == len(columns.phones) == 1
-        email, phone = (columns.emails[0], columns.phones[0]) if plain else (0, 0)
-        for row in self._rows:
-            if plain and type(row) is Row and row.text is None:  # rows of JSON may add columns
-                values = row.values
-                try:
-                    if _is_plain_email(values[email]) and _is_plain_phone(values[phone]):
-                        request = identify_request(values[email], values[phone], region=region, request_id=None)
-                        yield Contact(row.line, [(request.email, request.phone)], _NO_NOTES, row)
-                        continue
-                except (InvalidIdentifier, TypeError):
-                    pass
-            yield self._contact(row) if isinstance(row, Row) else _refused(row)
-
-    def _contact(self, row: Row) -> Contact:
-        reading = _Reading(row, self._columns, self._region)
-        emails, phones, notes = reading.emails, reading.phones, reading.notes
-        lacking = any(note.fate in (Fate.DROPPED, Fate.EMPTY) for note in notes)
-        if (self._strict and lacking) or not (emails or phones):
-            return Contact(row.line, [], _refusal(row.line, notes, strict=self._strict), row)
-        if len(emails) + len(phones) > 1 and not (emails and phones):
-            named, missing = ("emails", "phone") if emails else ("phones", "email")
-            reason = f"names several {named} and no {missing} that would tie them"
-            notes.append(Note(Fate.UNTIED, row.line, ", ".join(reading.named), reason))
-        return Contact(row.line, _pairs(emails, phones), notes, row)
+def _contact(row: Row, columns: Columns, region: str | None, *, strict: bool) -> Contact:
+    reading = _Reading(row, columns, region)
+    emails, phones, notes = reading.emails, reading.phones, reading.notes
+    lacking = any(note.fate in (Fate.DROPPED, Fate.EMPTY) for note in notes)
+    if (strict and lacking) or not (emails or phones):
+        return Contact(row.line, [], _refusal(row.line, notes, strict=strict), row)
+    if len(emails) + len(phones) > 1 and not (emails and phones):
+        named, missing = ("emails", "phone") if emails else ("phones", "email")
+        reason = f"names several {named} and no {missing} that would tie them"
+        notes.append(Note(Fate.UNTIED, row.line, ", ".join(reading.named), reason))
+    return Contact(row.line, _pairs(emails, phones), notes, row)
 
 
 class _Reading:
@@ -125,7 +126,7 @@ class _Reading:
         found: dict[str, None] = {}
         for place in places:
             if place < len(self._row.values):  # a column that a later row added is not in this row
-                for part in parts(self._row.values[place], kind):
+                for part in _parts(self._row.values[place], kind):
                     value = self._value(part, kind, place)
                     if value is not None:
                         found[value] = None
@@ -134,7 +135,7 @@ class _Reading:
 
     def _value(self, part: object, kind: Kind, place: int) -> str | None:
         try:
-            meant = meaning(part, kind)
+            meant = _meaning(part, kind)
             if meant is None:
                 self._note(Fate.EMPTY, place, f"says that there is no {kind}")
                 return None
@@ -152,6 +153,30 @@ class _Reading:
         self.notes.append(Note(fate, self._row.line, self._columns.shown(place), reason))
 
 
+def _parts(cell: object, kind: Kind) -> list[object]:
+    """The values in a cell: none, one, or several between separators."""
+    if isinstance(cell, str):
+        texts = [cell]
+        for mark in _BETWEEN_VALUES[kind]:
+            texts = [text for whole in texts for text in whole.split(mark)]
+        return [text for text in map(str.strip, texts) if text]
+    if isinstance(cell, list):
+        return [part for item in cell for part in ([item] if isinstance(item, list) else _parts(item, kind))]
+    return [] if cell is None else [cell]
+
+
+def _meaning(part: object, kind: Kind) -> object:
+    """The part unchanged; None if the part means "no value"."""
+    if isinstance(part, bool):
+        return part
+    text = part.text if isinstance(part, Written) else str(part) if isinstance(part, int) else part
+    if not isinstance(text, str):
+        return part
+    if not any(map(str.isalnum, text)) or text.casefold() in NO_VALUE:
+        return None
+    return None if kind == "phone" and _is_zeros(text) else part
+
+
 def _pairs(emails: list[str], phones: list[str]) -> list[Pair]:
     """The fewest pairs that tie all values: each value with the first of the other kind."""
     if not emails:
@@ -160,10 +185,6 @@ def _pairs(emails: list[str], phones: list[str]) -> list[Pair]:
     pairs: list[Pair] = [(email, first_phone) for email in emails]
     pairs += [(emails[0], phone) for phone in phones[1:]]
     return pairs
-
-
-def _refused(row: BadRow) -> Contact:
-    return Contact(row.line, [], [Note(Fate.INVALID, row.line, None, row.reason)], row)
 
 
 def _refusal(line: int, notes: list[Note], *, strict: bool) -> list[Note]:

@@ -7,10 +7,9 @@ from typing import Final
 
 import msgspec
 
-from nexus_graph.bulk.columns import Choice, Columns, Sample, visible
-from nexus_graph.bulk.headers import letters
-from nexus_graph.bulk.lines import Lines
-from nexus_graph.bulk.reading import BadRow, Row, UnclearColumns, UnreadableFile
+from nexus_graph.bulk.columns import Choice, Columns, sampled, visible
+from nexus_graph.bulk.lines import BadRow, Lines, Row, UnclearColumns, UnreadableFile
+from nexus_graph.bulk.words import letters
 
 DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
@@ -34,16 +33,16 @@ class CsvRows:
         self._line = 1
         """The line on which the next row begins."""
         names, self.delimiter = self._header(choice)
+        self.form = f"CSV, separated by {DELIMITERS.get(self.delimiter, repr(self.delimiter))}"
         self.header = [visible(name) for name in names]
         self._taken: list[str] = []
         self._find_field = _fields_of_contacts(self.delimiter).search
         self.columns = Columns(choice, self.header)
-        self._sample = Sample(self._rows(), self.columns)
+        self._all = sampled(self._rows, self.columns)
         self.columns.check_header()
 
     def __iter__(self) -> Iterator[Row | BadRow]:
-        yield from self._sample.rows()
-        yield from self._rows()
+        return self._all
 
     def _header(self, choice: Choice) -> tuple[list[str], str]:
         texts, declared = self._lines_of_header()

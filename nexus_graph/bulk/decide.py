@@ -7,7 +7,6 @@ chunk's beginning, each change at one of its own. A family that lost a union poi
 identify_in_turn is schema/migrations/0003_identify.sql; tests/property/test_import.py holds the two against each other.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -99,10 +98,6 @@ class Decisions:
             last[loser] = last.get(survivor, (survivor, moment))
         return last
 
-    def refusals(self) -> Iterator[Change]:
-        """The unions that were not made."""
-        return (change for change in self.changes if change.kind is EventKind.UNION_REFUSED)
-
 
 class Decider:
     """Decides row after row, each upon the state that the row before left."""
@@ -124,7 +119,7 @@ class Decider:
         all_live = (email is None or self._live[email]) and (phone is None or self._live[phone])
         home, outcome = by_email or by_phone, Outcome.MATCHED
         if by_email and by_phone and by_email != by_phone:
-            home, other = self._senior_first(by_email, by_phone)
+            home, other = sorted((by_email, by_phone), key=lambda family: self._standings[family].seniority)
             if self._size(home) + self._size(other) + (not all_live) > self._family_limit:
                 self._refuse(home, other)
                 return Outcome.REFUSED
@@ -152,11 +147,6 @@ class Decider:
                 family = self._survivors[family]
             self._families[identifier] = family  # the next lookup takes one step
         return family
-
-    def _senior_first(self, one: int, other: int) -> tuple[int, int]:
-        if self._standings[one].seniority < self._standings[other].seniority:
-            return one, other
-        return other, one
 
     def _size(self, family: int) -> int:
         return self._standings[family].contacts

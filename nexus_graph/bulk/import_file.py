@@ -9,27 +9,26 @@ another process reads the next two (`reader`): at most these three are in memory
 import asyncio
 from array import array
 from collections import Counter
+from contextlib import AbstractAsyncContextManager
 from time import monotonic
 from typing import Final, TypeAlias
 from uuid import uuid4
 
 from nexus_graph import telemetry
-from nexus_graph.bulk.chunk import Chunk
 from nexus_graph.bulk.decide import FAMILY_LIMIT
-from nexus_graph.bulk.load import RETRY_MAX_SECONDS, took_no_writes
-from nexus_graph.bulk.reader import Reader
+from nexus_graph.bulk.load import pause_seconds, stopped, took_no_writes
+from nexus_graph.bulk.reader import Chunk, Reader
 from nexus_graph.bulk.rejects import Rejects
-from nexus_graph.bulk.summary import LINES_SHOWN, Summary
+from nexus_graph.bulk.summary import Summary
 from nexus_graph.bulk.write import import_chunk
 from nexus_graph.config import Settings
 from nexus_graph.errors import RowRejected, Unavailable
 from nexus_graph.identity.identify import Identify
 from nexus_graph.model import Outcome
-from nexus_graph.store.database import Pool, is_datas_fault, is_read_only, is_servers_trouble, reason
+from nexus_graph.store.database import Pool, is_datas_fault, is_read_only, is_servers_trouble, open_pool, reason
 
 STATEMENT_TIMEOUT_SECONDS: Final = 60.0
 """Seconds of one statement of an import or a renormalisation: a chunk takes far longer than a request."""
-
 
 AGAIN: Final = "Import the file again: rows that are in already change nothing."
 
@@ -37,6 +36,12 @@ Failed: TypeAlias = "dict[str, array[int]]"
 """Lines of the rows that the record refused, by reason: eight bytes a line."""
 
 _LOG = telemetry.log("import")
+
+
+def import_pool(settings: Settings) -> AbstractAsyncContextManager[Pool]:
+    """One connection as nexus_import, for statements that take long. Entering raises Unavailable."""
+    patient = settings.model_copy(update={"statement_timeout_seconds": STATEMENT_TIMEOUT_SECONDS})
+    return open_pool(patient, role="nexus_import", size=1, server="direct")
 
 
 async def import_rows(
@@ -78,27 +83,25 @@ class _Importing:
         except Unavailable as error:
             why = error.message if error.__cause__ is None else reason(error.__cause__)
             away = took_no_writes(self._settings, "direct", why)
-            self._summary.stopped = f"{away}: {_stopped_at(chunk.first_line)}"
+            self._summary.stopped = stopped(away, chunk.first_line, AGAIN)
             raise
         except asyncio.CancelledError:
-            self._summary.stopped = f"interrupted: {_stopped_at(chunk.first_line)}"
+            self._summary.stopped = stopped("interrupted", chunk.first_line, AGAIN)
             raise
         self._summary.rows += chunk.rows
         self._summary.pairs += len(chunk.pairs)
         self._summary.outcomes.update(outcomes)
-        refused = outcomes[Outcome.REFUSED]
-        if refused:
+        if refused := outcomes[Outcome.REFUSED]:
             self._summary.refusals[FAMILY_LIMIT] += refused
         for note in chunk.notes:
-            self._summary.note(note, lines_shown=LINES_SHOWN)
+            self._summary.note(note)
 
     async def _outcomes(self, chunk: Chunk) -> "Counter[Outcome]":
         settings = self._settings
         trouble = ""
         for attempt in range(settings.load_tries_max):
             if attempt:
-                delay_seconds = settings.load_retry_base_seconds * 2.0 ** (attempt - 1)
-                await asyncio.sleep(min(delay_seconds, RETRY_MAX_SECONDS))
+                await asyncio.sleep(pause_seconds(attempt - 1))
             try:
                 return await import_chunk(
                     self._pool, chunk, self._request_id, family_limit=settings.family_limit_contacts
@@ -124,12 +127,8 @@ class _Importing:
                 try:
                     outcomes[(await identify(request)).outcome] += 1
                 except RowRejected as error:
-                    self._summary.failed.add(error.message, line, lines_shown=LINES_SHOWN)
+                    self._summary.failed.add(error.message, line)
                     self.failed.setdefault(error.message, array("Q")).append(line)
         finally:
             await identify.close()
         return outcomes
-
-
-def _stopped_at(line: int) -> str:
-    return f"stopped at line {line}. The rows before it are in. {AGAIN}"

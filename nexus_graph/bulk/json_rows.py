@@ -5,9 +5,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from nexus_graph.bulk.columns import ARTICLES, REJECT_COLUMNS, Choice, Columns, Sample
-from nexus_graph.bulk.lines import Lines
-from nexus_graph.bulk.reading import BadRow, Row
+from nexus_graph.bulk.columns import ARTICLES, REJECT_COLUMNS, Choice, Columns, sampled
+from nexus_graph.bulk.lines import BadRow, Lines, Row
 from nexus_graph.identifiers.normalize import Written
 from nexus_graph.members import RepeatedMember, members
 
@@ -23,18 +22,20 @@ TEXT_MEMBER: Final = "rejected_text"
 class JsonRows:
     """The objects. The constructor raises UnclearColumns if the first rows have unclear members."""
 
+    form = "JSON lines"
+    delimiter = ","
+
     def __init__(self, lines: Lines, choice: Choice) -> None:
         self._lines = lines
         self._line = 0
         self._places: dict[str, int] = {}
         self.columns = Columns(choice)
-        self._sample = Sample(self._rows(), self.columns)
+        self._all = sampled(self._rows, self.columns)
         self.columns.check_members()
 
     def __iter__(self) -> Iterator[Row | BadRow]:
-        yield from self._sample.rows()
-        for row in self._rows():
-            # The sample had no unclear member: a later row that has one is bad.
+        for row in self._all:
+            # The sampled rows have no unclear member: a later row that has one is bad.
             unclear = self.columns.unclear and isinstance(row, Row) and self._unclear(row)
             yield unclear or row
 

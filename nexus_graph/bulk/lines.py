@@ -1,11 +1,11 @@
-"""The lines of a UTF-8 file, one at a time, ended by LF, CR LF, or CR alone as old spreadsheets write it."""
+"""The lines of a UTF-8 file, the rows that lines make, and the errors that end reading."""
 
 import codecs
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
-from nexus_graph.bulk.reading import UnreadableFile
+import msgspec
 
 _READ_BYTES: Final = 64 * 1024
 """Bytes at the beginning that decide how lines end, and bytes of one read where CR ends them."""
@@ -13,10 +13,40 @@ _READ_BYTES: Final = 64 * 1024
 _BOM: Final = "\ufeff"
 
 
-class Lines:
-    """An iterator over the lines, for one pass. Raises UnreadableFile where reading must end."""
+class UnreadableFile(Exception):
+    """The file cannot be read, or not to its end. `str()` says where and why."""
 
-    def __init__(self, stream: BinaryIO, line_max_bytes: int, beginning: bytes) -> None:
+
+class UnclearColumns(UnreadableFile):
+    """The columns of emails and phones are unclear. No row of the file was sent."""
+
+
+class Row(msgspec.Struct, tag=True, gc=False):
+    """A row's values by the positions of their columns, unchanged."""
+
+    line: int
+    """The line on which the row begins."""
+    values: list[Any]
+    text: str | None = None
+    """The whole line, if the file is JSON lines."""
+
+
+class BadRow(msgspec.Struct, tag=True, gc=False):
+    """A row without a contact. The rows after it can be read."""
+
+    line: int
+    reason: str
+    values: list[Any]
+    text: str | None = None
+
+
+class Lines:
+    """The lines, one at a time, ended by LF, CR LF, or CR alone as old spreadsheets write it.
+
+    An iterator for one pass. Raises UnreadableFile where reading must end.
+    """
+
+    def __init__(self, stream: BinaryIO, line_max_bytes: int) -> None:
         self.position_bytes = 0
         """How far into the file the lines so far reach."""
         self._stream = stream
@@ -24,7 +54,7 @@ class Lines:
         self._read = 0
         self._returned: deque[str] = deque()
         self._ending: UnreadableFile | None = None
-        by_cr = _lines_ended_by_cr(stream, line_max_bytes) if _cr_ends_lines(beginning) else None
+        by_cr = _lines_ended_by_cr(stream, line_max_bytes) if _cr_ends_lines(_beginning_of(stream)) else None
         self._source = self._decoded(by_cr)
 
     def __iter__(self) -> Iterator[str]:
@@ -69,7 +99,7 @@ class Lines:
             yield text.lstrip(_BOM) if self._read == 1 else text
 
 
-def beginning_of(stream: BinaryIO) -> bytes:
+def _beginning_of(stream: BinaryIO) -> bytes:
     """The first bytes; the stream is back at its start. Raises UnreadableFile if they show UTF-16."""
     try:
         beginning = stream.read(_READ_BYTES)

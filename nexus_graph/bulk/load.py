@@ -3,8 +3,8 @@
 Guarantee: the record ends as if each row had been sent alone, one after another, and the counts are those of such a
 run. Rows are in flight together, so the guarantee rests on two facts:
 
-- Rows with something new are decided in the order of dispatch. With `load_settings` the fast path has one lane: its
-  batches answer in order, and rows with something new join the one write lane in that order.
+- Rows with something new are decided in the order of dispatch. With one of `RESOLVE_CONNECTIONS` the fast path has one
+  lane: its batches answer in order, and rows with something new join the one write lane in that order.
 - A row that the fast path answers ahead of earlier rows was wholly known already, and stays known: in either order the
   row changes nothing and is MATCHED.
 
@@ -21,15 +21,21 @@ from uuid import uuid4
 from nexus_graph import telemetry
 from nexus_graph.bulk.contacts import Contact, Fate, Note
 from nexus_graph.bulk.rejects import Rejects
-from nexus_graph.bulk.summary import LINES_SHOWN, Summary
+from nexus_graph.bulk.summary import Summary
 from nexus_graph.config import Settings
 from nexus_graph.errors import NexusError, Unavailable
 from nexus_graph.identity.opening import Identity
 from nexus_graph.model import IdentifyRequest
 from nexus_graph.store import database
 
+RESOLVE_CONNECTIONS: Final = 1
+"""Connections of the fast path of the identity that `load` uses: one keeps the order of dispatch."""
+
 IN_FLIGHT_MAX: Final = 256
 """Rows of a file in flight at once: four full batches of identify."""
+
+RETRY_BASE_SECONDS: Final = 0.5
+"""Seconds before the second try of a row; each further pause is twice as long."""
 
 RETRY_MAX_SECONDS: Final = 10.0
 """The longest pause before a row is sent again, in seconds."""
@@ -37,15 +43,9 @@ RETRY_MAX_SECONDS: Final = 10.0
 RATE_SLACK_SECONDS: Final = 0.05
 """With --rate, seconds of lost time that may be made up for at once."""
 
-
 AGAIN: Final = "Load the file again, or from that line on: rows that are in already change nothing."
 
 _LOG = telemetry.log("load")
-
-
-def load_settings(settings: Settings) -> Settings:
-    """The settings for the identity that `load` uses: a fast path of one lane keeps the order of dispatch."""
-    return settings.model_copy(update={"resolve_connections": 1})
 
 
 async def load(
@@ -59,11 +59,12 @@ async def load(
 ) -> None:
     """Send the contacts through `identity.identify` in order, and count their outcomes into `summary`.
 
-    `identity` must have been opened with `load_settings`. If the record stays away or the caller cancels,
-    `summary.stopped` names the line to resume at. Raises the errors of `contacts`, once the contacts before are in.
+    `identity` must have been opened with this module's `RESOLVE_CONNECTIONS`. If the record stays away or the caller
+    cancels, `summary.stopped` names the line to resume at. Raises the errors of `contacts`, once the contacts before
+    are in.
     """
     dispatch = _Dispatch(identity, settings, summary, rejects)
-    pace = _Pace(rate, RATE_SLACK_SECONDS)
+    pace = _Pace(rate)
     line = 1
     try:
         try:
@@ -75,21 +76,21 @@ async def load(
         finally:
             await dispatch.finish()
     except _Away as away:
-        summary.stopped = f"{took_no_writes(settings, 'primary', away.reason)}: {_stopped_at(away.line)}"
+        summary.stopped = str(away)
     except asyncio.CancelledError:
-        summary.stopped = f"interrupted: {_stopped_at(line)}"
+        summary.stopped = stopped("interrupted", line, AGAIN)
         raise
     finally:
         summary.ended = monotonic()
 
 
 class _Away(Exception):
-    """The record took no rows for too long. `line` is the first that may not be in."""
+    """The record took no rows for too long. `str()` says which server, and the first line that may not be in."""
 
-    def __init__(self, line: int, reason: str) -> None:
-        super().__init__(line)
-        self.line = line
-        self.reason = reason
+
+def pause_seconds(retries: int) -> float:
+    """Seconds until the next try, after so many retries."""
+    return min(RETRY_BASE_SECONDS * 2.0**retries, RETRY_MAX_SECONDS)
 
 
 def took_no_writes(settings: Settings, server: database.Server, reason: str) -> str:
@@ -134,8 +135,7 @@ class _Dispatch:
             if not self._retries:
                 return
             retries, self._retries = sorted(self._retries, key=lambda sent: sent.place), []
-            delay = self._settings.load_retry_base_seconds * 2.0**attempt
-            await asyncio.sleep(min(delay, RETRY_MAX_SECONDS))
+            await asyncio.sleep(pause_seconds(attempt))
             for sent in retries:
                 if self._retries:
                     self._retries.append(sent)
@@ -143,7 +143,8 @@ class _Dispatch:
                     await self._start(sent)
             await self._settle()
         if self._retries:
-            raise _Away(min(sent.contact.line for sent in self._retries), self._reason)
+            why = took_no_writes(self._settings, "primary", self._reason)
+            raise _Away(stopped(why, min(sent.contact.line for sent in self._retries), AGAIN))
 
     async def _start(self, sent: _Sent) -> None:
         await self._slots.acquire()
@@ -174,18 +175,17 @@ class _Dispatch:
             self._slots.release()
 
     def _fail(self, contact: Contact, reason: str) -> None:
-        self._summary.failed.add(reason, contact.line, lines_shown=LINES_SHOWN)
+        self._summary.failed.add(reason, contact.line)
         if self._rejects is not None and contact.row is not None:
             self._rejects.add(contact.row, [Note(Fate.INVALID, contact.line, None, reason)])
             contact.row = None  # the row is rejected once, though another of its pairs may fail
 
 
 class _Pace:
-    """At most `rate` rows a second, evenly. At most `slack_seconds` of lost time are made up for."""
+    """At most `rate` rows a second, evenly."""
 
-    def __init__(self, rate: float | None, slack_seconds: float) -> None:
+    def __init__(self, rate: float | None) -> None:
         self._interval_seconds = 0.0 if rate is None else 1.0 / rate
-        self._slack_seconds = slack_seconds
         self._next = monotonic()
 
     async def wait(self) -> None:
@@ -195,8 +195,9 @@ class _Pace:
         now = monotonic()
         if self._next > now:
             await asyncio.sleep(self._next - now)
-        self._next = max(self._next, now - self._slack_seconds) + self._interval_seconds
+        self._next = max(self._next, now - RATE_SLACK_SECONDS) + self._interval_seconds
 
 
-def _stopped_at(line: int) -> str:
-    return f"stopped at line {line}. The rows before it are in. {AGAIN}"
+def stopped(why: str, line: int, again: str) -> str:
+    """Why and where a run stopped; `again` says how to go on."""
+    return f"{why}: stopped at line {line}. The rows before it are in. {again}"

@@ -7,23 +7,50 @@ pipe: the reader waits until the import takes its chunk, and ends when the impor
 import asyncio
 import multiprocessing
 import signal
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import count, islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final, Self
+from uuid import UUID
 
 import msgspec
 
-from nexus_graph.bulk.chunk import Chunk, chunks
 from nexus_graph.bulk.columns import Options
-from nexus_graph.bulk.contacts import Contacts
-from nexus_graph.bulk.reading import UnclearColumns, UnreadableFile
-from nexus_graph.bulk.rows import LINE_MAX_BYTES, Understood, open_rows
+from nexus_graph.bulk.contacts import Contact, Note, read_contacts
+from nexus_graph.bulk.lines import BadRow, Row, UnclearColumns, UnreadableFile
+from nexus_graph.bulk.rows import Layout, Understood, open_rows
 from nexus_graph.config import Settings
 from nexus_graph.gc_freeze import freeze_gc
+from nexus_graph.model import IdentifyRequest
 
 # A forked child would share this process's connections.
 _PROCESSES: Final = multiprocessing.get_context("spawn")
+
+
+class Chunk(msgspec.Struct):
+    """Consecutive rows, each identifier once. `pairs` and `lines` are parallel; a pair names identifiers by index."""
+
+    identifiers: list[str] = []
+    """Distinct. Only emails contain an @, so a value shows its own kind."""
+    pairs: list[tuple[int | None, int | None]] = []
+    lines: list[int] = []
+    first_line: int = 0
+    rows: int = 0
+    """Rows of the file, including rows that are not sent."""
+    notes: list[Note] = []
+    rejected: list[tuple[Row | BadRow, list[Note]]] = []
+    """Rows with notes; only if the caller writes a file of rejects."""
+
+    def requests(self, request_id: UUID) -> Iterator[tuple[int, IdentifyRequest]]:
+        """The pairs as requests to identify, each with its line."""
+        for line, (email, phone) in zip(self.lines, self.pairs, strict=True):
+            yield line, IdentifyRequest(self._value(email), self._value(phone), request_id)
+
+    def _value(self, place: int | None) -> str | None:
+        return None if place is None else self.identifiers[place]
 
 
 class Opened(msgspec.Struct, tag=True):
@@ -31,10 +58,7 @@ class Opened(msgspec.Struct, tag=True):
 
     size_bytes: int
     understood: Understood
-    names: list[str]
-    added: list[int]
-    """The positions of the columns that a file of rejects has before the row's own."""
-    delimiter: str
+    layout: Layout
 
 
 class _Part(msgspec.Struct, tag=True):
@@ -135,11 +159,10 @@ def _read(sending: Connection, file: Path, settings: Settings, options: Options)
     with suppress(BrokenPipeError):  # the import is gone
         ended = _Ended()
         try:
-            with open_rows(file, line_max_bytes=LINE_MAX_BYTES, choice=options.choice) as rows:
-                understood, columns = rows.understood, rows.columns
-                opened = Opened(rows.size_bytes, understood, columns.names, columns.rejects, rows.delimiter)
-                sending.send_bytes(_encode(opened))
-                contacts = Contacts(rows, columns, region=settings.phone_region, strict=options.strict)
+            with open_rows(file, options.choice) as rows:
+                understood = rows.understood
+                sending.send_bytes(_encode(Opened(rows.size_bytes, understood, rows.layout)))
+                contacts = read_contacts(rows, region=settings.phone_region, strict=options.strict)
                 wanted = options.rejects is not None
                 for chunk in chunks(contacts, rows=settings.import_chunk_rows, with_rejected=wanted):
                     sending.send_bytes(_encode(_Part(chunk, rows.position_bytes)))
@@ -151,3 +174,35 @@ def _read(sending: Connection, file: Path, settings: Settings, options: Options)
 
             ended.reason = why(error)
         sending.send_bytes(_encode(ended))
+
+
+def chunks(contacts: Iterable[Contact], *, rows: int, with_rejected: bool = False) -> Iterator[Chunk]:
+    """The contacts in chunks of `rows`. Raises the errors of `contacts`, UnreadableFile after the chunks before it."""
+    source = iter(contacts)
+    ending: UnreadableFile | None = None
+    while True:
+        chunk = Chunk()
+        pairs, lines = chunk.pairs, chunk.lines
+        # The first lookup of an identifier assigns the next index.
+        places: defaultdict[str, int] = defaultdict(count().__next__)
+        try:
+            for contact in islice(source, rows):
+                chunk.rows += 1
+                chunk.first_line = chunk.first_line or contact.line
+                for email, phone in contact.pairs:
+                    pairs.append((None if email is None else places[email], None if phone is None else places[phone]))
+                    lines.append(contact.line)
+                if contact.notes:
+                    chunk.notes += contact.notes
+                    if with_rejected and (row := contact.row) is not None:
+                        rejected = row if row.text is None else Row(row.line, [], row.text)
+                        chunk.rejected.append((rejected, contact.notes))
+        except UnreadableFile as error:
+            ending = error
+        chunk.identifiers += places
+        if chunk.rows:
+            yield chunk
+        if ending is not None:
+            raise ending
+        if chunk.rows < rows:
+            return

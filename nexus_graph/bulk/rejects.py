@@ -5,56 +5,57 @@ The mended file is input again: load and import leave out the added columns.
 
 import csv
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TextIO
+from typing import TextIO
 
 from nexus_graph.bulk.columns import REJECT_COLUMNS
 from nexus_graph.bulk.contacts import Fate, Note
 from nexus_graph.bulk.json_rows import reject_of
-from nexus_graph.bulk.reading import BadRow, Row, UnclearColumns
-from nexus_graph.bulk.rows import JSON_LINES
+from nexus_graph.bulk.lines import BadRow, Row, UnclearColumns
+from nexus_graph.bulk.rows import JSON_LINES, Layout
+from nexus_graph.bulk.summary import Summary
 
 _OWNER_ONLY = 0o600  # the file holds contacts' data
 
 
-class Rejects:
-    """A file that receives faulty rows during a run. An empty file is removed.
+@contextmanager
+def open_rejects(file: Path | None, source: Path, layout: Layout, summary: Summary) -> Iterator["Rejects | None"]:
+    """The new file of rejects, if requested; an empty file is removed. The summary gets its number of rows.
 
-    The constructor raises UnclearColumns if the file exists already, or has not the input's format.
+    Raises UnclearColumns if the file exists already, or has not the input's format.
     """
-
-    def __init__(self, file: Path, source: Path) -> None:
-        if (file.suffix.lower() in JSON_LINES) is not (source.suffix.lower() in JSON_LINES):
-            raise UnclearColumns(f"{file} must have the input's format: name it like {source.name}")
-        self.rows = 0
-        self._file = file
-        self._delimiter = ","
-        self._added: frozenset[int] = frozenset()
-        self._header: list[str] = []
+    if file is None:
+        yield None
+        return
+    if (file.suffix.lower() in JSON_LINES) is not (source.suffix.lower() in JSON_LINES):
+        raise UnclearColumns(f"{file} must have the input's format: name it like {source.name}")
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
+    except FileExistsError:
+        raise UnclearColumns(f"{file} exists already: name another file for the rejects, or move it") from None
+    except OSError as error:
+        raise UnclearColumns(f"{file} cannot be written: {error.strerror}") from None
+    with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
+        rejects = Rejects(stream, layout)
         try:
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
-        except FileExistsError:
-            raise UnclearColumns(f"{file} exists already: name another file for the rejects, or move it") from None
-        except OSError as error:
-            raise UnclearColumns(f"{file} cannot be written: {error.strerror}") from None
-        self._stream: TextIO = os.fdopen(descriptor, "w", encoding="utf-8", newline="")
+            yield rejects
+        finally:
+            summary.rejected = rejects.rows
+            if rejects.rows:
+                summary.rejects = str(file)
+            else:
+                file.unlink(missing_ok=True)
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stream.close()
-        if not self.rows:
-            self._file.unlink(missing_ok=True)
+class Rejects:
+    """A file that receives faulty rows during a run."""
 
-    def begin(self, names: list[str], added: list[int], delimiter: str) -> None:
-        """Set the input's columns; `added` are the positions of the columns that an earlier run added."""
-        self._delimiter = delimiter
-        self._added = frozenset(added)
-        self._header = self._without_added(names)
+    def __init__(self, stream: TextIO, layout: Layout) -> None:
+        self.rows = 0
+        self._stream = stream
+        self._layout = layout
 
     def add(self, row: Row | BadRow, notes: list[Note]) -> None:
         """Write one faulty row with its faults. A row with nothing to mend is left out."""
@@ -67,11 +68,11 @@ class Rejects:
         if row.text is not None:
             self._stream.write(f"{reject_of(row.line, columns or None, reasons, row.text)}\n")
             return
-        writer = csv.writer(self._stream, delimiter=self._delimiter, lineterminator="\n")
+        writer = csv.writer(self._stream, delimiter=self._layout.delimiter, lineterminator="\n")
         if self.rows == 1:
-            writer.writerow((*REJECT_COLUMNS, *self._header))
+            writer.writerow((*REJECT_COLUMNS, *self._without_added(self._layout.names)))
         writer.writerow((row.line, columns, reasons, *self._without_added(row.values)))
 
     def _without_added(self, fields: list[str]) -> list[str]:
         """The row's own fields: the input may be a file of rejects itself."""
-        return [field for place, field in enumerate(fields) if place not in self._added]
+        return [field for place, field in enumerate(fields) if place not in self._layout.added]

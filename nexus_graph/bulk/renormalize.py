@@ -10,10 +10,11 @@ correct record, and the next run continues; a run over a canonical record change
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from time import monotonic
 from typing import Final, NamedTuple
-from uuid import UUID, uuid4
+from uuid import uuid4
 
-from nexus_graph.bulk.renormalize_report import Finding, Report
 from nexus_graph.config import Settings
 from nexus_graph.errors import InvalidIdentifier
 from nexus_graph.identifiers import normalize
@@ -26,6 +27,79 @@ CHANGES_AT_ONCE: Final = 200
 """Changes of one transaction. identify waits for the transaction, about a fifth of a second where families unite."""
 _CONTACTS_LISTED: Final = 1_000
 """Contacts that a finding names."""
+_IDS_SHOWN: Final = 20
+"""Contacts, and unions, that the report names for each kind of finding; the CSV list names all."""
+
+
+class Finding(NamedTuple):
+    """One identifier that is not canonical."""
+
+    field: str
+    outcome: str
+    """INVALID, or the outcome of the change: CHANGED, MERGED, REFUSED, GONE."""
+    family: int | None
+    contacts: list[int]
+    value: str
+    canonical: str | None = None
+    reason: str | None = None
+    other: int | None = None
+
+
+@dataclass
+class Tally:
+    """Counts of distinct emails, or phones. A scan may judge a changed value again, at its new position."""
+
+    judged: int = 0
+    changed: int = 0
+    invalid: int = 0
+
+
+@dataclass
+class Left:
+    """Identifiers that were left as they are, for one reason."""
+
+    identifiers: int = 0
+    first_contacts: list[int] = field(default_factory=list)
+
+
+@dataclass
+class Report:
+    """Counts, rules and ids; never an identifier."""
+
+    dry_run: bool
+    on_finding: Callable[[Finding], None] = field(default=lambda _: None, repr=False)
+    """Gets each finding, with its identifier."""
+    tallies: dict[str, Tally] = field(default_factory=lambda: {"email": Tally(), "phoneNumber": Tally()})
+    families_joined: int = 0
+    first_joined: list[tuple[int | None, int | None]] = field(default_factory=list)
+    """The families of the first unions: the survivor, and the loser."""
+    unions_refused: int = 0
+    contacts_retired: int = 0
+    """Contacts soft-deleted because a senior contact has the same email and phone."""
+    left: dict[str, Left] = field(default_factory=dict)
+    """By the broken rule."""
+    started: float = field(default_factory=monotonic)
+
+    def note(self, finding: Finding) -> None:
+        """Count a finding."""
+        tally = self.tallies[finding.field]
+        tally.changed += finding.outcome in ("CHANGED", "MERGED")
+        tally.invalid += finding.outcome == "INVALID"
+        if finding.outcome == "MERGED":
+            self.families_joined += 1
+            if len(self.first_joined) < _IDS_SHOWN:
+                self.first_joined.append((finding.family, finding.other))
+        elif finding.outcome == "REFUSED":
+            self.unions_refused += 1
+            self._leave("the union would pass the family limit", finding)
+        elif finding.reason is not None:
+            self._leave(finding.reason, finding)
+        self.on_finding(finding)
+
+    def _leave(self, reason: str, finding: Finding) -> None:
+        left = self.left.setdefault(reason, Left())
+        left.identifiers += 1
+        left.first_contacts += finding.contacts[: _IDS_SHOWN - len(left.first_contacts)]
 
 
 class Change(NamedTuple):
@@ -35,14 +109,14 @@ class Change(NamedTuple):
     new: str
 
 
-class _Field(NamedTuple):
+class _Kind(NamedTuple):
     """Emails, or phones."""
 
     name: str
     is_email: bool
     canonical: Callable[[str], str | None]
-    scans: tuple[str, str]
-    """The statements that read the values: of live contacts, then of evidence alone."""
+    scan: str
+    """The statement that reads the values."""
 
 
 async def renormalize(
@@ -52,28 +126,22 @@ async def renormalize(
 
     `pool` must act as nexus_import. Raises the errors of asyncpg; starting again is safe.
     """
-    report = Report(dry_run=dry_run)
+    report = Report(dry_run, on_finding)
     work = _Prediction(pool, settings, report) if dry_run else _Rewrite(pool, settings, report)
-    for field in _fields(settings.phone_region):
-        tally = report.tallies[field.name]
-        for scan in field.scans:
-            async for values in _pages(pool, scan):
-                tally.judged += len(values)
-                changes, invalid = _judged(values, field)
-                await _list_invalid(pool, field, invalid, report, on_finding)
-                for batch in _batches(changes):
-                    await work.take(field, batch, on_finding)
+    for kind in _kinds(settings.phone_region):
+        async for values in _pages(pool, kind.scan):
+            report.tallies[kind.name].judged += len(values)
+            changes, invalid = _judged(values, kind)
+            if invalid:
+                await _list_invalid(pool, kind, invalid, report)
+            for start in range(0, len(changes), CHANGES_AT_ONCE):
+                await work.take(kind, changes[start : start + CHANGES_AT_ONCE])
     return report
 
 
-def _fields(region: str | None) -> Iterator[_Field]:
-    yield _Field("email", True, normalize.email, ("renormalize_emails", "renormalize_evidence_emails"))
-    yield _Field(
-        "phoneNumber",
-        False,
-        lambda value: normalize.phone(value, region),
-        ("renormalize_phones", "renormalize_evidence_phones"),
-    )
+def _kinds(region: str | None) -> Iterator[_Kind]:
+    yield _Kind("email", True, normalize.email, "renormalize_emails")
+    yield _Kind("phoneNumber", False, lambda value: normalize.phone(value, region), "renormalize_phones")
 
 
 async def _pages(pool: Pool, scan: str) -> AsyncIterator[list[str]]:
@@ -83,37 +151,26 @@ async def _pages(pool: Pool, scan: str) -> AsyncIterator[list[str]]:
         after = values[-1]
 
 
-def _judged(values: Iterable[str], field: _Field) -> tuple[list[Change], dict[str, str]]:
+def _judged(values: Iterable[str], kind: _Kind) -> tuple[list[Change], dict[str, str]]:
     """The changes, and the values without a canonical form, each with the rule that it breaks."""
     changes, invalid = [], {}
     for value in values:
         try:
-            today = field.canonical(value)
+            today = kind.canonical(value)
         except InvalidIdentifier as error:
             invalid[value] = error.message
             continue
         if today is None:
-            invalid[value] = f"{field.name} is blank"
+            invalid[value] = f"{kind.name} is blank"
         elif today != value:
             changes.append(Change(value, today))
     return changes, invalid
 
 
-async def _list_invalid(
-    pool: Pool, field: _Field, invalid: dict[str, str], report: Report, on_finding: Callable[[Finding], None]
-) -> None:
-    if not invalid:
-        return
-    for place, family, contacts in await pool.fetch(sql("renormalize_carriers"), list(invalid), _CONTACTS_LISTED):
-        value = list(invalid)[place - 1]
-        finding = Finding(field.name, "INVALID", family, contacts, value, reason=invalid[value])
-        report.note(finding)
-        on_finding(finding)
-
-
-def _batches(changes: list[Change]) -> Iterator[list[Change]]:
-    for start in range(0, len(changes), CHANGES_AT_ONCE):
-        yield changes[start : start + CHANGES_AT_ONCE]
+async def _list_invalid(pool: Pool, kind: _Kind, invalid: dict[str, str], report: Report) -> None:
+    carriers = await pool.fetch(sql("renormalize_carriers"), list(invalid), _CONTACTS_LISTED)
+    for (value, reason), (_, family, contacts) in zip(invalid.items(), carriers, strict=True):
+        report.note(Finding(kind.name, "INVALID", family, contacts, value, reason=reason))
 
 
 class _Rewrite:
@@ -123,16 +180,16 @@ class _Rewrite:
         self._pool = pool
         self._family_limit = settings.family_limit_contacts
         self._report = report
-        self._request_id: UUID = uuid4()
+        self._request_id = uuid4()
         """All events of one run carry this id."""
 
-    async def take(self, field: _Field, changes: list[Change], on_finding: Callable[[Finding], None]) -> None:
+    async def take(self, kind: _Kind, changes: list[Change]) -> None:
         """Make these changes, all or none."""
         olds, news = zip(*changes, strict=True)
         carriers = await self._pool.fetch(sql("renormalize_carriers"), olds, _CONTACTS_LISTED)
         rows = await self._pool.fetch(
             sql("renormalize_identifiers"),
-            [field.is_email] * len(changes),
+            [kind.is_email] * len(changes),
             olds,
             news,
             self._request_id,
@@ -140,9 +197,9 @@ class _Rewrite:
         )
         for change, carrier, (outcome, home, other, retired) in zip(changes, carriers, rows, strict=True):
             self._report.contacts_retired += retired
-            finding = Finding(field.name, outcome, home, carrier[2], change.old, canonical=change.new, other=other)
-            self._report.note(finding)
-            on_finding(finding)
+            self._report.note(
+                Finding(kind.name, outcome, home, carrier[2], change.old, canonical=change.new, other=other)
+            )
 
 
 class _Prediction:
@@ -156,12 +213,12 @@ class _Prediction:
         self._sizes: dict[int, int] = {}
         self._homes: dict[str, int] = {}
         """The family of each canonical value that changes bring."""
-        self._canonical = {field.is_email: field.canonical for field in _fields(settings.phone_region)}
+        self._canonical = {kind.is_email: kind.canonical for kind in _kinds(settings.phone_region)}
         self._seen: set[int] = set()
         self._pairings: set[tuple[str, str]] = set()
         """The emails and phones that changed contacts will have."""
 
-    async def take(self, field: _Field, changes: list[Change], on_finding: Callable[[Finding], None]) -> None:
+    async def take(self, kind: _Kind, changes: list[Change]) -> None:
         """Predict the outcomes of these changes."""
         olds, news = zip(*changes, strict=True)
         here = await self._pool.fetch(sql("renormalize_carriers"), olds, _CONTACTS_LISTED)
@@ -171,9 +228,9 @@ class _Prediction:
             self._sizes[family] = contacts
         for change, (_, family, contacts), (_, carrying, _) in zip(changes, here, there, strict=True):
             outcome, home, other = self._outcome(change, family, carrying)
-            finding = Finding(field.name, outcome, home, contacts, change.old, canonical=change.new, other=other)
-            self._report.note(finding)
-            on_finding(finding)
+            self._report.note(
+                Finding(kind.name, outcome, home, contacts, change.old, canonical=change.new, other=other)
+            )
         await self._count_twins(olds)
 
     async def _count_twins(self, olds: Iterable[str]) -> None:

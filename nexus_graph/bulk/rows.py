@@ -11,15 +11,13 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from nexus_graph.bulk.columns import Choice, Columns
-from nexus_graph.bulk.csv_rows import DELIMITERS, CsvRows
+from nexus_graph.bulk.columns import NO_CHOICE, Choice
+from nexus_graph.bulk.csv_rows import CsvRows
 from nexus_graph.bulk.json_rows import JsonRows
-from nexus_graph.bulk.lines import Lines, beginning_of
-from nexus_graph.bulk.reading import BadRow, Row, UnreadableFile
+from nexus_graph.bulk.lines import BadRow, Lines, Row, UnreadableFile
 
 LINE_MAX_BYTES: Final = 64 * 1024
 """Bytes of a line of a file: as much as a request's body may have."""
-
 
 _CSV: Final = frozenset({".csv", ".tsv"})
 JSON_LINES: Final = frozenset({".jsonl", ".ndjson"})
@@ -44,19 +42,24 @@ class Understood(msgspec.Struct, frozen=True):
     unused: list[str]
 
 
+class Layout(msgspec.Struct, frozen=True):
+    """What a file of rejects repeats of its input."""
+
+    names: list[str]
+    added: list[int]
+    """The positions of the columns that an earlier file of rejects has before the row's own."""
+    delimiter: str
+
+
 class Rows:
     """The rows of an open file, for one pass. Raises UnreadableFile where reading must end."""
 
-    def __init__(self, file: Path, stream: BinaryIO, *, line_max_bytes: int, choice: Choice) -> None:
+    def __init__(self, file: Path, stream: BinaryIO, line_max_bytes: int, choice: Choice) -> None:
         self.size_bytes = file.stat().st_size
-        self._lines = Lines(stream, line_max_bytes, beginning_of(stream))
-        self.is_json = file.suffix.lower() in JSON_LINES
-        self._rows = JsonRows(self._lines, choice) if self.is_json else CsvRows(self._lines, choice)
-
-    @property
-    def columns(self) -> Columns:
-        """The columns, known once the first rows were read."""
-        return self._rows.columns
+        self._lines = Lines(stream, line_max_bytes)
+        self._rows = (JsonRows if file.suffix.lower() in JSON_LINES else CsvRows)(self._lines, choice)
+        self.columns = self._rows.columns
+        self.layout = Layout(self.columns.names, self.columns.rejects, self._rows.delimiter)
 
     @property
     def position_bytes(self) -> int:
@@ -64,28 +67,20 @@ class Rows:
         return self._lines.position_bytes
 
     @property
-    def delimiter(self) -> str:
-        """The separator of fields; a comma for JSON lines."""
-        return self._rows.delimiter if isinstance(self._rows, CsvRows) else ","
-
-    @property
     def understood(self) -> Understood:
         """How the file is read."""
         columns = self.columns
-        form = "JSON lines"
-        if isinstance(self._rows, CsvRows):
-            form = f"CSV, separated by {DELIMITERS.get(self._rows.delimiter, repr(self._rows.delimiter))}"
         emails, phones, unused = (
             [columns.shown(place) for place in places] for places in (columns.emails, columns.phones, columns.unused)
         )
-        return Understood(form, emails, phones, unused)
+        return Understood(self._rows.form, emails, phones, unused)
 
     def __iter__(self) -> Iterator[Row | BadRow]:
         return iter(self._rows)
 
 
 @contextmanager
-def open_rows(file: Path, *, line_max_bytes: int, choice: Choice | None = None) -> Iterator[Rows]:
+def open_rows(file: Path, choice: Choice = NO_CHOICE, *, line_max_bytes: int = LINE_MAX_BYTES) -> Iterator[Rows]:
     """The rows of a .csv, .tsv, .jsonl or .ndjson file. Raises UnreadableFile for another name, a file that does not
     open, and unclear columns.
     """
@@ -97,4 +92,4 @@ def open_rows(file: Path, *, line_max_bytes: int, choice: Choice | None = None) 
     except OSError as error:
         raise UnreadableFile(f"it cannot be opened: {error.strerror}") from None
     with stream:
-        yield Rows(file, stream, line_max_bytes=line_max_bytes, choice=choice or Choice())
+        yield Rows(file, stream, line_max_bytes, choice)

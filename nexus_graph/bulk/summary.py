@@ -5,17 +5,26 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Final
 
-from nexus_graph.bulk.contacts import Fate, Note
+from nexus_graph.bulk.contacts import Note
 from nexus_graph.bulk.rows import Understood
 from nexus_graph.model import Outcome
 
 LINES_SHOWN: Final = 5
 """Line numbers that the summary gives for each kind of fault."""
 
-
 KINDS_MAX: Final = 200
 """Kinds of faults counted separately: a file exceeds this bound only if its reasons contain data."""
 OTHER_KINDS: Final = "other reasons"
+
+FAULTS: Final = {
+    "invalid": "rows left out",
+    "dropped": "cells left out, the rest of their rows is in",
+    "empty": "cells that say there is no value",
+    "shortened": "values that are in without a part of them",
+    "untied": "rows of several values, each in alone",
+    "failed": "rows that the record refused",
+}
+"""The faults of a summary, by the names of its fields: the fates of notes, and rows that failed."""
 
 
 @dataclass
@@ -24,12 +33,6 @@ class Fault:
 
     rows: int = 0
     first_lines: list[int] = field(default_factory=list)
-
-    def add(self, line: int, *, lines_shown: int) -> None:
-        """Count a row."""
-        self.rows += 1
-        if len(self.first_lines) < lines_shown:
-            self.first_lines.append(line)
 
 
 class Faults(dict[tuple[str, str | None], Fault]):
@@ -40,12 +43,15 @@ class Faults(dict[tuple[str, str | None], Fault]):
         """The rows of all faults."""
         return sum(fault.rows for fault in self.values())
 
-    def add(self, reason: str, line: int, column: str | None = None, *, lines_shown: int) -> None:
+    def add(self, reason: str, line: int, column: str | None = None) -> None:
         """Count a row under its reason and column."""
         key = (reason, column)
         if key not in self and len(self) >= KINDS_MAX:
             key = (OTHER_KINDS, None)
-        self.setdefault(key, Fault()).add(line, lines_shown=lines_shown)
+        fault = self.setdefault(key, Fault())
+        fault.rows += 1
+        if len(fault.first_lines) < LINES_SHOWN:
+            fault.first_lines.append(line)
 
     def listed(self) -> list[dict[str, Any]]:
         """The faults for JSON."""
@@ -65,17 +71,11 @@ class Summary:
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     refusals: Counter[str] = field(default_factory=Counter)
     invalid: Faults = field(default_factory=Faults)
-    """Rows that were not sent, by broken rule."""
     dropped: Faults = field(default_factory=Faults)
-    """Cells that were left out of rows that are in."""
     empty: Faults = field(default_factory=Faults)
-    """Cells that say that there is no value."""
     shortened: Faults = field(default_factory=Faults)
-    """Values without the part that was removed."""
     untied: Faults = field(default_factory=Faults)
-    """Rows whose several values nothing ties."""
     failed: Faults = field(default_factory=Faults)
-    """Rows that the record refused."""
     understood: Understood | None = None
     """How the file is read."""
     later: list[str] = field(default_factory=list)
@@ -106,11 +106,10 @@ class Summary:
         """True if every row of the file is in, and every cell that holds a value."""
         return not (self.invalid or self.dropped or self.failed or self.stopped)
 
-    def note(self, note: Note, *, lines_shown: int) -> None:
+    def note(self, note: Note) -> None:
         """Count a note."""
-        faults = {Fate.INVALID: self.invalid, Fate.DROPPED: self.dropped, Fate.EMPTY: self.empty}
-        faults[Fate.SHORTENED] = self.shortened
-        faults.get(note.fate, self.untied).add(note.reason, note.line, note.column, lines_shown=lines_shown)
+        faults: Faults = getattr(self, note.fate)
+        faults.add(note.reason, note.line, note.column)
 
     def as_json(self) -> dict[str, Any]:
         """The summary for JSON."""
@@ -121,12 +120,7 @@ class Summary:
             "dryRun": self.dry,
             **{outcome.value.lower(): self.outcomes[outcome] for outcome in Outcome},
             "refusals": dict(self.refusals),
-            "invalid": self.invalid.listed(),
-            "dropped": self.dropped.listed(),
-            "empty": self.empty.listed(),
-            "shortened": self.shortened.listed(),
-            "untied": self.untied.listed(),
-            "failed": self.failed.listed(),
+            **{kind: getattr(self, kind).listed() for kind in FAULTS},
             "unusedLater": self.later,
             "rejects": self.rejects,
             "rejected": self.rejected,

@@ -7,20 +7,14 @@ request id of the import; and a family that changed several times has one outbox
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple, cast
+from functools import cache
+from typing import Final, cast
 from uuid import UUID
 
-from nexus_graph.bulk.chunk import Chunk
-from nexus_graph.bulk.decide import (
-    FAMILY_LIMIT,
-    Decider,
-    Decisions,
-    Known,
-    Seniority,
-    Standing,
-)
+from nexus_graph.bulk.decide import FAMILY_LIMIT, Decider, Decisions, Known, Seniority, Standing
+from nexus_graph.bulk.reader import Chunk
 from nexus_graph.model import EventKind, Outcome
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Connection, Pool
@@ -102,7 +96,11 @@ def _touched(chunk: Chunk, known: Known) -> set[int]:
 async def _drop_recorded_refusals(connection: Connection, decisions: Decisions) -> None:
     """Drop the refusals that the record has: a refused union has one event, however often it is requested."""
     # Only two families from before the chunk can have such an event.
-    candidates = [change for change in decisions.refusals() if change.family > 0 and (change.other_family or 0) > 0]
+    candidates = [
+        change
+        for change in decisions.changes
+        if change.kind is EventKind.UNION_REFUSED and change.family > 0 and (change.other_family or 0) > 0
+    ]
     if candidates:
         ones, others = [change.family for change in candidates], [change.other_family for change in candidates]
         recorded = {candidates[place - 1] for place in await connection.fetchval(sql("import_refused"), ones, others)}
@@ -126,15 +124,6 @@ async def _write(connection: Connection, chunk: Chunk, decisions: Decisions, beg
     await connection.execute(sql("outbox_notice"))
 
 
-class _Lost(NamedTuple):
-    """A parameter row of import_unite."""
-
-    loser: int
-    survivor: int
-    moment: datetime
-    version: int
-
-
 class _Records:
     """The rows of the tables: numbers become ids, and moments become times."""
 
@@ -150,7 +139,8 @@ class _Records:
     ) -> None:
         self._values = chunk.identifiers
         self._decisions = decisions
-        self._times = _Times(began)
+        # Several rows share a time, which costs as much as a row to compute.
+        self._time: Callable[[int], datetime] = cache(lambda moment: began + moment * _MICROSECOND)
         self._request_id = request_id
         self._ids = ids
         self._changes = list(zip(sequences, decisions.changes, strict=True))
@@ -166,8 +156,8 @@ class _Records:
                 None if phone is None else self._values[phone],
                 None if leads else self._id(last_home),
                 "primary" if leads else "secondary",
-                self._times[moment],
-                self._times[max(moment, moved)],
+                self._time(moment),
+                self._time(max(moment, moved)),
             )
 
     def evidence(self) -> Iterable[tuple[object, ...]]:
@@ -178,7 +168,7 @@ class _Records:
                 self._values[phone],
                 self._id(last_home),
                 self._request_id,
-                self._times[moment],
+                self._time(moment),
             )
 
     def events(self) -> Iterable[tuple[object, ...]]:
@@ -186,7 +176,7 @@ class _Records:
             if kind is not None:
                 yield (
                     sequence,
-                    self._times[moment],
+                    self._time(moment),
                     kind.value,
                     self._id(family),
                     None if contact is None else self._id(contact),
@@ -198,24 +188,13 @@ class _Records:
     def outbox(self) -> Iterable[tuple[object, ...]]:
         newest = {change.family: (sequence, change.moment) for sequence, change in self._changes}
         for family, (sequence, moment) in newest.items():
-            yield sequence, self._id(family), self._times[moment]
+            yield sequence, self._id(family), self._time(moment)
 
-    def losses(self) -> Iterable[_Lost]:
+    def losses(self) -> Iterable[tuple[object, ...]]:
+        """The parameters of import_unite, a row for each family that lost."""
         versions = {change.family: sequence for sequence, change in self._changes if change.kind is None}
         for loser, (survivor, moment) in self._last_homes.items():
-            yield _Lost(self._id(loser), self._id(survivor), self._times[moment], versions[loser])
+            yield self._id(loser), self._id(survivor), self._time(moment), versions[loser]
 
     def _id(self, number: int) -> int:
         return number if number > 0 else self._ids[-1 - number]
-
-
-class _Times(dict[int, datetime]):
-    """The time of each moment of a chunk, memoised: several rows share a time, and it costs as much as a row."""
-
-    def __init__(self, began: datetime) -> None:
-        super().__init__()
-        self._began = began
-
-    def __missing__(self, moment: int) -> datetime:
-        time = self[moment] = self._began + moment * _MICROSECOND
-        return time

@@ -7,6 +7,9 @@ from typing import Final, NamedTuple
 from nexus_graph.config import Settings
 from nexus_graph.model import Family, FamilyKey
 
+FAMILIES_MAX: Final = 2_000
+"""Families that a process keeps; past it the least recently used goes. Those of usual size take some megabytes."""
+
 KEYS_MAX: Final = 20_000
 """Contacts, emails and phones by which a process finds its families; past it the least recently used goes."""
 
@@ -33,7 +36,6 @@ class MemoryFamilies:
 
     def __init__(self, settings: Settings) -> None:
         self._seconds = settings.cache_process_seconds
-        self._families_max = settings.cache_process_families
         self._kept: OrderedDict[int, _Kept] = OrderedDict()
         self._pointers: OrderedDict[FamilyKey, int] = OrderedDict()
         self._stale: OrderedDict[int, int] = OrderedDict()
@@ -77,7 +79,7 @@ class MemoryFamilies:
         self.old.discard(family.id)
         self._kept[family.id] = _Kept(family, monotonic() + self._seconds)
         self._kept.move_to_end(family.id)
-        if len(self._kept) > self._families_max:
+        if len(self._kept) > FAMILIES_MAX:
             self.old.discard(self._kept.popitem(last=False)[0])
 
     def forget(self, family_id: int, version: int) -> None:

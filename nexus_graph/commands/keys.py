@@ -11,11 +11,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from nexus_graph.commands.ending import without_traceback
 from nexus_graph.config import Settings
 from nexus_graph.door.issuing import Issued, Listed, Made, create, listed, revoke, rotate
 from nexus_graph.door.permissions import Role
 from nexus_graph.errors import Unavailable
+from nexus_graph.failures import without_traceback
 from nexus_graph.store.database import CONNECTION_LOST, Connection, connect, is_servers_trouble, reason, where
 
 _T = TypeVar("_T")
@@ -26,7 +26,7 @@ def run_create(
 ) -> int:
     """Exit code 0 once the key works, or 1 with a reason."""
 
-    def command() -> int:
+    def command(_settings: Settings) -> int:
         made = _asked(settings, lambda connection: create(connection, name, roles, lasts_seconds))
         if as_json:
             _print_json(_with_text(made))
@@ -42,7 +42,7 @@ def run_rotate(
 ) -> int:
     """Exit code 0 once the new key works, or 1 with a reason."""
 
-    def command() -> int:
+    def command(_settings: Settings) -> int:
         former, made = _asked(
             settings,
             lambda connection: rotate(connection, key_id, overlap_seconds=overlap_seconds, lasts_seconds=lasts_seconds),
@@ -60,7 +60,7 @@ def run_rotate(
 def run_revoke(settings: Settings, key_id: str, *, as_json: bool = False) -> int:
     """Exit code 0 once the key is revoked, or 1 with a reason."""
 
-    def command() -> int:
+    def command(_settings: Settings) -> int:
         key = _asked(settings, lambda connection: revoke(connection, key_id))
         if as_json:
             _print_json(_facts(key))
@@ -74,7 +74,7 @@ def run_revoke(settings: Settings, key_id: str, *, as_json: bool = False) -> int
 def run_list(settings: Settings, *, as_json: bool = False) -> int:
     """Exit code 0, or 1 with a reason."""
 
-    def command() -> int:
+    def command(_settings: Settings) -> int:
         keys = _asked(settings, listed)
         if as_json:
             _print_json([_facts(key) | {"works": works} for key, works in keys])

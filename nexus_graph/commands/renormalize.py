@@ -12,38 +12,30 @@ from typing import Final
 
 import msgspec
 
-from nexus_graph.bulk.import_file import STATEMENT_TIMEOUT_SECONDS
-from nexus_graph.bulk.renormalize import renormalize
-from nexus_graph.bulk.renormalize_report import Finding, Report
-from nexus_graph.commands.ending import CANNOT_GO_ON, without_traceback
+from nexus_graph.bulk.import_file import import_pool
+from nexus_graph.bulk.renormalize import Finding, Report, renormalize
 from nexus_graph.config import Settings
 from nexus_graph.errors import NexusError
-from nexus_graph.failures import say
-from nexus_graph.store.database import open_pool
+from nexus_graph.failures import CANNOT_GO_ON, say
 
 _COLUMNS: Final = ("field", "finding", "family_id", "other_family_id", "contact_ids", "reason", "value", "canonical")
 
 
-def run(settings: Settings, *, dry_run: bool, list_to: Path | None, as_json_: bool) -> int:
-    """The command: exit code 0, or 1 with a reason if the record went away or the list cannot be written."""
+def run(settings: Settings, *, dry_run: bool, list_to: Path | None, as_json: bool) -> int:
+    """Print the report. Returns 0, or 1 if interrupted. Raises UnwritableList, and what `renormalize` raises."""
 
-    def work() -> int:
-        with listing(list_to) as on_finding:
-            report = asyncio.run(_run(settings, dry_run=dry_run, on_finding=on_finding))
-        sys.stdout.write((as_json(report) if as_json_ else as_text(report)) + "\n")
-        return 0
+    async def work(on_finding: Callable[[Finding], None]) -> Report:
+        async with import_pool(settings) as pool:
+            return await renormalize(pool, settings, dry_run=dry_run, on_finding=on_finding)
 
     try:
-        return without_traceback(settings, work)
+        with _listing(list_to) as on_finding:
+            report = asyncio.run(work(on_finding))
     except KeyboardInterrupt:
         say("interrupted; run the command again to finish: changes so far are kept")
         return CANNOT_GO_ON
-
-
-async def _run(settings: Settings, *, dry_run: bool, on_finding: Callable[[Finding], None]) -> Report:
-    patient = settings.model_copy(update={"statement_timeout_seconds": STATEMENT_TIMEOUT_SECONDS})
-    async with open_pool(patient, role="nexus_import", size=1, server="direct") as pool:
-        return await renormalize(pool, settings, dry_run=dry_run, on_finding=on_finding)
+    sys.stdout.write((_as_json(report) if as_json else _as_text(report)) + "\n")
+    return 0
 
 
 class UnwritableList(NexusError):
@@ -51,7 +43,7 @@ class UnwritableList(NexusError):
 
 
 @contextmanager
-def listing(file: Path | None) -> Iterator[Callable[[Finding], None]]:
+def _listing(file: Path | None) -> Iterator[Callable[[Finding], None]]:
     """Writes findings, with their values, to a CSV file that only its owner may read. Raises UnwritableList."""
     if file is None:
         yield lambda _: None
@@ -84,7 +76,7 @@ def _unwritable() -> Iterator[None]:
         raise UnwritableList(f"the list cannot be written: {error.strerror}") from None
 
 
-def as_json(report: Report) -> str:
+def _as_json(report: Report) -> str:
     """The report for programs."""
     answer = {
         "dryRun": report.dry_run,
@@ -103,7 +95,7 @@ def as_json(report: Report) -> str:
     return msgspec.json.format(msgspec.json.encode(answer)).decode()
 
 
-def as_text(report: Report) -> str:
+def _as_text(report: Report) -> str:
     """The report for people."""
     would = "would be " if report.dry_run else ""
     lines = [

@@ -6,16 +6,20 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nexus_graph.bulk.rows import Understood
-from nexus_graph.bulk.summary import Fault, Summary
+from nexus_graph.bulk.reader import Reader
+from nexus_graph.bulk.rows import Rows, Understood
+from nexus_graph.bulk.summary import FAULTS, Fault, Faults, Summary
 from nexus_graph.model import Outcome
+
+PROGRESS_SECONDS: Final = 5.0
+"""Seconds between two lines of progress where no terminal shows a bar: an hour's log has some hundreds."""
 
 _BAR_REFRESH_SECONDS: Final = 0.1
 _MEANING: Final = {
@@ -27,31 +31,21 @@ _MEANING: Final = {
 }
 
 
-class Reading(Protocol):
-    """The progress of reading a file."""
-
-    size_bytes: int
-
-    @property
-    def position_bytes(self) -> int:
-        """How far into the file the rows so far reach."""
-
-
 class Report:
     """Prints a run: progress and errors to stderr, results to stdout; as JSON once, at the end."""
 
-    def __init__(self, file: Path, *, as_json: bool = False, quiet: bool = False) -> None:
-        self.errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    def __init__(self, file: Path, *, as_json: bool = False, brief: bool = False) -> None:
+        self._errors = Console(stderr=True, highlight=False, soft_wrap=True)
         self._answers = Console(highlight=False)
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may not encode a header's script
         self._file = file
         self._as_json = as_json
-        self._quiet = quiet
+        self._brief = brief
 
     def understood(self, understood: Understood, region: str | None) -> None:
         """Print how the file is read, before any row is sent."""
-        if self._as_json or self._quiet:
+        if self._as_json or self._brief:
             return
         table = Table(box=None, show_header=False, pad_edge=False)
         table.add_column()
@@ -68,17 +62,16 @@ class Report:
 
     def error(self, message: str) -> None:
         """Print why the run ended early."""
-        self.errors.print(f"nexus-graph: {message}", style="red", markup=False)
+        self._errors.print(f"nexus-graph: {message}", style="red", markup=False)
 
     def ended(self, summary: Summary) -> None:
         """Print the result."""
         if self._as_json:
             print(msgspec.json.format(msgspec.json.encode(summary.as_json())).decode())
-        elif summary.rows and not self._quiet:
-            self.summary(summary)
+        elif summary.rows:
+            self._print(summary)
 
-    def summary(self, summary: Summary) -> None:
-        """Print the summary for people."""
+    def _print(self, summary: Summary) -> None:
         table = Table(box=None, show_header=False, pad_edge=False)
         table.add_column(justify="right", style="bold")
         table.add_column()
@@ -88,14 +81,8 @@ class Report:
             table.add_row(f"{summary.pairs:,}", "pairs", "would be sent; nothing was")
         else:
             _add_outcomes(table, summary)
-        for kind, meaning, faults in (
-            ("invalid", "rows left out", summary.invalid),
-            ("dropped", "cells left out, the rest of their rows is in", summary.dropped),
-            ("empty", "cells that say there is no value", summary.empty),
-            ("shortened", "values that are in without a part of them", summary.shortened),
-            ("untied", "rows of several values, each in alone", summary.untied),
-            ("failed", "rows that the record refused", summary.failed),
-        ):
+        for kind, meaning in FAULTS.items():
+            faults: Faults = getattr(summary, kind)
             if faults or kind in ("invalid", "failed"):
                 table.add_row(f"{faults.rows:,}", kind, meaning)
             for (reason, column), fault in faults.items():
@@ -108,11 +95,11 @@ class Report:
             self._answers.print(f"{summary.rejected:,} faulty rows are in {summary.rejects}", markup=False)
 
     @asynccontextmanager
-    async def progress(self, reading: Reading, summary: Summary, *, every_seconds: float) -> AsyncIterator[None]:
-        """Show the progress: a bar on a terminal, elsewhere a line every `every_seconds`."""
-        console = self.errors
+    async def progress(self, reading: Rows | Reader, summary: Summary) -> AsyncIterator[None]:
+        """Show the progress: a bar on a terminal, elsewhere a line every `PROGRESS_SECONDS`."""
+        console = self._errors
         if not console.is_terminal:
-            async with _repeating(lambda: console.print(_so_far(summary)), every_seconds=every_seconds):
+            async with _repeating(lambda: console.print(_so_far(summary)), every_seconds=PROGRESS_SECONDS):
                 yield
             return
         columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description} · eta"), TimeRemainingColumn())

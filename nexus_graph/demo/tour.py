@@ -11,11 +11,9 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from nexus_graph import telemetry
-from nexus_graph.bulk.contacts import Contacts
-from nexus_graph.bulk.rows import LINE_MAX_BYTES, open_rows
-from nexus_graph.bulk.summary import Summary
-from nexus_graph.commands.load import load_file
-from nexus_graph.commands.report import Report
+from nexus_graph.bulk.contacts import read_contacts
+from nexus_graph.bulk.rows import open_rows
+from nexus_graph.commands.files import load_contacts
 from nexus_graph.config import Settings
 from nexus_graph.demo.kinship import Kin, Pairing, kinship
 from nexus_graph.errors import Unavailable
@@ -28,6 +26,8 @@ from nexus_graph.statements import cypher
 
 EVENTS: Final = Path(__file__).parent / "events.csv"
 EXIT_AWAY: Final = 1
+GRAPH_WAIT_SECONDS: Final = 60.0
+"""Seconds for the relay to bring the families to the graph: the first plans of a new graph take some of them."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,7 @@ def run(settings: Settings) -> int:
     telemetry.configure_logging("ERROR")  # while the events load, a busy graph is expected
     console = Console(highlight=False)
     console.print("Half a year of contact events at seven invented shops, through identify:\n")
-    summary = Summary()
-    code = load_file(settings, EVENTS, summary)
-    if summary.rows:
-        Report(EVENTS).summary(summary)
+    code = load_contacts(settings, EVENTS, brief=True)
     if code:
         return code
     try:
@@ -68,14 +65,14 @@ async def _show(settings: Settings, console: Console) -> int:
     """Raises Unavailable if the record does not answer, and what the driver raises if the graph does not."""
     pairings = _pairings(settings)
     async with open_identity(settings) as identity:
-        deadline = monotonic() + settings.demo_graph_wait_seconds
+        deadline = monotonic() + GRAPH_WAIT_SECONDS
         for example in EXAMPLES:
             with console.status("waiting for the graph"):
                 family = await family_in_graph(identity.families, example, deadline=deadline)
             if family is None:
                 await identity.driver.verify_connectivity()  # raises if the graph is away
                 say(
-                    f"the graph has not caught up within {settings.demo_graph_wait_seconds:g} s: does the relay run? "
+                    f"the graph has not caught up within {GRAPH_WAIT_SECONDS:g} s: does the relay run? "
                     "`nexus-graph doctor` says more"
                 )
                 return EXIT_AWAY
@@ -128,8 +125,8 @@ def _label(kin: Kin, precedence: str) -> str:
 def _pairings(settings: Settings) -> list[Pairing]:
     """The pairings of the file, in its order."""
     pairings = []
-    with open_rows(EVENTS, line_max_bytes=LINE_MAX_BYTES) as rows:
-        for contact in Contacts(rows, rows.columns, region=settings.phone_region, strict=True):
+    with open_rows(EVENTS) as rows:
+        for contact in read_contacts(rows, region=settings.phone_region, strict=True):
             for email, phone in contact.pairs:
                 if email is not None and phone is not None:
                     pairings.append(Pairing(contact.line, email, phone))

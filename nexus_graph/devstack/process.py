@@ -232,8 +232,7 @@ class ChildProcess:
             advice = f"This machine is busy ({load()}): run the same command again when it is less so."
         else:
             advice = f"Run the same command again (this machine is not busy: {load()})."
-        more = "It goes on with what is there. NEXUS_START_MAX_SECONDS is the longest that a start may take at work."
-        return f"{self.name} {what}; {self.log_tail()}\n{advice} {more}"
+        return f"{self.name} {what}; {self.log_tail()}\n{advice} It goes on with what is there."
 
     def _spawn(self) -> None:
         command = self.command

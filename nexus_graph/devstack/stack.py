@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -57,8 +57,6 @@ class StackOptions:
     """More environment for the processes of nexus_graph."""
     browser_port: int = 7474
     bolt_port: int = 7687
-    start_max_seconds: float = START_MAX_SECONDS
-    """The longest time that a process may take to start."""
     quiet: bool = False
 
 
@@ -307,13 +305,12 @@ class Stack:
         self._processes[app.name] = process
         try:
             await process.start()
-            async with asyncio.timeout(self.options.start_max_seconds):
+            async with asyncio.timeout(START_MAX_SECONDS):
                 code = await process.wait()
         except TimeoutError:
-            limit = self.options.start_max_seconds
             raise StackError(
-                f"{app.name} took longer than {limit:g} s; {process.log_tail()}\n"
-                "Run the same command again, with more time in NEXUS_START_MAX_SECONDS."
+                f"{app.name} took longer than {START_MAX_SECONDS:g} s; {process.log_tail()}\n"
+                "Run the same command again: it goes on with what is there."
             ) from None
         if code:
             raise StackError(f"{app.name} {describe_exit(code)}; {process.log_tail()}")
@@ -354,7 +351,6 @@ class Stack:
         )
 
     async def _start_process(self, command: Command) -> None:
-        command = replace(command, start_max_seconds=self.options.start_max_seconds)
         process = ChildProcess(command, on_change=self._record, say=self.say)
         self._processes[command.name] = process
         started = time.monotonic()

@@ -1,6 +1,8 @@
-"""The limits of one gatherer, as one value. `Settings` makes them; each part takes what concerns it."""
+"""The limits of one gatherer, as one value; each part takes what concerns it."""
 
 from typing import Final, NamedTuple
+
+from nexus_graph.config import Settings
 
 HALF_MIN_REQUESTS: Final = 16
 """Requests. Smaller halves save no waiting: a round trip of so few costs a server nearly as much as one of twice as
@@ -20,8 +22,8 @@ READS_MAX: Final = 50
 READ_BATCHES: Final = 2
 """Batches of family reads in flight at once: one is answered by the server while this process takes in the other."""
 
-READS_WAITING_MAX: Final = 4_096
-"""Family reads that wait: past it memory grows, and the last one would wait too long anyway."""
+QUEUE_MAX: Final = 4_096
+"""Requests, or family reads, that wait: past it memory grows, and the last one would wait too long anyway."""
 
 
 class Bounds(NamedTuple):
@@ -43,12 +45,28 @@ class Bounds(NamedTuple):
     """A batch that is in flight for longer no longer holds up the next one."""
 
 
-def bounds_within(timeout_seconds: float, *, batch_max: int = READS_MAX, batches_max: int = READ_BATCHES) -> Bounds:
-    """The bounds of family reads from a server that has so many seconds to answer."""
+def identify_bounds(settings: Settings, *, batches_max: int) -> Bounds:
+    """Of a path of identify, with so many connections."""
     return Bounds(
-        batch_max=batch_max,
+        batch_max=REQUESTS_MAX,
         batches_max=batches_max,
-        queue_max=READS_WAITING_MAX,
+        queue_max=QUEUE_MAX,
+        wait_max_seconds=settings.identify_wait_max_seconds,
+        timeout_seconds=settings.identify_timeout_seconds,
+    )
+
+
+def record_bounds(settings: Settings) -> Bounds:
+    """Of family reads from the record, or from its replica."""
+    return identify_bounds(settings, batches_max=settings.read_connections)._replace(batch_max=READS_MAX)
+
+
+def bounds_within(timeout_seconds: float) -> Bounds:
+    """Of family reads from a server that has so many seconds to answer."""
+    return Bounds(
+        batch_max=READS_MAX,
+        batches_max=READ_BATCHES,
+        queue_max=QUEUE_MAX,
         wait_max_seconds=timeout_seconds,
         timeout_seconds=timeout_seconds,
     )

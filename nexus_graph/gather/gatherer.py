@@ -74,11 +74,19 @@ class Gatherer(Generic[Request, Answer]):
             self._start_lane()
         return await answer
 
+    def fail(self, error: Exception) -> None:
+        """Give every caller of now this error. Batches in flight go on, and a new one goes out once they end."""
+        self._admission.fail(error)
+
+    async def drained(self) -> None:
+        """Return once no request waits and no batch is in flight."""
+        while self._lanes:
+            await asyncio.wait(self._lanes)
+
     async def close(self) -> None:
         """Answer the requests that wait, then stop."""
         self._admission.close()
-        while self._lanes:
-            await asyncio.wait(self._lanes)
+        await self.drained()
         self._admission.stop_timer()
 
     def _start_lane(self) -> None:
@@ -188,6 +196,13 @@ class Admission(Generic[Request, Answer]):
         """A batch came back, after so many seconds."""
         self._in_flight = [other for other in self._in_flight if other is not batch]
         self._seconds_per_batch += _SMOOTHING * (seconds - self._seconds_per_batch)
+
+    def fail(self, error: Exception) -> None:
+        """Fail all callers, those of batches in flight too."""
+        for waiter in chain(self.waiting, *self._in_flight):
+            if not waiter.answer.done():
+                waiter.answer.set_exception(error)
+        self.waiting.clear()
 
     def close(self) -> None:
         """Admit no further request."""

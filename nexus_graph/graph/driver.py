@@ -11,9 +11,12 @@ import neo4j
 from neo4j import AsyncDriver, AsyncGraphDatabase, AsyncManagedTransaction, Query, unit_of_work
 from neo4j.exceptions import DriverError, Neo4jError
 
-from nexus_graph.config import CONSTRAINTS_WAIT_MAX_SECONDS, Settings
+from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.statements import cypher
+
+_INDEXES_WAIT_SECONDS: Final = 60
+"""Seconds that a process waits for the graph's indexes to answer when it starts."""
 
 _RETRY_SECONDS: Final = 5.0
 """Seconds for which a write that lost a race or a deadlock is repeated."""
@@ -82,7 +85,7 @@ async def connect(driver: AsyncDriver) -> None:
         raise
 
 
-async def ensure_constraints(driver: AsyncDriver, *, wait_max_seconds: int = CONSTRAINTS_WAIT_MAX_SECONDS) -> None:
+async def ensure_constraints(driver: AsyncDriver) -> None:
     """Make the constraints and indexes that every statement relies on, and wait until they answer. Idempotent.
 
     Raises what the driver raises; Unavailable if the graph holds duplicates, as only a rebuild helps then.
@@ -95,7 +98,7 @@ async def ensure_constraints(driver: AsyncDriver, *, wait_max_seconds: int = CON
                 if error.code != _DUPLICATES:
                     raise
                 raise Unavailable("the graph holds duplicates; run `nexus-graph rebuild-graph`") from error
-    await driver.execute_query(cypher("await_indexes"), seconds=wait_max_seconds)
+    await driver.execute_query(cypher("await_indexes"), seconds=_INDEXES_WAIT_SECONDS)
 
 
 async def write(

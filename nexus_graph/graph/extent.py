@@ -11,7 +11,6 @@ from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 from neo4j import AsyncDriver
 
 from nexus_graph import telemetry
-from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
 from nexus_graph.graph.driver import ensure_constraints
 from nexus_graph.statements import cypher, sql
@@ -61,10 +60,10 @@ async def missing_schema(driver: AsyncDriver) -> list[str]:
     ]
 
 
-async def gap(driver: AsyncDriver, record: _Source, settings: Settings) -> Gap | None:
+async def gap(driver: AsyncDriver, record: _Source) -> Gap | None:
     """What the graph lacks; None if it lacks nothing that a cheap look finds. Raises what the drivers raise."""
     if missing := await missing_schema(driver):
-        return Gap("constraints", _lacks(missing), await _mend(record, settings))
+        return Gap("constraints", _lacks(missing), await _mend(record))
     return await _missing_content(driver, record)
 
 
@@ -112,9 +111,9 @@ def _began(since: datetime) -> str:
     return f"is partial: a rebuild began at {since:%Y-%m-%d %H:%M} UTC"
 
 
-async def _mend(record: _Source, settings: Settings) -> str:
+async def _mend(record: _Source) -> str:
     """What puts constraints back. A look for duplicates, which keep them away, would read all of the graph."""
-    if (await lag(record)).is_relay_at_work(settings):
+    if (await lag(record)).is_relay_at_work():
         return f"a relay is at work and puts them back; {_DUPLICATES}"
     return f"start `nexus-graph relay`, which puts them back; {_DUPLICATES}"
 

@@ -20,11 +20,15 @@ from neo4j.exceptions import AuthError
 from nexus_graph import telemetry
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
-from nexus_graph.gather.bounds import Bounds
+from nexus_graph.gather.bounds import Bounds, bounds_within
 from nexus_graph.gather.gatherer import Gatherer, Sharing
 from nexus_graph.graph.driver import ask, connect, is_graphs_trouble, is_too_much
 from nexus_graph.model import Contact, Family, FamilyKey, Source
-from nexus_graph.tasks import is_set_within, keep, raise_if_cancelled
+from nexus_graph.tasks import is_set_within, raise_if_cancelled
+
+WAIT_MAX_SECONDS: Final = 0.5
+"""Seconds that a reader who insists on the graph waits for a graph that is not in use, or for a version that the graph
+lacks: several times what the relay usually takes."""
 
 _WARM_SECONDS: Final = 30.0
 """Seconds that a cold server has to plan the walk, before any reader waits for it."""
@@ -55,17 +59,17 @@ class GraphFamilies:
     """Family reads from the graph, in batches across concurrent callers."""
 
     def __init__(self, driver: AsyncDriver, settings: Settings, bounds: Bounds | None = None) -> None:
-        """`bounds` are those of `settings.walk_bounds` if not given."""
+        """`bounds` are those of a server with `graph_timeout_seconds` if not given."""
         self._driver = driver
         self._settings = settings
         self._patience = Patience(settings.graph_patience_seconds, most_seconds=settings.graph_timeout_seconds)
-        bounds = bounds or settings.walk_bounds()
+        bounds = bounds or bounds_within(settings.graph_timeout_seconds)
         self._walks = Gatherer("graph", self._walk_soon, bounds, Sharing(_is_of))
         self._insisting = Gatherer("graph", self._walk, bounds, Sharing(_is_of))
-        self._left_behind: set[asyncio.Task[list[Family | None]]] = set()
         self._latest: FamilyKey | None = None
         """The key that a reader asked for last while the graph was not in use. The probe walks from this key."""
         self._probing: asyncio.Task[None] | None = None
+        self.wait_max_seconds = WAIT_MAX_SECONDS
         self.joined = asyncio.Event()
         """Set while the graph answers readers."""
         self.joined.set()
@@ -76,14 +80,14 @@ class GraphFamilies:
         change. The result is never a part of a family.
 
         Raises Unavailable at once while the graph is not in use, and within the patience if the graph does not answer;
-        Overloaded if too many readers wait. With `insist` a reader waits longer: up to `graph_wait_max_seconds` for a
+        Overloaded if too many readers wait. With `insist` a reader waits longer: up to `WAIT_MAX_SECONDS` for a
         graph that is not in use, then `graph_timeout_seconds` for the walk.
         """
         if not _can_be_sent(key.value):
             return None
         if not self.joined.is_set():
             self._latest = key
-            if not insist or not await is_set_within(self.joined, self._settings.graph_wait_max_seconds):
+            if not insist or not await is_set_within(self.joined, self.wait_max_seconds):
                 raise Unavailable("the graph does not answer")
         return await (self._insisting if insist else self._walks).ask(key)
 
@@ -101,27 +105,29 @@ class GraphFamilies:
         """Answer the waiting readers, then stop. The driver stays open."""
         await self._walks.close()
         await self._insisting.close()
-        tasks: list[asyncio.Task[Any]] = [*self._left_behind]
         if self._probing is not None:
-            tasks.append(self._probing)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            self._probing.cancel()
+            await asyncio.wait({self._probing})
 
     async def _walk_soon(self, keys: list[FamilyKey]) -> Sequence[Family | None]:
         """The families of the keys, within the patience of readers that do not insist. Raises Unavailable."""
         if not self.joined.is_set():
             raise Unavailable("the graph does not answer")
         began = monotonic()
-        walk = asyncio.create_task(self._walk(keys))
-        if not (await asyncio.wait({walk}, timeout=self._patience.seconds))[0]:
-            keep(walk, self._left_behind)
-            self._latest = keys[0]
-            self._leave(TimeoutError())
-            raise Unavailable("the graph does not answer in time")
-        families = walk.result()
-        self._patience.learn(monotonic() - began)
+        late = asyncio.get_running_loop().call_later(self._patience.seconds, self._is_late, keys[0])
+        try:
+            families = await self._walk(keys)
+        finally:
+            late.cancel()
+        if self.joined.is_set():
+            self._patience.learn(monotonic() - began)
         return families
+
+    def _is_late(self, key: FamilyKey) -> None:
+        """A walk takes longer than readers wait: answer them all. The walk ends without a reader."""
+        self._latest = key
+        self._leave(TimeoutError())
+        self._walks.fail(Unavailable("the graph does not answer in time"))
 
     async def _walk(self, keys: list[FamilyKey]) -> list[Family | None]:
         distinct = dict.fromkeys(keys)
@@ -162,8 +168,7 @@ class GraphFamilies:
         while not self.joined.is_set():
             raise_if_cancelled()
             try:
-                while self._left_behind:  # so there are never more abandoned walks than batches
-                    await asyncio.wait(self._left_behind)
+                await self._walks.drained()  # walks without a reader would hold up the readers to come
                 await connect(self._driver)
                 await self._rows((), _WARM_SECONDS)
                 await self._answers_in_time()

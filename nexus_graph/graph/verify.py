@@ -18,7 +18,6 @@ from typing import Any, Final, Literal, NamedTuple
 
 from neo4j import AsyncDriver
 
-from nexus_graph.config import Settings
 from nexus_graph.graph.comparison import VERIFY_TIMEOUT_SECONDS, differences, read_shown
 from nexus_graph.graph.driver import ask
 from nexus_graph.graph.states import FamilyState, Progress, read_page, read_states, work_through
@@ -30,6 +29,10 @@ BATCH_FAMILIES: Final = 1_000
 
 _BATCH_IDS: Final = 10_000
 """Ids of nodes that one query of verify looks up."""
+
+SETTLE_SECONDS: Final = 10.0
+"""Seconds that verify waits for the relay before a difference counts as drift: a relay that another must replace has
+brought the change by then."""
 
 _SETTLE_STEP_SECONDS: Final = 0.05
 """Seconds between two looks whether the relay has settled a difference."""
@@ -79,10 +82,10 @@ class Report:
         return {"drift": self.drift, **asdict(self), "seconds": round(self.seconds, 3), "findings": findings}
 
 
-async def verify(pool: Pool, driver: AsyncDriver, settings: Settings, *, progress: Progress = lambda _: None) -> Report:
+async def verify(pool: Pool, driver: AsyncDriver, *, progress: Progress = lambda _: None) -> Report:
     """Compare everything. Raises what the drivers raise when a server is away."""
     began = monotonic()
-    verification = _Verification(pool, driver, settings)
+    verification = _Verification(pool, driver)
     report = Report()
 
     async def compare(states: list[FamilyState]) -> None:
@@ -98,11 +101,11 @@ async def verify(pool: Pool, driver: AsyncDriver, settings: Settings, *, progres
     return report
 
 
-async def sample_drift(pool: Pool, driver: AsyncDriver, settings: Settings) -> list[int]:
+async def sample_drift(pool: Pool, driver: AsyncDriver) -> list[int]:
     """The ids that drift in a new random sample of families. Raises what the drivers raise."""
     newest = await pool.fetchval(sql("family_newest"))
     after = random.randrange(-1, newest) if newest else 0  # noqa: S311 - a sample, not a secret
-    verification = _Verification(pool, driver, settings)
+    verification = _Verification(pool, driver)
     ids = await read_page(pool, after=after, families_max=_SAMPLE_FAMILIES)
     verification.suspect(await verification.differing(await read_states(pool, ids)))
     return [finding.ref for finding in await verification.confirmed() if isinstance(finding.ref, int)]
@@ -116,10 +119,9 @@ class _Difference(NamedTuple):
 class _Verification:
     """One pass: collect suspects, then confirm or drop each."""
 
-    def __init__(self, pool: Pool, driver: AsyncDriver, settings: Settings) -> None:
+    def __init__(self, pool: Pool, driver: AsyncDriver) -> None:
         self._pool = pool
         self._driver = driver
-        self._settings = settings
         self._families: dict[int, int | None] = {}
         """Suspected families, each with its version in the graph at that moment."""
         self._strange_contacts: list[int] = []
@@ -167,7 +169,7 @@ class _Verification:
         """The suspects that still differ after the relay has projected the queued rows."""
         if not self._suspects():
             return []
-        deadline = monotonic() + self._settings.verify_settle_seconds
+        deadline = monotonic() + SETTLE_SECONDS
         newest = await self._pool.fetchval(sql("outbox_newest"))
         while monotonic() < deadline:
             if await self._pool.fetchval(sql("outbox_reached"), newest):

@@ -52,15 +52,15 @@ def email_prefix(value: str) -> str:
     """
     text = narrowed(value.strip(BLANKS))
     if not text or len(text) > MAX_OCTETS:
-        raise _bad_prefix(f"must have 1 to {MAX_OCTETS} characters")
+        raise _bad(f"must have 1 to {MAX_OCTETS} characters", "emailPrefix")
     if any(map(is_invisible, text)):
-        raise _bad_prefix("must not contain invisible characters")
+        raise _bad("must not contain invisible characters", "emailPrefix")
     local, at, domain = text.partition("@")
     if not domain.isascii():
         try:
             domain = _ascii_domain(domain)
         except InvalidIdentifier:
-            raise _bad_prefix("must name a domain that can be written in ASCII") from None
+            raise _bad("must name a domain that can be written in ASCII", "emailPrefix") from None
     return f"{local.lower()}{at}{domain.lower()}"
 
 
@@ -140,9 +140,5 @@ def _a_label(label: str) -> str:
     return _A_LABEL + label.encode("punycode").decode("ascii")
 
 
-def _bad(rule: str) -> InvalidIdentifier:
-    return InvalidIdentifier(f"email {rule}", field="email")
-
-
-def _bad_prefix(rule: str) -> InvalidIdentifier:
-    return InvalidIdentifier(f"emailPrefix {rule}", field="emailPrefix")
+def _bad(rule: str, field: str = "email") -> InvalidIdentifier:
+    return InvalidIdentifier(f"{field} {rule}", field=field)

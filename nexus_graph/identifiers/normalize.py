@@ -4,15 +4,18 @@ The functions are idempotent. They raise InvalidIdentifier, whose message names 
 The rules: `email_address`, `phone_number`.
 """
 
+from typing import Final
 from uuid import UUID
 
 from nexus_graph.errors import IdentifierMissing
 from nexus_graph.identifiers import phone_number
 from nexus_graph.identifiers.email_address import email, email_prefix
-from nexus_graph.identifiers.phone_number import Dropped, Written, phone_prefix
+from nexus_graph.identifiers.phone_number import Written, phone_prefix
 from nexus_graph.model import IdentifyRequest
 
-__all__ = ["Dropped", "Written", "email", "email_prefix", "identify_request", "phone", "phone_prefix"]
+NO_IDENTIFIER: Final = "email or phoneNumber is required: at least one of them, and not blank"
+
+__all__ = ["NO_IDENTIFIER", "Written", "email", "email_prefix", "identify_request", "phone", "phone_prefix"]
 
 
 def identify_request(
@@ -27,7 +30,7 @@ def identify_request(
     canonical_email = None if email_value is None else email(email_value)
     canonical_phone, dropped = (None, ()) if phone_value is None else phone_number.phone(phone_value, region)
     if canonical_email is None and canonical_phone is None:
-        raise IdentifierMissing("email or phoneNumber is required: at least one of them, and not blank")
+        raise IdentifierMissing(NO_IDENTIFIER)
     return IdentifyRequest(canonical_email, canonical_phone, request_id, brief, dropped)
 
 

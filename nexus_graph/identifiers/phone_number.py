@@ -16,7 +16,6 @@ from urllib.parse import unquote
 import phonenumbers
 from phonenumbers import PhoneNumberType, ValidationResult
 
-from nexus_graph.config import PHONES_REMEMBERED
 from nexus_graph.errors import InvalidIdentifier
 from nexus_graph.identifiers.pasting import BLANKS, INVISIBLE_MARKS, is_blank, is_invisible, narrowed, unwrapped
 from nexus_graph.identifiers.renumbering import is_renumbered, renumbered
@@ -36,6 +35,8 @@ _WHOLE_DIGITS: Final = 7
 """The fewest digits of a whole number without an area code."""
 _EXACT_DIGITS: Final = 15
 """Digits of a number that a spreadsheet, like any double, keeps exactly."""
+_REMEMBERED_MAX: Final = 8_192
+"""Canonical forms that each process keeps: parsing a number costs more than all else that identify does here."""
 _YEARS: Final = range(1900, 2100)
 
 _FIELD: Final = "phoneNumber"
@@ -116,7 +117,7 @@ def phone_prefix(value: str) -> str:
     return text
 
 
-@lru_cache(maxsize=PHONES_REMEMBERED)
+@lru_cache(maxsize=_REMEMBERED_MAX)
 def _canonical(text: str, region: str | None) -> tuple[str | None, Dropped]:
     if text.isascii() and text.isdigit():
         return _dialled(text, region), _NOTHING

@@ -53,14 +53,9 @@ _TABLE: Final = (
 )
 
 
-def _by_calling_code() -> dict[str, list[tuple[re.Pattern[str], str]]]:
-    rules = defaultdict(list)
-    for calling_code, old, new in _TABLE:
-        rules[calling_code].append((re.compile(old), new))
-    return dict(rules)
-
-
-_RULES: Final = _by_calling_code()
+_RULES: Final[defaultdict[str, list[tuple[re.Pattern[str], str]]]] = defaultdict(list)
+for _calling_code, _old, _new in _TABLE:
+    _RULES[_calling_code].append((re.compile(_old), _new))
 
 
 def renumbered(international: str) -> str:

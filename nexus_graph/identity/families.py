@@ -22,6 +22,7 @@ from nexus_graph import telemetry
 from nexus_graph.cache.families import FamilyCache
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable, VersionUnknown
+from nexus_graph.gather.bounds import record_bounds
 from nexus_graph.gather.gatherer import Gatherer
 from nexus_graph.graph.reads import GraphFamilies
 from nexus_graph.model import Family, FamilyKey, Source
@@ -55,8 +56,7 @@ class Families:
         self._cache = cache
         self._primary = record
         self._graph = graph
-        self._settings = settings
-        bounds = settings.read_bounds()
+        bounds = record_bounds(settings)
         self._record = Gatherer("record", partial(_families, record.fetch), bounds)
         self._replayed = None if replica is None else Gatherer("replica", partial(_families, replica.fetch), bounds)
         self._newest = Gatherer("newest", self._read_newest, bounds)
@@ -149,7 +149,7 @@ class Families:
             if current is None:
                 return None
             wanted = min(at_least, current.version)
-        deadline = monotonic() + self._settings.graph_wait_max_seconds
+        deadline = monotonic() + self._graph.wait_max_seconds
         while not _is_fresh(family, wanted):
             if monotonic() >= deadline:
                 raise Unavailable("the graph has not reached that version yet")

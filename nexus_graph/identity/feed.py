@@ -31,6 +31,9 @@ from nexus_graph.tasks import is_set_within, raise_if_cancelled
 PAGE_EVENTS: Final = 500
 """Events of one read from the record: some milliseconds of work between two turns of the loop."""
 
+RECENT_EVENTS_MAX: Final = 10_000
+"""The newest events, kept in memory for all followers: some seconds of full load, and a few megabytes."""
+
 _POLL_SECONDS: Final = 0.5
 """Seconds between looks for new events without a notice: a lost notice delays followers by no more."""
 
@@ -166,11 +169,11 @@ class Feed:
     def _take(self, found: list[IdentityEvent]) -> None:
         if not found:
             return
-        dropped = len(self._recent) + len(found) - self._settings.feed_recent_events
+        dropped = len(self._recent) + len(found) - RECENT_EVENTS_MAX
         if dropped > 0:
             self._complete_from = [*self._recent[:dropped], *found][dropped - 1].sequence
         self._recent += found
-        del self._recent[: -self._settings.feed_recent_events]
+        del self._recent[:-RECENT_EVENTS_MAX]
         self._newest = found[-1].sequence
         self._arrived.set()
         self._arrived = asyncio.Event()

@@ -15,9 +15,11 @@ from nexus_graph import telemetry
 from nexus_graph.cache.families import FamilyCache
 from nexus_graph.config import Settings
 from nexus_graph.errors import NexusError, RowRejected
+from nexus_graph.gather.bounds import identify_bounds
 from nexus_graph.gather.gatherer import Gatherer
 from nexus_graph.model import Family, Identification, IdentifyRequest, Outcome
 from nexus_graph.statements import sql
+from nexus_graph.store import database
 from nexus_graph.store.database import Pool, is_datas_fault
 from nexus_graph.store.record import HEALTH_SECONDS, WELL, Condition, Record
 
@@ -42,11 +44,13 @@ class Identify:
         self._writing = self.resolving
         if write_pool is not resolve_pool:
             # A writer may wait for the lock, and that wait is no sign of a server that hangs.
-            patience_seconds = settings.lock_timeout_seconds + HEALTH_SECONDS
+            patience_seconds = database.LOCK_TIMEOUT_SECONDS + HEALTH_SECONDS
             self._writing = Record(write_pool, settings, patience_seconds=patience_seconds)
         self._family_limit = settings.family_limit_contacts
-        self._known = Gatherer("resolve", self._resolve, settings.resolve_bounds())
-        self._unknown = Gatherer("identify", self._decide, settings.write_bounds())
+        lanes = resolve_pool.get_max_size()
+        self._known = Gatherer("resolve", self._resolve, identify_bounds(settings, batches_max=lanes))
+        # The write lock admits one batch at a time: a second would wait on the server.
+        self._unknown = Gatherer("identify", self._decide, identify_bounds(settings, batches_max=1))
 
     async def __call__(self, request: IdentifyRequest) -> Identification:
         """The family of the request and the outcome; the write is committed and durable.

@@ -11,12 +11,14 @@ from typing import Final, Literal
 import asyncpg
 
 from nexus_graph import telemetry
-from nexus_graph.config import LISTED_COUNT_MAX
 from nexus_graph.errors import Unavailable
 from nexus_graph.model import Contact, ContactFilter, ContactPlace, IdentityEvent, ListedContact, Precedence
 from nexus_graph.statements import sql
 from nexus_graph.store.record import Record
 from nexus_graph.store.replica import Replica
+
+COUNTED_MAX: Final = 10_000
+"""A list is counted no further: past it the exact number is of no use, and counting costs."""
 
 _EVER: Final = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 
@@ -38,7 +40,7 @@ class Listing:
         return [ListedContact(Contact(*columns), Precedence(precedence)) for *columns, precedence in rows]
 
     async def count_contacts(self, wanted: ContactFilter) -> int | None:
-        """How many there are in all; None past LISTED_COUNT_MAX."""
+        """How many there are in all; None past COUNTED_MAX."""
         order, filtered, _ = _ordered(wanted)
         return await self._count(f"count_by_{order}", *filtered)
 
@@ -67,14 +69,14 @@ class Listing:
         return int(newest)
 
     async def count_events(self, family_id: int | None) -> int | None:
-        """How many there are in all; None past LISTED_COUNT_MAX."""
+        """How many there are in all; None past COUNTED_MAX."""
         if family_id is None:
             return await self._count("count_events")
         return await self._count("count_events_of_family", family_id)
 
     async def _count(self, statement: str, *parameters: object) -> int | None:
-        ((found,),) = await self._fetch(statement, *parameters, LISTED_COUNT_MAX + 1)
-        return None if found > LISTED_COUNT_MAX else int(found)
+        ((found,),) = await self._fetch(statement, *parameters, COUNTED_MAX + 1)
+        return None if found > COUNTED_MAX else int(found)
 
     async def _fetch(self, statement: str, *parameters: object) -> list[asyncpg.Record]:
         if self._replica is None:

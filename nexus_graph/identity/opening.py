@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Final
 
 from neo4j import AsyncDriver
 
@@ -22,6 +23,10 @@ from nexus_graph.store.outbox import lag
 from nexus_graph.store.record import WELL, Condition, Record
 from nexus_graph.store.replica import Replica
 
+RESOLVE_CONNECTIONS: Final = 2
+"""Connections to PostgreSQL for requests whose identifiers are known: one batch is answered by the server while this
+process takes in the other."""
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -35,7 +40,6 @@ class Identity:
     """For reads."""
     driver: AsyncDriver
     replica: Replica | None
-    settings: Settings
 
     async def record_condition(self) -> Condition:
         """Down while identify fails; degraded while only reads of families and lists fail."""
@@ -46,26 +50,28 @@ class Identity:
 
     async def relay_condition(self) -> Condition:
         """Degraded while the graph is far behind the record. Raises what the record raises."""
-        return (await lag(self.record)).condition(self.settings)
+        return (await lag(self.record)).condition()
 
     async def graph_condition(self) -> Condition:
         """Degraded while the graph cannot show all of the record. Raises what the driver raises."""
         await self.driver.verify_connectivity()
         try:
-            found = await gap(self.driver, self.record, self.settings)
+            found = await gap(self.driver, self.record)
         except Unavailable:
             return WELL  # the record is away: another check reports that
         return WELL if found is None else Condition("degraded", f"{found.reason}: {found.next_step}")
 
 
 @asynccontextmanager
-async def open_identity(settings: Settings) -> AsyncIterator[Identity]:
+async def open_identity(
+    settings: Settings, *, resolve_connections: int = RESOLVE_CONNECTIONS
+) -> AsyncIterator[Identity]:
     """The verbs, ready to call. Raises Unavailable if the record is away; the graph may be.
 
     Each path has connections of its own: slow reads take none from identify, and no read waits behind the write lock.
     """
     async with AsyncExitStack() as closing:
-        sizes = settings.read_connections, settings.resolve_connections, 1
+        sizes = settings.read_connections, resolve_connections, 1
         read_pool, resolve_pool, write_pool = [
             await closing.enter_async_context(open_pool(settings, role="nexus_api", size=size)) for size in sizes
         ]
@@ -88,7 +94,7 @@ async def open_identity(settings: Settings) -> AsyncIterator[Identity]:
         closing.push_async_callback(_ended, asyncio.create_task(graph.warm()))
         feed = Feed(Listing(record), families, settings)
         closing.push_async_callback(feed.close)
-        yield Identity(identify, families, Listing(record, replica=replica), feed, record, driver, replica, settings)
+        yield Identity(identify, families, Listing(record, replica=replica), feed, record, driver, replica)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

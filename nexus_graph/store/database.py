@@ -24,6 +24,9 @@ Server = Literal["primary", "direct", "replica"]
 """`direct`: the primary without a pooler in between, for notices and session locks, which need a session of their
 own."""
 
+LOCK_TIMEOUT_SECONDS: Final = 5.0
+"""Seconds that a statement waits for the write lock: longer than a chunk of an import usually holds it."""
+
 _STATEMENTS_PREPARED: Final = 100
 """Statements that one connection keeps prepared."""
 
@@ -272,7 +275,7 @@ def _session(settings: Settings, role: Role | None) -> dict[str, str]:
     """The settings of each session, by pg_settings' names and units."""
     statement_ms = str(int(settings.statement_timeout_seconds * 1000))
     session = {
-        "lock_timeout": str(int(settings.lock_timeout_seconds * 1000)),
+        "lock_timeout": str(int(LOCK_TIMEOUT_SECONDS * 1000)),
         "statement_timeout": statement_ms,
         "idle_in_transaction_session_timeout": statement_ms,
         "default_transaction_isolation": "read committed",

@@ -12,13 +12,16 @@ from typing import Final
 from uuid import uuid4
 
 from nexus_graph import telemetry
-from nexus_graph.config import Settings
 from nexus_graph.statements import sql
 from nexus_graph.store.database import CONNECTION_LOST, Connection, Pool
 from nexus_graph.tasks import raise_if_cancelled
 
 RELAY_KEY: Final = 7954896762663234681
 """Key of the active relay's lease: "nexusrly" in ASCII, as a number."""
+
+LEASE_SECONDS: Final = 3.0
+"""Seconds after its last renewal until another relay may take a lease: a relay on a busy machine renews it in time, and
+the graph does not count as degraded yet."""
 
 _RENEWALS: Final = 3
 """How often a lease is renewed while it lasts."""
@@ -29,9 +32,9 @@ _LOG = telemetry.log("lease")
 class Lease:
     """One relay's claim to be the active one."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self) -> None:
         self._key = RELAY_KEY
-        self._lasts_seconds = settings.relay_lease_seconds
+        self._lasts_seconds = LEASE_SECONDS
         self._holder = str(uuid4())
 
     async def taken(self, connection: Connection) -> bool:

@@ -11,11 +11,13 @@ from math import inf
 from typing import Final, NamedTuple, cast
 
 from nexus_graph import telemetry
-from nexus_graph.config import OUTBOX_COUNT_MAX, Settings
 from nexus_graph.statements import sql
 from nexus_graph.store.database import CONNECTION_LOST, Connection, Pool, PoolConnection
-from nexus_graph.store.lease import RELAY_KEY
+from nexus_graph.store.lease import LEASE_SECONDS, RELAY_KEY
 from nexus_graph.store.record import WELL, Condition, Record
+
+COUNTED_MAX: Final = 100_000
+"""The outbox's depth is counted no further: past it the exact number is of no use, and counting costs."""
 
 TRIES_MAX: Final = 5
 """Tries of a family whose data the graph refuses, before its rows are parked for an operator."""
@@ -25,6 +27,10 @@ RETRY_BASE_SECONDS: Final = 0.5
 
 RETRY_MAX_SECONDS: Final = 30.0
 """The longest pause between two tries, in seconds."""
+
+BEHIND_MAX_SECONDS: Final = 5.0
+"""Age of a change that the graph lacks, past which the graph counts as degraded: a relay that replaces another is at
+work by then."""
 
 BATCH_CONTACTS: Final = 5_000
 """A transaction takes no further family once it holds so many contacts and evidence rows: it must end in time."""
@@ -81,7 +87,7 @@ async def failed(connection: Connection, family: Due, *, error: str) -> bool:
 
 async def outbox_gauges(source: "Connection | Pool | Record") -> None:
     """Set the gauges of the outbox by cheap queries. Raises what the driver raises; the gauges keep their values."""
-    ((depth, age, parked),) = await source.fetch(sql("outbox_gauges"), OUTBOX_COUNT_MAX)
+    ((depth, age, parked),) = await source.fetch(sql("outbox_gauges"), COUNTED_MAX)
     telemetry.OUTBOX_DEPTH.set(depth)
     telemetry.OUTBOX_OLDEST_AGE.set(max(age, 0.0))
     telemetry.OUTBOX_PARKED.set(parked)
@@ -96,18 +102,18 @@ class Lag(NamedTuple):
     renewed_seconds: float
     """Seconds since a relay last renewed its lease; infinite without one."""
 
-    def condition(self, settings: Settings) -> Condition:
-        """Degraded while the graph is behind for longer than `graph_behind_seconds`, with what to do."""
-        if self.seconds <= settings.graph_behind_seconds:
+    def condition(self) -> Condition:
+        """Degraded while the graph is behind for longer than `BEHIND_MAX_SECONDS`, with what to do."""
+        if self.seconds <= BEHIND_MAX_SECONDS:
             return WELL
         behind = f"the graph is {self.seconds:,.0f} s behind"
-        if self.is_relay_at_work(settings):
+        if self.is_relay_at_work():
             return Condition("degraded", f"{behind}; a relay is at work: its log says what keeps it")
         return Condition("degraded", f"{behind} and no relay is at work: start `nexus-graph relay`")
 
-    def is_relay_at_work(self, settings: Settings) -> bool:
+    def is_relay_at_work(self) -> bool:
         """True if a relay renewed its lease within the time that a lease lasts."""
-        return self.renewed_seconds <= settings.relay_lease_seconds
+        return self.renewed_seconds <= LEASE_SECONDS
 
 
 async def lag(source: "Connection | Pool | Record") -> Lag:

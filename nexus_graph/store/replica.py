@@ -2,7 +2,7 @@
 
 Trouble of the replica does not reach readers: the primary answers a read that the replica does not answer in time, and
 no reader asks the replica again until a task has reconnected. So only the reads under way wait for a replica that goes
-away, each no longer than `replica_timeout_seconds`.
+away, each no longer than `TIMEOUT_SECONDS`.
 """
 
 import asyncio
@@ -17,6 +17,9 @@ from nexus_graph.statements import sql
 from nexus_graph.store.database import CONNECTION_LOST, Pool, connect_pool
 from nexus_graph.tasks import keep, raise_if_cancelled
 
+TIMEOUT_SECONDS: Final = 1.0
+"""Seconds that a replica has for a read, many times what reads take: then the primary answers."""
+
 AWAY_SECONDS: Final = 1.0
 """Seconds that a failed replica is left alone before a task looks for it again; no reader waits for that."""
 
@@ -30,7 +33,6 @@ class Replica:
     def __init__(self, settings: Settings) -> None:
         """It is away until it has been connected; that begins at once. Call it inside an event loop."""
         self._settings = settings
-        self._timeout_seconds = settings.replica_timeout_seconds
         self._pool: Pool | None = None
         self._left: set[Pool] = set()
         self._reads: set[asyncio.Task[list[asyncpg.Record]]] = set()
@@ -47,7 +49,7 @@ class Replica:
         reading = asyncio.create_task(pool.fetch(statement, *parameters))
         keep(reading, self._reads)
         try:
-            if not (await asyncio.wait({reading}, timeout=self._timeout_seconds))[0]:
+            if not (await asyncio.wait({reading}, timeout=TIMEOUT_SECONDS))[0]:
                 raise TimeoutError
             return reading.result()
         except Exception as error:
@@ -81,7 +83,7 @@ class Replica:
         self.joined.clear()
         self._left.add(pool)
         # Reads under way on other connections keep their own limits.
-        asyncio.get_running_loop().call_later(self._timeout_seconds, self._drop, pool)
+        asyncio.get_running_loop().call_later(TIMEOUT_SECONDS, self._drop, pool)
         self._joining = asyncio.create_task(self._join(after_seconds=AWAY_SECONDS))
 
     def _drop(self, pool: Pool) -> None:

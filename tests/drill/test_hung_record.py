@@ -13,6 +13,7 @@ import httpx2
 import pytest
 
 from nexus_graph.config import Settings
+from nexus_graph.identity.opening import RESOLVE_CONNECTIONS
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool
 from tests.stage.running import running_api
@@ -133,7 +134,7 @@ async def test_the_network_swallows_everything(settings: Settings, pool: Pool) -
             assert max(waits.longest.values()) <= settings.identify_timeout_seconds + LATE_SECONDS
         assert set(probes["/health"].counts) == {503}
         assert healed <= settings.connect_timeout_seconds + settings.statement_timeout_seconds
-        await wire.open_connections(settings.read_connections + settings.resolve_connections + 1)
+        await wire.open_connections(settings.read_connections + RESOLVE_CONNECTIONS + 1)
 
 
 async def test_the_processes_that_read_are_stopped(settings: Settings, pool: Pool) -> None:

@@ -20,7 +20,6 @@ REPLACED_MAX_SECONDS = 5.0
 
 async def test_a_frozen_relay_is_replaced(settings: Settings, pool: Pool) -> None:
     """From its last sign of life to the first change that another brings to the graph, by the record's clock."""
-    assert settings.relay_lease_seconds == Settings.model_fields["relay_lease_seconds"].default
     took = []
     async with relaying(settings, patience_seconds=120) as first:  # lets the graph's server plan what relays ask
         await first.drained()

@@ -62,7 +62,7 @@ class Graph:
         )
 
     async def agrees(self) -> bool:
-        return await findings(self.pool, self.driver, self.settings) == []
+        return await findings(self.pool, self.driver) == []
 
 
 @pytest.fixture
@@ -240,7 +240,7 @@ async def test_what_was_tampered_with_is_mended_though_the_version_is_right(grap
         "MATCH (e {value: 'a@x.example'}), (p {value: '+15550000001'}) CREATE (e)-[:SEEN_WITH {family: 1}]->(p)",
     ):
         await graph.driver.execute_query(tampering)
-        found = await findings(graph.pool, graph.driver, graph.settings)
+        found = await findings(graph.pool, graph.driver)
         assert found
         await repair(graph.pool, graph.driver, graph.settings, found)
         assert await graph.agrees()

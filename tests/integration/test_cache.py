@@ -284,8 +284,8 @@ async def test_a_large_family_is_not_kept(cached: Settings, monkeypatch: pytest.
 
 async def test_the_memory_is_bounded(cached: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nexus_graph.cache.memory.KEYS_MAX", 7)
-    small = {"cache": "process", "cache_process_families": 5}
-    cache = FamilyCache(cached.model_copy(update=small))
+    monkeypatch.setattr("nexus_graph.cache.memory.FAMILIES_MAX", 5)
+    cache = FamilyCache(cached.model_copy(update={"cache": "process"}))
     for number in range(20):
         contact = Contact(number, f"{number}@x.example", None, START)
         one = Family(1, (contact,), Source.GRAPH)

@@ -19,10 +19,10 @@ async def test_identify_follows_the_order_of_commits_when_the_clock_is_set_back(
     seed = int(os.environ.get("NEXUS_TEST_SEED") or random.SystemRandom().randrange(2**32))
     print(f"NEXUS_TEST_SEED={seed}")
     async with fleet(settings, 2) as servers:
-        history = await record_history(servers, keys=400, seed=seed)
+        history = await record_history(servers, keys=100, seed=seed, count=600)
         await pool.execute(_SET_BACK)
         before = await pool.fetchval("SELECT max(seq) FROM identity_events")
-        history += await record_history(servers, keys=800, seed=seed + 1)
+        history += await record_history(servers, keys=200, seed=seed + 1, count=600)
     assert violations(history) == []
     assert await final_state_violations(pool, history) == []
     events = await pool.fetch("SELECT seq, at FROM identity_events ORDER BY seq")

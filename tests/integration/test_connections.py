@@ -4,7 +4,6 @@ import asyncio
 import json
 import random
 import socket
-from collections.abc import Mapping
 from typing import cast
 
 import httpx2
@@ -13,6 +12,7 @@ import pytest
 from nexus_graph.api.http import connections as limits
 from nexus_graph.app import App
 from nexus_graph.config import Settings
+from nexus_graph.identity.opening import RESOLVE_CONNECTIONS
 from nexus_graph.store.database import Pool
 from nexus_graph.telemetry import CONNECTIONS_CUT, CONNECTIONS_REFUSED
 from tests.integration.test_direct import ADA, GRAPHQL, LOCK, TWICE, UNLOCK, answered, connected, posted
@@ -21,11 +21,17 @@ from tests.stage.stopping import backends
 
 pytestmark = both_ways
 
-QUICK: Mapping[str, float] = {"first_byte_seconds": 0.5, "header_seconds": 0.5, "body_seconds": 0.5}
 HEAD = b"POST /identify HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 WHOLE = posted(ADA)
 BY_ASGI = posted(ADA, *TWICE)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client has half a second for each part of a request."""
+    for name in ("FIRST_BYTE_SECONDS", "HEADER_SECONDS", "BODY_SECONDS"):
+        monkeypatch.setattr(limits, name, 0.5)
 
 
 def cut(phase: str) -> float:
@@ -64,9 +70,10 @@ SLOW = [
 """What a client sends, what it sends again and again after that, and what is waited for meanwhile."""
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("before", [b"", WHOLE, BY_ASGI], ids=["new", "reused", "reused by ASGI"])
 async def test_a_request_that_comes_too_slowly_is_ended(settings: Settings, before: bytes) -> None:
-    slow = settings.model_copy(update={**QUICK, "keep_alive_seconds": 1})
+    slow = settings.model_copy(update={"keep_alive_seconds": 1})
     cuts = {phase: cut(phase) for phase in ("first_byte", "header", "body")}
     async with running_api(slow) as server:
         told = await asyncio.gather(*(_sent_slowly(server, before, sent, more) for sent, more, _ in SLOW))
@@ -96,9 +103,10 @@ async def _sent_slowly(server: ApiServer, before: bytes, sent: bytes, more: byte
         return told
 
 
+@pytest.mark.usefixtures("quick")
 async def test_a_slow_request_behind_another_is_ended_once_that_is_answered(settings: Settings, pool: Pool) -> None:
     async with (
-        running_api(settings.model_copy(update=QUICK)) as server,
+        running_api(settings) as server,
         pool.acquire() as holder,
         connected(server) as (reader, writer),
     ):
@@ -111,8 +119,9 @@ async def test_a_slow_request_behind_another_is_ended_once_that_is_answered(sett
         assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
 
 
+@pytest.mark.usefixtures("quick")
 async def test_a_request_that_takes_long_to_answer_is_not_ended(settings: Settings, pool: Pool) -> None:
-    slow = settings.model_copy(update={**QUICK, "keep_alive_seconds": 1})
+    slow = settings.model_copy(update={"keep_alive_seconds": 1})
     async with (
         running_api(slow) as server,
         pool.acquire() as holder,
@@ -128,11 +137,12 @@ async def test_a_request_that_takes_long_to_answer_is_not_ended(settings: Settin
             assert (await answered(asked))[0].startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.usefixtures("quick")
 async def test_a_stream_of_events_outlives_every_limit_on_requests(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nexus_graph.api.http.event_stream.KEEP_ALIVE_SECONDS", 0.5)
-    slow = settings.model_copy(update={**QUICK, "keep_alive_seconds": 1})
+    slow = settings.model_copy(update={"keep_alive_seconds": 1})
     asked = {"query": "subscription { identityEvents { __typename } }"}
     async with running_api(slow) as server, connected(server) as (reader, writer):
         writer.write(posted(asked, "Accept: text/event-stream", path="/graphql"))
@@ -146,11 +156,12 @@ async def _ask_without_end(client: socket.socket) -> None:
         await loop.sock_sendall(client, b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n" * 5)
 
 
-async def test_a_client_that_takes_no_answer_is_cut(settings: Settings) -> None:
+async def test_a_client_that_takes_no_answer_is_cut(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that asks on and on, and reads nothing: its answers fill what lies between us, and then it is cut."""
     cuts = cut("answer")
     loop = asyncio.get_running_loop()
-    async with running_api(settings.model_copy(update={"send_seconds": 0.5})) as server:
+    monkeypatch.setattr(limits, "SEND_SECONDS", 0.5)
+    async with running_api(settings) as server:
         with socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.setblocking(False)
@@ -275,7 +286,7 @@ async def test_clients_that_leave_leave_nothing_behind(settings: Settings, pool:
         async with asyncio.timeout(30):
             while running.server_state.tasks or len(running.server_state.connections) > 1:  # noqa: ASYNC110
                 await asyncio.sleep(0)
-        pools = settings.read_connections + settings.resolve_connections + 1
+        pools = settings.read_connections + RESOLVE_CONNECTIONS + 1
         assert len(await backends(pool, role="nexus_api")) <= pools
 
 

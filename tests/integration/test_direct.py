@@ -17,7 +17,7 @@ from nexus_graph.api.http.request import RequestId
 from nexus_graph.config import Settings
 from nexus_graph.store.database import Pool
 from tests.integration.test_rest import UNKNOWN_OUTCOME
-from tests.stage.running import ApiServer, running_api
+from tests.stage.running import ApiServer, both_ways, running_api
 
 LOCK = "SELECT pg_advisory_lock(474219276659)"
 UNLOCK = "SELECT pg_advisory_unlock(474219276659)"
@@ -381,6 +381,17 @@ async def test_callers_of_one_family_are_each_told_what_is_true_then(server: Api
             for asked in (reader, other_reader):
                 assert (await answered(asked))[1] == told
             assert len(json.loads(told)["contact"]["emails"]) == size
+
+
+@both_ways
+async def test_bytes_that_are_not_http_get_a_problem_and_the_end(server: ApiServer) -> None:
+    async with connected(server) as (reader, writer):
+        writer.write(b"\x16\x03\x01 hello\r\n\r\n")
+        head, body = await answered(reader)
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert b"content-type: application/problem+json\r\n" in head
+        assert json.loads(body)["code"] == "BAD_REQUEST"
+        assert await reader.read() == b""
 
 
 def test_an_id_is_made_once() -> None:

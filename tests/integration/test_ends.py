@@ -58,11 +58,14 @@ STOP_AT = ('"event": "serving"', '"event": "relay_active"', '"event": "relay_fai
 
 ENVIRONMENT = {
     "NEXUS_CACHE": "both",
-    "NEXUS_LOAD_RETRY_BASE_SECONDS": "0",
     "NEXUS_LOAD_TRIES_MAX": "2",
-    "NEXUS_DEMO_GRAPH_WAIT_SECONDS": "0",
-    "NEXUS_VERIFY_SETTLE_SECONDS": "0",
 }
+WAITS_FOR_NOTHING = (
+    "nexus_graph.bulk.load.RETRY_BASE_SECONDS",
+    "nexus_graph.demo.tour.GRAPH_WAIT_SECONDS",
+    "nexus_graph.graph.verify.SETTLE_SECONDS",
+)
+"""The times, in seconds, that commands would wait for servers that stay away here."""
 
 
 def _commands(group: Any, *above: str) -> Iterator[tuple[str, Any]]:
@@ -147,9 +150,9 @@ def starter() -> multiprocessing.context.ForkServerContext:
     """Starts commands as processes that have imported what they need: this module as well, and all that it imports."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["nexus_graph.app", "nexus_graph.relay", "nexus_graph.demo", "nexus_graph.commands.import_file",
-         "nexus_graph.commands.rebuild_graph", "nexus_graph.commands.cache_warm", "nexus_graph.commands.doctor",
-         "nexus_graph.commands.renormalize", "nexus_graph.__main__", "uvloop", __name__]
+        ["nexus_graph.app", "nexus_graph.relay", "nexus_graph.demo", "nexus_graph.commands.files",
+         "nexus_graph.commands.copies", "nexus_graph.commands.doctor", "nexus_graph.commands.renormalize",
+         "nexus_graph.__main__", "uvloop", __name__]
     )  # fmt: skip
     return context
 
@@ -206,6 +209,8 @@ def _run(argv: list[str], environment: dict[str, str], out: Connection, err: Con
         if name.startswith(("NEXUS_", "DATABASE_", "REDIS_", "NEO4J_")):
             del os.environ[name]
     os.environ.update(environment)
+    for name in WAITS_FOR_NOTHING:
+        pytest.MonkeyPatch().setattr(name, 0.0)
     os.dup2(out.fileno(), 1)
     os.dup2(err.fileno(), 2)
     out.close()

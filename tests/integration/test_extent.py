@@ -67,17 +67,15 @@ async def health(settings: Settings) -> tuple[int, str, dict[str, str]]:
 async def test_a_whole_graph_lacks_nothing(
     projected: Pool, driver: AsyncDriver, settings: Settings, tmp_path: Path
 ) -> None:
-    assert await gap(driver, projected, settings) is None
+    assert await gap(driver, projected) is None
     assert await health(settings) == (200, "ok", {"status": "ok"})
     said = await doctor_says(settings, tmp_path)
     assert (said["graph"][0], said["relay"][0]) == (Level.OK, Level.OK)
 
 
-async def test_families_that_the_relay_has_still_to_bring_are_not_missing(
-    pool: Pool, driver: AsyncDriver, settings: Settings
-) -> None:
+async def test_families_that_the_relay_has_still_to_bring_are_not_missing(pool: Pool, driver: AsyncDriver) -> None:
     await identify(pool, ("a@x.example", "+14155550001"), ("b@x.example", "+14155550002"))
-    assert await gap(driver, pool, settings) is None
+    assert await gap(driver, pool) is None
 
 
 async def test_a_wiped_graph_is_noticed(
@@ -85,7 +83,7 @@ async def test_a_wiped_graph_is_noticed(
 ) -> None:
     await driver.execute_query(WIPE_BUT_ONE)
     lacks = f"lacks {FAMILIES - 1} families of the record, or more"
-    found = await gap(driver, projected, settings)
+    found = await gap(driver, projected)
     assert found is not None
     assert found.reason == lacks
     code, status, neo4j = await health(settings)
@@ -104,7 +102,7 @@ async def test_what_somebody_dropped_is_noticed_and_the_relay_puts_it_back(
     assert await missing_schema(driver) == []
     await driver.execute_query(f"DROP {dropped}")
     try:
-        found = await gap(driver, projected, settings)
+        found = await gap(driver, projected)
         assert found is not None
         assert "start `nexus-graph relay`" in found.next_step
         await ensure_constraints(driver)
@@ -128,7 +126,7 @@ async def test_a_rebuild_that_broke_off_is_known_until_another_ends(
     monkeypatch.setattr("nexus_graph.graph.rebuild.BATCH_FAMILIES", 1)
     with pytest.raises(KeyError):
         await rebuild(projected, driver, settings, progress=break_off)
-    found = await gap(driver, projected, settings)
+    found = await gap(driver, projected)
     assert found is not None
     assert found.reason.startswith("is partial: a rebuild began at ")
     assert found.reason.endswith(" and broke off")
@@ -138,7 +136,7 @@ async def test_a_rebuild_that_broke_off_is_known_until_another_ends(
     assert level is Level.FAIL
     assert "nexus-graph rebuild-graph" in text
     await rebuild(projected, driver, settings)
-    assert await gap(driver, projected, settings) is None
+    assert await gap(driver, projected) is None
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGKILL])
@@ -150,7 +148,7 @@ async def test_the_command_is_interrupted_and_run_again(
         holding = await session.begin_transaction()
         await (await holding.run("MATCH (family:Family {id: 1}) SET family.held = true")).consume()
         rebuilding = await loading.start(settings, "rebuild-graph")
-        while (found := await gap(driver, projected, settings)) is None:  # noqa: ASYNC110 - another process works in its own time
+        while (found := await gap(driver, projected)) is None:  # noqa: ASYNC110 - another process works in its own time
             await asyncio.sleep(0.02)
         rebuilding.send_signal(signal_number)
         _, errors = await rebuilding.communicate()
@@ -164,19 +162,19 @@ async def test_the_command_is_interrupted_and_run_again(
         assert b"nexus-graph rebuild-graph" in errors
     code, _, errors_again = await loading.command(settings, "rebuild-graph")
     assert (code, errors_again) == (0, "")
-    assert await gap(driver, projected, settings) is None
+    assert await gap(driver, projected) is None
 
 
 async def test_a_relay_that_is_far_behind_is_not_taken_for_a_graph_that_lost_families(
-    projected: Pool, driver: AsyncDriver, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    projected: Pool, driver: AsyncDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Changes of one family fill all that is counted of the outbox, and others wait behind them."""
     monkeypatch.setattr("nexus_graph.graph.extent.COUNTED_MAX", FAMILIES + 5)
     await identify(projected, *((f"again{number}@x.example", "+14155550000") for number in range(FAMILIES + 5)))
     await identify(projected, *((f"new{number}@x.example", None) for number in range(5)))
-    assert await gap(driver, projected, settings) is None
+    assert await gap(driver, projected) is None
     await projected.execute("DELETE FROM outbox")
-    found = await gap(driver, projected, settings)
+    found = await gap(driver, projected)
     assert found is not None
     assert found.reason == "lacks 5 families of the record, or more"
 
@@ -200,9 +198,9 @@ async def test_a_tombstone_hides_no_missing_family(projected: Pool, driver: Asyn
         await soft_delete(projected, contact_id)
     async with relaying(settings) as relay:
         await relay.drained()
-    assert await gap(driver, projected, settings) is None
+    assert await gap(driver, projected) is None
     await driver.execute_query("MATCH (node:Family|Contact) WHERE node.id IN [4, 5] DETACH DELETE node")
-    found = await gap(driver, projected, settings)
+    found = await gap(driver, projected)
     assert found is not None
     assert found.reason == "lacks 2 families of the record, or more"
 
@@ -210,7 +208,7 @@ async def test_a_tombstone_hides_no_missing_family(projected: Pool, driver: Asyn
 async def test_a_family_that_goes_during_the_look_is_not_missing(
     projected: Pool, driver: AsyncDriver, settings: Settings
 ) -> None:
-    assert await gap(driver, _Meanwhile(projected, driver, settings), settings) is None  # type: ignore[arg-type]
+    assert await gap(driver, _Meanwhile(projected, driver, settings)) is None  # type: ignore[arg-type]
     ((tombstones,),) = (await driver.execute_query("MATCH (t:Tombstone) RETURN count(t)")).records
     assert tombstones == 1
 

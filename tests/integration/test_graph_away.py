@@ -28,7 +28,7 @@ async def projected(pool: Pool, driver: AsyncDriver, settings: Settings) -> Sett
     await identify(pool, ("a@x.example", "+15550000001"))
     await pool.execute("DELETE FROM outbox")
     await project(driver, await read_states(pool, [1]), settings)
-    return settings.model_copy(update={"graph_patience_seconds": 0.05})
+    return settings.model_copy(update={"graph_patience_seconds": 0.4})
 
 
 @asynccontextmanager
@@ -145,8 +145,9 @@ async def test_an_overloaded_graph_is_left_alone_until_it_is_quick_again(
         assert await families.family(KEY) is not None
 
 
-async def test_who_insists_on_a_hung_graph_is_refused(projected: Settings) -> None:
-    hasty = projected.model_copy(update={"graph_timeout_seconds": 0.5, "graph_wait_max_seconds": 0.0})
+async def test_who_insists_on_a_hung_graph_is_refused(projected: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nexus_graph.graph.reads.WAIT_MAX_SECONDS", 0.0)
+    hasty = projected.model_copy(update={"graph_timeout_seconds": 0.5})
     async with gated(hasty) as (gate, families):
         gate.stall()
         for _ in range(2):
@@ -158,9 +159,11 @@ async def test_who_insists_on_a_hung_graph_is_refused(projected: Settings) -> No
         assert await families.family(KEY, insist=True) is not None
 
 
-async def test_who_insists_is_answered_by_a_graph_that_comes_back_meanwhile(projected: Settings) -> None:
-    patient = projected.model_copy(update={"graph_wait_max_seconds": float(PATIENCE_SECONDS)})
-    async with gated(patient) as (gate, families):
+async def test_who_insists_is_answered_by_a_graph_that_comes_back_meanwhile(
+    projected: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nexus_graph.graph.reads.WAIT_MAX_SECONDS", float(PATIENCE_SECONDS))
+    async with gated(projected) as (gate, families):
         gate.shut()
         with pytest.raises(Unavailable):
             await families.family(KEY)

@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
-from nexus_graph.gather.bounds import HALF_MIN_REQUESTS
+from nexus_graph.gather.bounds import HALF_MIN_REQUESTS, bounds_within
 from nexus_graph.graph.driver import open_driver, planned_once
 from nexus_graph.graph.projection import project
 from nexus_graph.graph.reads import GraphFamilies
@@ -37,7 +37,8 @@ PEOPLE = [
 @pytest.fixture
 async def graph(driver: AsyncDriver, settings: Settings) -> AsyncIterator[GraphFamilies]:
     # A walk on a busy machine takes longer than batches usually wait for each other. Here they always wait.
-    families = GraphFamilies(driver, settings, settings.walk_bounds()._replace(patience_seconds=PATIENCE_SECONDS))
+    bounds = bounds_within(settings.graph_timeout_seconds)._replace(patience_seconds=PATIENCE_SECONDS)
+    families = GraphFamilies(driver, settings, bounds)
     yield families
     await families.close()
 

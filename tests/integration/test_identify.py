@@ -171,9 +171,9 @@ async def test_a_caller_that_leaves_takes_nobody_along(identity: Identity, pool:
 
 
 async def test_a_full_queue_refuses_at_once(settings: Settings, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nexus_graph.config.REQUESTS_MAX", 1)
-    small = settings.model_copy(update={"identify_queue_max_requests": 3})
-    async with open_identity(small) as identity:
+    monkeypatch.setattr("nexus_graph.gather.bounds.REQUESTS_MAX", 1)
+    monkeypatch.setattr("nexus_graph.gather.bounds.QUEUE_MAX", 3)
+    async with open_identity(settings) as identity:
         async with _write_lock_held(pool):
             served = [asyncio.create_task(_ask(identity, "e0@x.example", None))]
             await _waiting_backends(pool, 1)

@@ -16,8 +16,8 @@ import pytest
 from neo4j import AsyncDriver
 
 from nexus_graph.bulk.import_file import import_rows
+from nexus_graph.bulk.lines import UnreadableFile
 from nexus_graph.bulk.reader import Reader
-from nexus_graph.bulk.reading import UnreadableFile
 from nexus_graph.bulk.summary import Summary
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
@@ -109,7 +109,7 @@ async def test_the_graph_follows_an_import_into_a_record_with_a_past(
     async with relaying(settings) as relay:
         await relay.drained()
     assert await outbox_rows(pool) == []
-    assert await findings(pool, driver, settings) == []
+    assert await findings(pool, driver) == []
 
 
 async def test_importing_again_changes_nothing(settings: Settings, pool: Pool, tmp_path: Path, seed: int) -> None:
@@ -198,7 +198,7 @@ async def test_identify_goes_on_beside_an_import(
     assert await final_state_violations(pool, history + imported) == []
     async with relaying(settings) as relay:
         await relay.drained()
-    assert await findings(pool, driver, settings) == []
+    assert await findings(pool, driver) == []
 
 
 async def test_a_reader_that_is_killed_is_no_end_of_the_file(
@@ -264,11 +264,13 @@ async def test_what_stands_before_an_unreadable_line_is_in(settings: Settings, p
     assert await pool.fetchval("SELECT count(*) FROM contacts") == 2
 
 
-async def test_a_record_that_stays_away_stops_the_import_at_a_line(settings: Settings, tmp_path: Path) -> None:
+async def test_a_record_that_stays_away_stops_the_import_at_a_line(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = write(tmp_path / "rows.csv", [(f"e{n}@example.com", None) for n in range(30)])
-    impatient = settings.model_copy(
-        update={"load_tries_max": 2, "load_retry_base_seconds": 0.0, "lock_timeout_seconds": 0.05}
-    )
+    impatient = settings.model_copy(update={"load_tries_max": 2})
+    monkeypatch.setattr("nexus_graph.bulk.load.RETRY_BASE_SECONDS", 0.0)
+    monkeypatch.setattr("nexus_graph.store.database.LOCK_TIMEOUT_SECONDS", 0.05)
     summary, holder = Summary(), await connect_pool(settings, role=None, size=1)
     async with holder.acquire() as connection, connection.transaction():
         await connection.execute("SELECT take_write_lock()")
@@ -289,7 +291,7 @@ async def test_a_record_that_is_read_only_is_waited_for_and_else_left_with_a_way
     database = await pool.fetchval("SELECT current_database()")
     await pool.execute(f'ALTER DATABASE "{database}" SET default_transaction_read_only = on')
 
-    process = await start(settings, "import", str(file), NEXUS_LOAD_TRIES_MAX="2", NEXUS_LOAD_RETRY_BASE_SECONDS="0")
+    process = await start(settings, "import", str(file), NEXUS_LOAD_TRIES_MAX="2")
     answer, errors = await process.communicate()
     assert process.returncode == 1
     assert b"Traceback" not in errors
@@ -355,8 +357,8 @@ async def test_the_command_takes_json_lines_and_prints_a_summary_for_people(sett
 
 
 async def test_interrupted_the_command_says_what_is_in(settings: Settings, pool: Pool, tmp_path: Path) -> None:
-    file = write(tmp_path / "rows.csv", [(f"e{line}@example.com", None) for line in range(2, 40_002)])
-    process = await start(settings, "import", str(file), NEXUS_IMPORT_CHUNK_ROWS="50", NEXUS_LOAD_REPORT_SECONDS="0.2")
+    file = write(tmp_path / "rows.csv", [(f"e{line}@example.com", None) for line in range(2, 400_002)])
+    process = await start(settings, "import", str(file), NEXUS_IMPORT_CHUNK_ROWS="50")
     assert process.stderr is not None
     assert b"rows/s" in await process.stderr.readline()
 

@@ -14,9 +14,9 @@ from typing import cast
 import asyncpg
 import pytest
 
-from nexus_graph.bulk.contacts import Contact, Contacts
-from nexus_graph.bulk.load import RATE_SLACK_SECONDS, load, load_settings
-from nexus_graph.bulk.rows import LINE_MAX_BYTES, open_rows
+from nexus_graph.bulk.contacts import Contact, read_contacts
+from nexus_graph.bulk.load import RATE_SLACK_SECONDS, RESOLVE_CONNECTIONS, load
+from nexus_graph.bulk.rows import open_rows
 from nexus_graph.bulk.summary import Summary
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
@@ -31,9 +31,9 @@ from tests.stage.loading import command, random_pairs, start, write
 
 async def _load(settings: Settings, file: Path, *, rate: float | None = None) -> Summary:
     summary = Summary()
-    with open_rows(file, line_max_bytes=LINE_MAX_BYTES) as rows:
-        async with open_identity(load_settings(settings)) as identity:
-            contacts = Contacts(rows, rows.columns, region=None, strict=False)
+    with open_rows(file) as rows:
+        async with open_identity(settings, resolve_connections=RESOLVE_CONNECTIONS) as identity:
+            contacts = read_contacts(rows, region=None, strict=False)
             await load(identity, settings, contacts, summary, rate=rate)
     return summary
 
@@ -87,10 +87,11 @@ async def test_rows_that_find_the_queue_full_are_sent_again(
     settings: Settings, pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nexus_graph.bulk.load.IN_FLIGHT_MAX", 24)
-    crowded = settings.model_copy(update={"identify_queue_max_requests": 8, "load_retry_base_seconds": 0.0})
+    monkeypatch.setattr("nexus_graph.gather.bounds.QUEUE_MAX", 8)
+    monkeypatch.setattr("nexus_graph.bulk.load.RETRY_BASE_SECONDS", 0.0)
     pairs: list[Pair] = [(f"e{n}@example.com", None) for n in range(500)]
 
-    summary = await _load(crowded, write(tmp_path / "rows.csv", pairs))
+    summary = await _load(settings, write(tmp_path / "rows.csv", pairs))
 
     assert summary.complete
     assert summary.outcomes == {Outcome.CREATED: 500}
@@ -98,9 +99,13 @@ async def test_rows_that_find_the_queue_full_are_sent_again(
 
 
 async def test_a_record_that_stays_away_stops_the_load_at_a_line_to_go_on_from(
-    settings: Settings, servers_admin: "asyncpg.Connection[asyncpg.Record]", pool: Pool
+    settings: Settings,
+    servers_admin: "asyncpg.Connection[asyncpg.Record]",
+    pool: Pool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    impatient = settings.model_copy(update={"load_tries_max": 2, "load_retry_base_seconds": 0.0})
+    monkeypatch.setattr("nexus_graph.bulk.load.RETRY_BASE_SECONDS", 0.0)
+    impatient = settings.model_copy(update={"load_tries_max": 2})
     database = settings.database_url.get_secret_value().rpartition("/")[2]
     begun, summary = asyncio.Event(), Summary()
 
@@ -118,7 +123,7 @@ async def test_a_record_that_stays_away_stops_the_load_at_a_line_to_go_on_from(
         )
 
     shutting_down = asyncio.create_task(shut_down())
-    async with open_identity(load_settings(impatient)) as identity:
+    async with open_identity(impatient, resolve_connections=RESOLVE_CONNECTIONS) as identity:
         await load(identity, impatient, contacts(), summary)
     await shutting_down
 
@@ -134,7 +139,7 @@ async def test_a_record_that_stays_away_stops_the_load_at_a_line_to_go_on_from(
     emails = {row[0] for row in await pool.fetch("SELECT email FROM contacts")}
     assert emails >= {f"e{number}@example.com" for number in range(2, line)}
     again = Summary()
-    async with open_identity(load_settings(settings)) as identity:
+    async with open_identity(settings, resolve_connections=RESOLVE_CONNECTIONS) as identity:
         await load(identity, settings, contacts(), again)
     assert again.complete
     assert await pool.fetchval("SELECT count(*) FROM contacts") == 20_000
@@ -163,7 +168,7 @@ async def test_a_record_that_is_read_only_for_a_while_costs_no_row(
         await servers_admin.execute(f'ALTER DATABASE "{database}" SET default_transaction_read_only = off')
 
     turning = asyncio.create_task(turn_read_only())
-    async with open_identity(load_settings(settings)) as identity:
+    async with open_identity(settings, resolve_connections=RESOLVE_CONNECTIONS) as identity:
 
         async def identify(request: IdentifyRequest) -> Identification:
             try:
@@ -263,7 +268,7 @@ async def test_the_command_says_when_the_record_is_away(settings: Settings, tmp_
 
 async def test_interrupted_the_command_says_where_to_go_on(settings: Settings, pool: Pool, tmp_path: Path) -> None:
     file = write(tmp_path / "rows.csv", [(f"e{line}@example.com", None) for line in range(2, 10_002)])
-    process = await start(settings, "load", str(file), "--rate", "200", NEXUS_LOAD_REPORT_SECONDS="0.2")
+    process = await start(settings, "load", str(file), "--rate", "200")
     assert process.stderr is not None
     assert b"rows/s" in await process.stderr.readline()
 

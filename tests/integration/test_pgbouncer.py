@@ -145,10 +145,12 @@ async def test_a_login_that_brings_no_settings_is_refused(settings: Settings, po
         await connect_pool(unfit, role="nexus_api", size=1)
 
 
-async def test_settings_that_differ_from_the_logins_are_refused(pooled: Settings) -> None:
-    hasty = pooled.model_copy(update={"lock_timeout_seconds": 1.0})
+async def test_settings_that_differ_from_the_logins_are_refused(
+    pooled: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nexus_graph.store.database.LOCK_TIMEOUT_SECONDS", 1.0)
     with pytest.raises(UnfitLogin, match=r"does not: lock_timeout is 5000, not 1000$"):
-        await connect_pool(hasty, role="nexus_api", size=1)
+        await connect_pool(pooled, role="nexus_api", size=1)
 
 
 async def test_migrations_go_past_it(pooled: Settings, pool: Pool) -> None:

@@ -93,7 +93,7 @@ async def test_any_order_any_number_of_times_gives_the_newest_state(
     for _ in range(ROUNDS):
         await _wipe(driver)
         await _apply(driver, settings, history, rng)
-        assert await findings(pool, driver, settings) == []
+        assert await findings(pool, driver) == []
         assert await shown(driver) == newest
 
 
@@ -117,7 +117,7 @@ async def _adverse(pool: Pool, driver: AsyncDriver, settings: Settings) -> list[
     after = {state["id"]: state for state in await _changed(pool)}
     for state in (after[1], before[2], after[2], before[1], before[2]):
         await project(driver, [state], settings)
-    return await findings(pool, driver, settings)
+    return await findings(pool, driver)
 
 
 async def test_states_from_before_a_merger_change_nothing(pool: Pool, driver: AsyncDriver, settings: Settings) -> None:
@@ -169,7 +169,7 @@ async def test_an_older_state_that_arrives_during_a_newer_ones_write_is_ignored(
     pool: Pool, driver: AsyncDriver, settings: Settings
 ) -> None:
     assert await _race(pool, driver, settings) == 0
-    assert await findings(pool, driver, settings) == []
+    assert await findings(pool, driver) == []
 
 
 async def test_comparing_before_writing_is_caught(
@@ -179,7 +179,7 @@ async def test_comparing_before_writing_is_caught(
     assert lock + guard in cypher("claim_families")
     _plant(monkeypatch, "claim_families", cypher("claim_families").replace(lock + guard, "WITH f, state\n" + guard))
     assert await _race(pool, driver, settings) > 0
-    assert await findings(pool, driver, settings)
+    assert await findings(pool, driver)
 
 
 async def test_a_merged_family_that_is_revived_is_a_family_again(
@@ -201,7 +201,7 @@ async def test_a_merged_family_that_is_revived_is_a_family_again(
         await project(driver, states, settings)
     assert await _labels(driver, 2) == ["Family"]
     assert await _labels(driver, 1) == ["Family", "Tombstone"]
-    assert await findings(pool, driver, settings) == []
+    assert await findings(pool, driver) == []
 
 
 async def test_a_tombstone_holds_nothing_personal(pool: Pool, driver: AsyncDriver, settings: Settings) -> None:
@@ -239,7 +239,7 @@ async def test_an_identifier_of_a_deleted_contact_lives_on_in_evidence_only(
         "COUNT { (p)<-[:SEEN_WITH]-() } AS seen"
     )
     assert list(found.records[0].values()) == [0, 1]
-    assert await findings(pool, driver, settings) == []
+    assert await findings(pool, driver) == []
 
 
 async def test_times_are_exact_to_the_microsecond_also_before_1970(
@@ -253,7 +253,7 @@ async def test_times_are_exact_to_the_microsecond_also_before_1970(
     await project(driver, await read_states(pool, [1, 2]), settings)
     found = await driver.execute_query("MATCH (c:Contact) RETURN toString(c.createdAt) AS at ORDER BY c.id")
     assert [record["at"] for record in found.records] == ["1969-12-31T23:59:59.999999Z", "9999-12-31T23:59:59.999999Z"]
-    assert await findings(pool, driver, settings) == []
+    assert await findings(pool, driver) == []
 
 
 # What each statement may be asked with, and which must seek: all but those that look at everything by design.

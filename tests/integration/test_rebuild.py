@@ -7,9 +7,9 @@ import random
 import pytest
 from neo4j import AsyncDriver
 
-from nexus_graph.commands import rebuild_graph
-from nexus_graph.commands import verify as command_of_verify
+from nexus_graph.commands.copies import rebuild_graph, verify_graph
 from nexus_graph.config import Settings
+from nexus_graph.failures import without_traceback
 from nexus_graph.graph import rebuild as rebuilding
 from nexus_graph.graph.driver import ensure_constraints
 from nexus_graph.graph.extent import gap
@@ -52,7 +52,7 @@ async def test_a_graph_that_was_wiped_is_the_same_again(
     rebuilt = await rebuild(populated, driver, settings, progress=progress)
     live = await populated.fetchval("SELECT count(*) FROM contacts WHERE deleted_at IS NULL")
     assert (rebuilt.contacts, written) == (live, live)
-    assert await findings(populated, driver, settings) == []
+    assert await findings(populated, driver) == []
     assert await shown(driver) == before
 
 
@@ -62,7 +62,7 @@ async def test_what_does_not_belong_is_wiped(populated: Pool, driver: AsyncDrive
         "(:Family {id: 1, version: 1000000}), (:Analyst {name: 'not ours'})"
     )
     await rebuild(populated, driver, settings)
-    assert await findings(populated, driver, settings) == []
+    assert await findings(populated, driver) == []
     kept = await driver.execute_query("MATCH (a:Analyst) RETURN count(a) AS analysts")
     assert kept.records[0]["analysts"] == 1
 
@@ -81,7 +81,7 @@ async def test_contacts_of_a_family_that_the_wipe_took_do_not_stay(
 
     monkeypatch.setattr("nexus_graph.graph.rebuild.ensure_constraints", once_it_is_wiped)
     await rebuild(populated, driver, settings)
-    assert await findings(populated, driver, settings) == []
+    assert await findings(populated, driver) == []
 
 
 async def test_a_family_that_grows_during_the_wipe_is_whole_afterwards(
@@ -101,7 +101,7 @@ async def test_a_family_that_grows_during_the_wipe_is_whole_afterwards(
     carried = await populated.fetch("SELECT DISTINCT email FROM contacts WHERE deleted_at IS NULL")
     monkeypatch.setattr(rebuilding, "_run_alone", grow_meanwhile)
     await rebuild(populated, driver, settings)
-    assert await findings(populated, driver, settings) == []
+    assert await findings(populated, driver) == []
 
 
 async def test_rebuild_beside_relay_and_traffic(
@@ -127,7 +127,7 @@ async def test_rebuild_beside_relay_and_traffic(
         await writing
         await relay.drained()
     assert await outbox_rows(populated) == []
-    assert await findings(populated, driver, settings) == []
+    assert await findings(populated, driver) == []
 
 
 async def test_a_graph_that_lost_its_constraints_and_holds_duplicates(
@@ -135,10 +135,10 @@ async def test_a_graph_that_lost_its_constraints_and_holds_duplicates(
 ) -> None:
     await driver.execute_query("DROP CONSTRAINT contact_id")
     await driver.execute_query("UNWIND [1, 1] AS id CREATE (:Contact {id: id})")
-    assert await asyncio.to_thread(command_of_verify.run, settings) == 1
+    assert await asyncio.to_thread(without_traceback, settings, verify_graph) == 1
     assert capsys.readouterr().err == "nexus-graph: the graph holds duplicates; run `nexus-graph rebuild-graph`\n"
     await rebuild(populated, driver, settings)
-    assert await findings(populated, driver, settings) == []
+    assert await findings(populated, driver) == []
 
 
 async def test_a_second_rebuild_is_refused_while_one_is_under_way(
@@ -158,7 +158,7 @@ async def test_a_second_rebuild_is_refused_while_one_is_under_way(
     assert [name for name, _ in refused][-1] == "rebuild_ends"
     said = "nexus-graph: another rebuild of the graph is under way; when it ends, the graph is whole\n"
     assert dict(refused)["wipe"] == (1, "", said)
-    assert await findings(populated, driver, settings) == []
+    assert await findings(populated, driver) == []
     monkeypatch.undo()
     await rebuild(populated, driver, settings)
 
@@ -181,25 +181,24 @@ async def test_a_rebuild_that_lost_its_lock_leaves_its_mark(
     with pytest.raises(CONNECTION_LOST):
         await rebuild(populated, driver, settings)
     monkeypatch.undo()
-    found = await gap(driver, populated, settings)
+    found = await gap(driver, populated)
     assert found is not None
     assert found.reason.endswith(" and broke off")
     await rebuild(populated, driver, settings)
-    assert await gap(driver, populated, settings) is None
+    assert await gap(driver, populated) is None
 
 
 @pytest.mark.parametrize("as_json", [False, True], ids=["words", "json"])
 async def test_the_command_says_what_it_wrote(
     populated: Pool, settings: Settings, capsys: pytest.CaptureFixture[str], *, as_json: bool
 ) -> None:
-    assert await asyncio.to_thread(rebuild_graph.run, settings, as_json=as_json) == 0
+    assert await rebuild_graph(settings, as_json=as_json) == 0
     output = capsys.readouterr().out
     live = await populated.fetchval("SELECT count(*) FROM contacts WHERE deleted_at IS NULL")
     if as_json:
         assert json.loads(output)["contacts"] == live
     else:
         assert f"{live} contacts in" in output
-    assert (
-        await asyncio.to_thread(rebuild_graph.run, settings.model_copy(update={"neo4j_uri": "bolt://127.0.0.1:1"})) == 1
-    )
+    nowhere = settings.model_copy(update={"neo4j_uri": "bolt://127.0.0.1:1"})
+    assert await asyncio.to_thread(without_traceback, nowhere, rebuild_graph) == 1
     assert "ServiceUnavailable" in capsys.readouterr().err

@@ -25,13 +25,9 @@ CONNECTIONS = 2
 def hasty(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """As an operator might set it who has no patience."""
     monkeypatch.setattr("nexus_graph.store.record.HEALTH_SECONDS", 0.5)
+    monkeypatch.setattr("nexus_graph.store.database.LOCK_TIMEOUT_SECONDS", 0.3)
     return settings.model_copy(
-        update={
-            "identify_timeout_seconds": 1.0,
-            "statement_timeout_seconds": 0.5,
-            "lock_timeout_seconds": 0.3,
-            "connect_timeout_seconds": 1.0,
-        }
+        update={"identify_timeout_seconds": 1.0, "statement_timeout_seconds": 0.5, "connect_timeout_seconds": 1.0}
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from nexus_graph.config import Settings
+from nexus_graph.identity.opening import RESOLVE_CONNECTIONS
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool
 from tests.stage.graphing import PATIENCE_SECONDS
@@ -295,7 +296,7 @@ async def test_everybody_is_answered_while_all_hangs(hasty: Settings, pool: Pool
         wire.flow()
         await _is_there_again(api)
         # Nothing leaked: the pools have their connections, and no other.
-        await wire.open_connections(hasty.read_connections + hasty.resolve_connections + 1)
+        await wire.open_connections(hasty.read_connections + RESOLVE_CONNECTIONS + 1)
 
 
 async def test_reads_that_hang_are_a_part_and_not_the_whole(hasty: Settings, pool: Pool) -> None:

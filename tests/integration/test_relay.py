@@ -47,15 +47,13 @@ def _people(count: int) -> list[tuple[str, str]]:
     return [(f"p{n}@x.example", f"+1555{n:07d}") for n in range(count)]
 
 
-async def test_what_the_record_holds_appears_in_the_graph(
-    pool: Pool, driver: AsyncDriver, settings: Settings, quick: Settings
-) -> None:
+async def test_what_the_record_holds_appears_in_the_graph(pool: Pool, driver: AsyncDriver, quick: Settings) -> None:
     await identify(pool, *_people(30), ("p1@x.example", "+15550000002"), ("p1@x.example", "+15559999999"))
     await soft_delete(pool, 3)
     async with relaying(quick) as relay:
         await relay.drained()
         assert await outbox_rows(pool) == []
-        assert await findings(pool, driver, settings) == []
+        assert await findings(pool, driver) == []
 
 
 async def test_a_notice_wakes_it_and_without_one_it_looks_all_the_same(
@@ -83,7 +81,7 @@ async def test_a_notice_wakes_it_and_without_one_it_looks_all_the_same(
 
 
 async def test_killed_between_the_graphs_commit_and_the_deletion_it_applies_again_and_changes_nothing(
-    pool: Pool, driver: AsyncDriver, settings: Settings, quick: Settings
+    pool: Pool, driver: AsyncDriver, quick: Settings
 ) -> None:
     await identify(pool, *_people(10), ("p1@x.example", "+15550000002"))
     rows = await outbox_rows(pool)
@@ -105,11 +103,11 @@ async def test_killed_between_the_graphs_commit_and_the_deletion_it_applies_agai
         await relay.drained()
     assert await outbox_rows(pool) == []
     assert await picture(driver) == committed
-    assert await findings(pool, driver, settings) == []
+    assert await findings(pool, driver) == []
 
 
 async def test_a_row_that_comes_while_its_family_is_written_is_not_lost(
-    pool: Pool, driver: AsyncDriver, settings: Settings, quick: Settings
+    pool: Pool, driver: AsyncDriver, quick: Settings
 ) -> None:
     later: list[tuple[str, str]] = [("a@x.example", "+15550000002"), ("a@x.example", "+15550000003")]
 
@@ -122,11 +120,11 @@ async def test_a_row_that_comes_while_its_family_is_written_is_not_lost(
         await relay.drained()
     assert later == []
     assert await outbox_rows(pool) == []
-    assert await findings(pool, driver, settings) == []
+    assert await findings(pool, driver) == []
 
 
 async def test_two_active_relays_do_no_harm(
-    pool: Pool, driver: AsyncDriver, settings: Settings, quick: Settings, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, driver: AsyncDriver, quick: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nexus_graph.relay.BATCH_ROWS", 7)
     async with relaying(quick) as one, relaying(quick, key=RELAY_KEY + 1) as other:
@@ -138,7 +136,7 @@ async def test_two_active_relays_do_no_harm(
             await soft_delete(pool, contact_id)
         await asyncio.gather(one.drained(), other.drained())
     assert await outbox_rows(pool) == []
-    assert await findings(pool, driver, settings) == []
+    assert await findings(pool, driver) == []
 
 
 async def test_one_works_and_the_other_takes_over_when_its_connection_is_gone(pool: Pool, quick: Settings) -> None:
@@ -186,7 +184,7 @@ async def _parked(pool: Pool, relay: StagedRelay) -> None:
 
 
 async def test_a_family_that_cannot_be_projected_is_parked_and_the_others_flow(
-    pool: Pool, driver: AsyncDriver, settings: Settings, quick: Settings
+    pool: Pool, driver: AsyncDriver, quick: Settings
 ) -> None:
     await identify(pool, *_people(3))
     bad = await _poison(pool)
@@ -213,11 +211,11 @@ async def test_a_family_that_cannot_be_projected_is_parked_and_the_others_flow(
         await _queue(pool, bad)
         await relay.drained()
         assert await outbox_rows(pool) == []
-    assert await findings(pool, driver, settings) == []
+    assert await findings(pool, driver) == []
 
 
 async def test_neo4j_away_is_waited_for_and_then_worked_off_in_order(
-    pool: Pool, driver: AsyncDriver, settings: Settings, quick: Settings, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, driver: AsyncDriver, quick: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     oldest: list[int] = []
 
@@ -238,7 +236,7 @@ async def test_neo4j_away_is_waited_for_and_then_worked_off_in_order(
     # The first batch was full, so there is more: the next ones are twice as large, and no larger.
     assert oldest == [rows[0], rows[10], rows[30], rows[50]]
     assert await pool.fetchval("SELECT count(*) FROM outbox") == 0
-    assert await findings(pool, driver, settings) == []
+    assert await findings(pool, driver) == []
 
 
 async def test_neo4j_away_counts_against_no_row(pool: Pool, quick: Settings) -> None:

@@ -21,12 +21,15 @@ from nexus_graph.store.outbox import lag
 from tests.stage.graphing import PATIENCE_SECONDS, findings, identify, outbox_rows, relaying, soft_delete
 from tests.stage.running import running_api
 
+QUICK_SECONDS = 0.5
+
 
 @pytest.fixture
 def quick(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setattr("nexus_graph.relay.POLL_SECONDS", 0.05)
     monkeypatch.setattr("nexus_graph.relay.AWAY_MAX_SECONDS", 0.2)
-    return settings.model_copy(update={"relay_lease_seconds": 0.5})
+    monkeypatch.setattr("nexus_graph.store.lease.LEASE_SECONDS", QUICK_SECONDS)
+    return settings
 
 
 @asynccontextmanager
@@ -73,11 +76,11 @@ async def test_a_frozen_relay_is_replaced_and_stands_back_when_it_comes_back(
         await other.drained()
         assert other.active.is_set()
         assert await outbox_rows(pool) == []
-    assert await findings(pool, driver, settings) == []
+    assert await findings(pool, driver) == []
 
 
 async def test_one_that_thaws_between_the_graphs_commit_and_the_deletion_loses_nothing(
-    pool: Pool, driver: AsyncDriver, settings: Settings, quick: Settings
+    pool: Pool, driver: AsyncDriver, quick: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It deletes exactly the rows it had read, although it knows nothing yet of the one that took over."""
     stopped, thawed = asyncio.Event(), asyncio.Event()
@@ -86,10 +89,11 @@ async def test_one_that_thaws_between_the_graphs_commit_and_the_deletion_loses_n
         stopped.set()
         await thawed.wait()
 
-    never_renews = quick.model_copy(update={"relay_lease_seconds": 3600.0})
     await identify(pool, ("a@x.example", "+15550000001"), ("b@x.example", "+15550000002"))
-    async with relaying(never_renews, on_projected=freeze) as old:
+    monkeypatch.setattr("nexus_graph.store.lease.LEASE_SECONDS", 3600.0)  # the first one never renews it
+    async with relaying(quick, on_projected=freeze) as old:
         await stopped.wait()
+        monkeypatch.setattr("nexus_graph.store.lease.LEASE_SECONDS", QUICK_SECONDS)
         async with relaying(quick) as new:
             await new.active.wait()
             await identify(pool, ("a@x.example", "+15550000002"), ("c@x.example", "+15550000003"))
@@ -101,14 +105,16 @@ async def test_one_that_thaws_between_the_graphs_commit_and_the_deletion_loses_n
             assert old.active.is_set()
             assert new.active.is_set()
     assert await outbox_rows(pool) == []
-    assert await findings(pool, driver, settings) == []
+    assert await findings(pool, driver) == []
 
 
-async def test_one_that_stops_gives_its_lease_back(pool: Pool, quick: Settings) -> None:
-    long = quick.model_copy(update={"relay_lease_seconds": 3600.0})
-    async with relaying(long) as first:
+async def test_one_that_stops_gives_its_lease_back(
+    pool: Pool, quick: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nexus_graph.store.lease.LEASE_SECONDS", 3600.0)
+    async with relaying(quick) as first:
         await first.active.wait()
-        async with relaying(long) as second:
+        async with relaying(quick) as second:
             first.stop()
             await second.active.wait()
     assert (await lag(pool)).renewed_seconds == inf

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from nexus_graph.bulk import renormalize as renormalizing
-from nexus_graph.bulk.renormalize import renormalize
-from nexus_graph.bulk.renormalize_report import Report
+from nexus_graph.bulk.renormalize import Report, renormalize
 from nexus_graph.commands.renormalize import run
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
+from nexus_graph.failures import without_traceback
 from nexus_graph.identifiers.normalize import identify_request
 from nexus_graph.identity.opening import Identity
 from nexus_graph.store.database import Pool, connect_pool
@@ -37,6 +37,13 @@ async def _renormalized(settings: Settings, *, dry_run: bool = False) -> Report:
         await pool.close()
 
 
+async def _command(settings: Settings, *, dry_run: bool, list_to: Path | None, as_json: bool) -> int:
+    def command(settings: Settings) -> int:
+        return run(settings, dry_run=dry_run, list_to=list_to, as_json=as_json)
+
+    return await asyncio.to_thread(without_traceback, settings, command)
+
+
 async def _values(pool: Pool) -> list[tuple[int, int, str | None, str | None]]:
     rows = await pool.fetch(
         "SELECT id, coalesce(linked_id, id), email, phone_number FROM contacts WHERE deleted_at IS NULL ORDER BY id"
@@ -49,7 +56,7 @@ async def test_a_dry_run_tells_in_ids_and_writes_nothing(
 ) -> None:
     await identify(pool, *OLD)
     before = await _values(pool), await pool.fetchval("SELECT last_value FROM change_seq")
-    code = await asyncio.to_thread(run, settings, dry_run=True, list_to=None, as_json_=True)
+    code = await _command(settings, dry_run=True, list_to=None, as_json=True)
     told, said = capsys.readouterr()
     assert (code, said) == (0, "")
     answer = json.loads(told)
@@ -71,7 +78,7 @@ async def test_what_is_not_canonical_is_changed_and_what_is_invalid_is_left(
 ) -> None:
     await identify(pool, *OLD)
     file = tmp_path / "findings.csv"
-    code = await asyncio.to_thread(run, settings, dry_run=False, list_to=file, as_json_=False)
+    code = await _command(settings, dry_run=False, list_to=file, as_json=False)
     assert code == 0
     assert "contacts soft-deleted, as another has the same email and phone: 1" in capsys.readouterr().out
     assert await _values(pool) == [
@@ -183,7 +190,7 @@ async def test_a_record_that_is_away_ends_it_with_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     away = Settings(database_url="postgresql://postgres@127.0.0.1:1/nexus")
-    assert await asyncio.to_thread(run, away, dry_run=True, list_to=None, as_json_=True) == 1
+    assert await _command(away, dry_run=True, list_to=None, as_json=True) == 1
     told, said = capsys.readouterr()
     assert told == ""
     assert said.count("\n") == 1
@@ -194,5 +201,5 @@ async def test_a_list_that_cannot_be_written_is_named(
     settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "missing" / "list.csv"
-    assert await asyncio.to_thread(run, settings, dry_run=True, list_to=file, as_json_=True) == 1
+    assert await _command(settings, dry_run=True, list_to=file, as_json=True) == 1
     assert "cannot be written" in capsys.readouterr().err

@@ -35,12 +35,15 @@ async def standby(servers: StackUrls) -> AsyncIterator[Standby]:
 
 
 @pytest.fixture
-async def replicated(settings: Settings, pool: Pool, standby: Standby) -> AsyncIterator[Settings]:
+async def replicated(
+    settings: Settings, pool: Pool, standby: Standby, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Settings]:
     """Settings with a replica that has this test's database. No relay is at work, so the record answers."""
+    monkeypatch.setattr("nexus_graph.graph.reads.WAIT_MAX_SECONDS", 0.0)
     await standby.caught_up(pool)
     url = SecretStr(standby.url(database_of(settings)))
     try:
-        yield settings.model_copy(update={"database_replica_url": url, "graph_wait_max_seconds": 0.0})
+        yield settings.model_copy(update={"database_replica_url": url})
     finally:
         await standby.mend()
 
@@ -225,12 +228,12 @@ async def test_a_replica_that_stalls_costs_its_readers_one_wait(
     replicated: Settings, pool: Pool, standby: Standby, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nexus_graph.store.replica.AWAY_SECONDS", 3_600.0)
-    hasty = replicated.model_copy(update={"replica_timeout_seconds": 0.2})
-    async with opened(hasty) as identity:
+    monkeypatch.setattr("nexus_graph.store.replica.TIMEOUT_SECONDS", 0.2)
+    async with opened(replicated) as identity:
         family = (await identity.identify(request("ada@example.com"))).family
         await standby.caught_up(pool)
         away, by_replica = reads("primary", "away"), reads("replica")
-        with standby.stalled(await standby.sessions(database_of(hasty))):
+        with standby.stalled(await standby.sessions(database_of(replicated))):
             assert await identity.families.family(ADA) == family
             assert not replica_of(identity).joined.is_set()
             assert await identity.families.family(ADA) == family

@@ -145,8 +145,8 @@ async def test_whoever_was_cut_goes_on_where_it_was(
     settings: Settings, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nexus_graph.identity.feed.PAGE_EVENTS", 2)
-    small = settings.model_copy(update={"feed_recent_events": 3})
-    async with running_api(small) as server:
+    monkeypatch.setattr("nexus_graph.identity.feed.RECENT_EVENTS_MAX", 3)
+    async with running_api(settings) as server:
         await identify(pool, *((f"p{number}@x.example", None) for number in range(10)))
         whole = await committed(pool)
         async with socket(server) as client:
@@ -237,12 +237,15 @@ async def test_a_subscription_keeps_nothing_of_the_events_it_told(
     assert counts[-1] - counts[1] < 2_000, counts  # of 8,000 events
 
 
-async def test_the_slow_are_cut_and_the_quick_get_everything(settings: Settings, pool: Pool) -> None:
-    impatient = settings.model_copy(update={"socket_send_seconds": 2.0})  # as long has the slow one to hear why
+async def test_the_slow_are_cut_and_the_quick_get_everything(
+    settings: Settings, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As long has the slow one to hear why.
+    monkeypatch.setattr("nexus_graph.api.http.followers.MESSAGE_SECONDS", 2.0)
     count = 4_000
     cut = REGISTRY.get_sample_value("nexus_subscribers_cut_total", {"transport": "websocket"})
     wide = EVENTS.replace("sequence", "sequence " + " ".join(f"{'a' * 300}{n}: kind" for n in range(15)))
-    async with running_api(impatient) as server, socket(server, max_queue=1) as slow, socket(server) as quick:
+    async with running_api(settings) as server, socket(server, max_queue=1) as slow, socket(server) as quick:
         await subscribe(slow, wide, after=0)
         await subscribe(quick, EVENTS, after=0)
         await pool.execute(

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from nexus_graph.api.http import followers
+from nexus_graph.api.http.write_buffers import EACH_MAX_BYTES
 from nexus_graph.config import Settings
 from nexus_graph.store.database import Pool
 from nexus_graph.telemetry import SUBSCRIBERS_CUT
@@ -68,32 +70,33 @@ async def until(done: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("protocol", CARRIERS)
-async def test_one_that_never_reads_is_ended(swift: Settings, protocol: str) -> None:
+async def test_one_that_never_reads_is_ended(swift: Settings, protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would never take what is still to be sent, nor the reason: its connection is dropped all the same."""
-    impatient = swift.model_copy(update={"socket_send_seconds": 0.5, "send_seconds": 0.5})
+    monkeypatch.setattr(followers, "MESSAGE_SECONDS", 0.5)
+    monkeypatch.setattr("nexus_graph.api.http.connections.SEND_SECONDS", 0.5)
     before = cut(protocol)
     most: list[int] = []
-    async with stoppable_api(impatient) as (server, running), stuck(server, protocol, 1):
+    async with stoppable_api(swift) as (server, running), stuck(server, protocol, 1):
         while owing := owed(running):
             most = max(most, owing)
             await until(lambda owing=owing: owed(running) != owing)  # type: ignore[misc]
     assert cut(protocol) == before + 1
-    assert impatient.socket_owed_max_bytes < most[0] <= impatient.socket_owed_max_bytes + MESSAGE_BYTES
+    assert EACH_MAX_BYTES < most[0] <= EACH_MAX_BYTES + MESSAGE_BYTES
 
 
 @pytest.mark.parametrize("protocol", CARRIERS)
-async def test_all_that_never_read_are_owed_no_more_than_is_set(swift: Settings, protocol: str) -> None:
+async def test_all_that_never_read_are_owed_no_more_than_is_set(
+    swift: Settings, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As many as are too much are dropped at once, and no others: each may be owed a little more than its own limit, so
     three are within the sum of four limits.
     """
-    each = 64 * 1024
-    bounded = swift.model_copy(
-        update={"socket_owed_max_bytes": each, "sockets_owed_max_bytes": 4 * each, "socket_send_seconds": 600.0}
-    )
+    monkeypatch.setattr(followers, "MESSAGE_SECONDS", 600.0)
+    bounded = swift.model_copy(update={"sockets_owed_max_bytes": 4 * EACH_MAX_BYTES})
     before = cut("owed")
     async with stoppable_api(bounded) as (server, running), stuck(server, protocol, STUCK):
         await until(lambda: cut("owed") == before + STUCK - 3)
         await until(lambda: len(owed(running)) == 3)
         left = owed(running)
-    assert each * 3 < sum(left) <= bounded.sockets_owed_max_bytes
+    assert EACH_MAX_BYTES * 3 < sum(left) <= bounded.sockets_owed_max_bytes
     assert cut("owed") == before + STUCK - 3

@@ -7,8 +7,9 @@ import random
 import pytest
 from neo4j import AsyncDriver
 
-from nexus_graph.commands import verify as command_of_verify
+from nexus_graph.commands.copies import verify_graph
 from nexus_graph.config import Settings
+from nexus_graph.failures import without_traceback
 from nexus_graph.graph.projection import project
 from nexus_graph.graph.repair import PASSES_MAX, repair
 from nexus_graph.graph.states import read_states
@@ -195,7 +196,7 @@ async def agreeing(pool: Pool, driver: AsyncDriver, settings: Settings) -> Setti
     gone = await pool.fetchval("SELECT id FROM contacts WHERE email = 'e@x.example'")
     await soft_delete(pool, gone)
     await _catch_up(pool, driver, settings)
-    assert await findings(pool, driver, settings) == []
+    assert await findings(pool, driver) == []
     return settings
 
 
@@ -206,14 +207,14 @@ async def test_planted_drift_is_found_and_mended(
     for drift, (statement, expected) in PLANTED.items():
         with subtests.test(drift):
             await driver.execute_query(statement)
-            found = await findings(pool, driver, agreeing)
+            found = await findings(pool, driver)
             assert {
                 (kind, ref if isinstance(ref, int) else None, difference)
                 for kind, ref, differs in found
                 for difference in differs
             } == expected
             await repair(pool, driver, agreeing, found)
-            assert await findings(pool, driver, agreeing) == []
+            assert await findings(pool, driver) == []
             assert await picture(driver) == whole
 
 
@@ -223,30 +224,31 @@ async def test_drift_on_drift_is_mended(pool: Pool, driver: AsyncDriver, agreein
     whole = await picture(driver)
     for name in random.Random(seed).sample([name for name in PLANTED if name != "everything deleted"], 12):
         await driver.execute_query(PLANTED[name][0])
-    found = await findings(pool, driver, agreeing)
+    found = await findings(pool, driver)
     assert found
     for _ in range(PASSES_MAX):
         await repair(pool, driver, agreeing, found)
-        found = await findings(pool, driver, agreeing)
+        found = await findings(pool, driver)
     assert found == []
     assert await picture(driver) == whole
 
 
 async def test_what_the_relay_has_still_to_do_is_not_drift(pool: Pool, driver: AsyncDriver, agreeing: Settings) -> None:
     await identify(pool, ("late@x.example", "+15550000009"))
-    comparing = asyncio.create_task(findings(pool, driver, agreeing))
+    comparing = asyncio.create_task(findings(pool, driver))
     async with relaying(agreeing):
         assert await comparing == []
 
 
-async def test_what_nobody_will_do_is_drift(pool: Pool, driver: AsyncDriver, agreeing: Settings) -> None:
+@pytest.mark.usefixtures("agreeing")
+async def test_what_nobody_will_do_is_drift(pool: Pool, driver: AsyncDriver, monkeypatch: pytest.MonkeyPatch) -> None:
     await identify(pool, ("late@x.example", "+15550000009"))
     await pool.execute("UPDATE outbox SET parked_at = now(), attempts = 5")
-    (found,) = await findings(pool, driver, agreeing)
+    (found,) = await findings(pool, driver)
     assert found.differs == ("missing",)
-    patient = agreeing.model_copy(update={"verify_settle_seconds": 0.2})
+    monkeypatch.setattr("nexus_graph.graph.verify.SETTLE_SECONDS", 0.2)
     await pool.execute("UPDATE outbox SET parked_at = NULL")
-    assert await findings(pool, driver, patient) == [found]
+    assert await findings(pool, driver) == [found]
     assert len(await outbox_rows(pool)) == 1
 
 
@@ -266,32 +268,32 @@ async def test_verify_beside_live_traffic_finds_nothing(
                 await soft_delete(pool, await pool.fetchval("SELECT max(id) FROM contacts WHERE deleted_at IS NULL"))
 
     monkeypatch.setattr("nexus_graph.graph.verify.BATCH_FAMILIES", 7)
-    hasty = agreeing.model_copy(update={"verify_settle_seconds": 1.0})
+    monkeypatch.setattr("nexus_graph.graph.verify.SETTLE_SECONDS", 1.0)
     async with relaying(agreeing) as relay:
         writing = asyncio.create_task(traffic())
         for _ in range(3):
-            assert await findings(pool, driver, hasty) == []
-            assert await sample_drift(pool, driver, hasty) == []
+            assert await findings(pool, driver) == []
+            assert await sample_drift(pool, driver) == []
         stopping.set()
         await writing
         await relay.drained()
-    assert await findings(pool, driver, agreeing) == []
+    assert await findings(pool, driver) == []
 
 
 async def test_a_sample_sees_drift(pool: Pool, driver: AsyncDriver, agreeing: Settings) -> None:
     await driver.execute_query("MATCH (f:Family) SET f.size = 77")
     seen: set[int] = set()
     while seen != {1, 3, 4, 5, 6}:
-        seen |= set(await sample_drift(pool, driver, agreeing))
+        seen |= set(await sample_drift(pool, driver))
 
 
 async def test_the_record_itself_is_held_to_its_shape(pool: Pool, driver: AsyncDriver, agreeing: Settings) -> None:
     """A chain: a secondary that is linked to a secondary."""
     await pool.execute("UPDATE contacts SET linked_id = 2 WHERE id = 3")
-    found = await findings(pool, driver, agreeing)
+    found = await findings(pool, driver)
     assert ("contact", 3, ("in no family of the record",)) in found
     await repair(pool, driver, agreeing, found)
-    assert ("contact", 3, ("in no family of the record",)) in await findings(pool, driver, agreeing)
+    assert ("contact", 3, ("in no family of the record",)) in await findings(pool, driver)
 
 
 async def test_a_pass_remembers_so_much_and_says_that_there_is_more(
@@ -299,7 +301,7 @@ async def test_a_pass_remembers_so_much_and_says_that_there_is_more(
 ) -> None:
     await driver.execute_query("MATCH (n) DETACH DELETE n")
     monkeypatch.setattr("nexus_graph.graph.verify.FINDINGS_MAX", 2)
-    report = await verify(pool, driver, agreeing)
+    report = await verify(pool, driver)
     assert (report.drift, report.complete) == (2, False)
     assert list(report.lines())[-1] == "drift 2 or more"
 
@@ -309,7 +311,7 @@ async def test_the_commands_say_what_they_found_and_never_who(
     driver: AsyncDriver, agreeing: Settings, capsys: pytest.CaptureFixture[str], *, as_json: bool
 ) -> None:
     async def command(*, repair: bool = False) -> tuple[int, str]:
-        code = await asyncio.to_thread(command_of_verify.run, agreeing, repair=repair, as_json=as_json)
+        code = await verify_graph(agreeing, mend=repair, as_json=as_json)
         output = capsys.readouterr().out
         assert "example" not in output
         assert "+1555" not in output
@@ -337,6 +339,6 @@ async def test_a_server_that_is_away_is_said_without_a_traceback(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nowhere = settings.model_copy(update={"neo4j_uri": "bolt://127.0.0.1:1"})
-    assert await asyncio.to_thread(command_of_verify.run, nowhere) == 1
+    assert await asyncio.to_thread(without_traceback, nowhere, verify_graph) == 1
     (told,) = capsys.readouterr().err.splitlines()
     assert told.startswith("nexus-graph: Neo4j at 127.0.0.1:1 (NEO4J_URI) does not answer (ServiceUnavailable)")

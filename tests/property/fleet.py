@@ -30,13 +30,15 @@ async def fleet(settings: Settings, servers: int) -> AsyncIterator[list[ApiServe
         yield [await stack.enter_async_context(running_api(roomy)) for _ in range(servers)]
 
 
-async def record_history(servers: list[ApiServer], *, keys: int, seed: int, graphql: bool = False) -> list[Answered]:
-    """CALLS identify calls by CLIENTS clients, each picking among `keys` emails and `keys` phones.
+async def record_history(
+    servers: list[ApiServer], *, keys: int, seed: int, graphql: bool = False, count: int = CALLS
+) -> list[Answered]:
+    """`count` identify calls by CLIENTS clients, each picking among `keys` emails and `keys` phones.
 
     Calls whose outcome stays unknown (5xx) are left out: they may or may not have happened. A correct build has none.
     """
     random_source = random.Random(seed)
-    calls = iter([_random_call(random_source, keys) for _ in range(CALLS)])
+    calls = iter([_random_call(random_source, keys) for _ in range(count)])
     history: list[Answered] = []
 
     async def client(server: ApiServer) -> None:

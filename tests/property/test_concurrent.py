@@ -55,7 +55,7 @@ async def test_locks_on_the_two_identifiers_are_caught(
     )
     history: list[Answered] = []
     found: list[str] = []
-    monkeypatch.setattr("nexus_graph.config.REQUESTS_MAX", 1)
+    monkeypatch.setattr("nexus_graph.gather.bounds.REQUESTS_MAX", 1)
     async with fleet(settings, 8) as servers:
         # More of the same until the bug shows: on a slow machine its window is hit less often.
         for attempt in range(5):

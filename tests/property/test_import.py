@@ -11,10 +11,10 @@ from uuid import uuid4
 import pytest
 
 from nexus_graph.bulk import decide
-from nexus_graph.bulk.chunk import chunks
-from nexus_graph.bulk.contacts import Contacts
+from nexus_graph.bulk.contacts import read_contacts
 from nexus_graph.bulk.decide import Decider
-from nexus_graph.bulk.rows import LINE_MAX_BYTES, open_rows
+from nexus_graph.bulk.reader import chunks
+from nexus_graph.bulk.rows import open_rows
 from nexus_graph.bulk.write import import_chunk
 from nexus_graph.config import Settings
 from nexus_graph.store.database import Pool, connect_pool
@@ -123,8 +123,8 @@ async def _import(settings: Settings, example: Example, folder: Path) -> "Counte
     small = settings.model_copy(update={"import_chunk_rows": example.chunk_rows})
     outcomes: Counter[str] = Counter()
     pool = await connect_pool(small, role="nexus_import", size=1)
-    with open_rows(file, line_max_bytes=LINE_MAX_BYTES) as rows:
-        contacts = Contacts(rows, rows.columns, region=None, strict=False)
+    with open_rows(file) as rows:
+        contacts = read_contacts(rows, region=None, strict=False)
         for chunk in chunks(contacts, rows=small.import_chunk_rows):
             outcomes += await import_chunk(pool, chunk, uuid4(), family_limit=example.family_limit)
     await pool.close()

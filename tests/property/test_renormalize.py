@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from neo4j import AsyncDriver
 
-from nexus_graph.bulk.renormalize import renormalize
-from nexus_graph.bulk.renormalize_report import Report
+from nexus_graph.bulk.renormalize import Report, renormalize
 from nexus_graph.config import Settings
 from nexus_graph.identifiers import normalize
 from nexus_graph.store.database import Pool, connect_pool
@@ -224,7 +223,7 @@ async def test_what_deletions_left_stays_right_and_the_graph_follows(
             assert (
                 await pool.fetchval("SELECT count(*) FROM evidence WHERE pairing ~ 'ü|<|>|\\. |\\+229 |\\+2299'")
             ) == 0
-        assert await findings(pool, driver, settings) == []
+        assert await findings(pool, driver) == []
 
 
 def _moved(phone: str, example: int) -> str:

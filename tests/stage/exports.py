@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from nexus_graph.bulk.columns import Choice
-from nexus_graph.bulk.contacts import Contact, Contacts, Pair
+from nexus_graph.bulk.contacts import Contact, Pair, read_contacts
 from nexus_graph.bulk.rows import Understood, open_rows
 
 LINE_MAX_BYTES = 4_096
@@ -34,7 +34,7 @@ def contacts(
 ) -> list[Contact]:
     choice = Choice.of_options(mapped, ignored)
     with open_rows(file, line_max_bytes=LINE_MAX_BYTES, choice=choice) as rows:
-        read = list(Contacts(rows, rows.columns, region=region, strict=strict))
+        read = list(read_contacts(rows, region=region, strict=strict))
         assert rows.position_bytes == rows.size_bytes
     return read
 

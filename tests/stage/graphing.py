@@ -38,8 +38,8 @@ async def outbox_rows(pool: Pool) -> list[int]:
     return [row["seq"] for row in await pool.fetch("SELECT seq FROM outbox ORDER BY seq")]
 
 
-async def findings(pool: Pool, driver: AsyncDriver, settings: Settings) -> list[Finding]:
-    return (await verify(pool, driver, settings)).findings
+async def findings(pool: Pool, driver: AsyncDriver) -> list[Finding]:
+    return (await verify(pool, driver)).findings
 
 
 async def picture(driver: AsyncDriver) -> tuple[list[str], list[str]]:

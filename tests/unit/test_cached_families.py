@@ -21,8 +21,9 @@ def _key(contact_id: int) -> FamilyKey:
 
 
 @pytest.fixture
-def cache() -> FamilyCache:
-    return FamilyCache(Settings(cache="process", cache_process_families=5, cache_process_seconds=600))
+def cache(monkeypatch: pytest.MonkeyPatch) -> FamilyCache:
+    monkeypatch.setattr("nexus_graph.cache.memory.FAMILIES_MAX", 5)
+    return FamilyCache(Settings(cache="process", cache_process_seconds=600))
 
 
 def test_a_union_of_the_largest_families_pushes_no_other_family_out(cache: FamilyCache) -> None:

@@ -6,6 +6,7 @@ import runpy
 import socket
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -31,6 +32,15 @@ def test_an_empty_variable_names_no_server(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("DATABASE_DIRECT_URL", "")
     assert Settings().database_replica_url is None
     assert Settings().database_direct_url is None
+
+
+def test_a_name_of_no_setting_is_refused() -> None:
+    given: dict[str, Any] = {"page_max": 7, "pages_max": 7}
+    with pytest.raises(ValidationError, match="pages_max"):
+        Settings(**given)
+    with pytest.raises(TypeError, match="not a setting: pages_max"):
+        Settings().model_copy(update=given)
+    assert Settings().model_copy(update={"page_max": 7}).page_max == 7
 
 
 def test_pgbouncer_needs_a_way_past_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,9 @@ VISIT: Final = "nexus_graph.visit"
 HEADERS_MAX: Final = 100
 """Headers of one request: browsers behind several proxies send thirty."""
 
+HEADERS_MAX_BYTES: Final = 16 * 1024
+"""Bytes of all names and values of headers together: Node.js takes as many by default."""
+
 
 Endpoint = Callable[[Post], Awaitable[Answer]]
 """The whole answer to a whole request of a path. Every HTTP endpoint has this shape.
@@ -93,7 +96,6 @@ class RequestMiddleware:
 
     def __init__(self, app: ASGIApp, *, routes: Iterable[BaseRoute], settings: Settings) -> None:
         self._app = app
-        self._settings = settings
         self._templates: dict[Any, str] = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
         self._observe = Observing(settings)
 
@@ -141,8 +143,8 @@ class RequestMiddleware:
         headers = scope["headers"]
         if len(headers) > HEADERS_MAX:
             raise HeadersTooLarge(f"too many headers: at most {HEADERS_MAX}")
-        if sum(len(name) + len(value) for name, value in headers) > self._settings.headers_max_bytes:
-            raise HeadersTooLarge(f"the headers are too large: at most {self._settings.headers_max_bytes} bytes")
+        if sum(len(name) + len(value) for name, value in headers) > HEADERS_MAX_BYTES:
+            raise HeadersTooLarge(f"the headers are too large: at most {HEADERS_MAX_BYTES} bytes")
 
 
 def _by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:

@@ -19,15 +19,27 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from nexus_graph.api.http.answer import NO_STORE, SAFE_HEADERS, Answer, Header, failed
-from nexus_graph.api.http.asgi import REFUSED
+from nexus_graph.api.http.asgi import HEADERS_MAX_BYTES, REFUSED
 from nexus_graph.api.http.listening import Acceptor
 from nexus_graph.api.http.protocol import HttpProtocol
 from nexus_graph.api.http.request import RequestId
 from nexus_graph.api.http.request_queue import RequestQueue
 from nexus_graph.api.http.write_buffers import WriteBuffers
 from nexus_graph.config import Settings
-from nexus_graph.errors import HeadersTooLarge, NexusError, Overloaded, RequestTimedOut
+from nexus_graph.errors import HeadersTooLarge, InvalidRequest, NexusError, Overloaded, RequestTimedOut
 from nexus_graph.telemetry import CONNECTIONS, CONNECTIONS_CUT, CONNECTIONS_REFUSED, log
+
+FIRST_BYTE_SECONDS: Final = 10.0
+"""Seconds until a new connection is closed that sends nothing: it would hold one of the places for others."""
+
+HEADER_SECONDS: Final = 10.0
+"""Seconds for request line and headers, from first byte to last: a few packets, with time to send each again."""
+
+BODY_SECONDS: Final = 30.0
+"""Seconds for a body, from the end of its headers: 64 KiB at 2 KiB/s."""
+
+SEND_SECONDS: Final = 30.0
+"""Seconds in which a client must take some bytes of its response: as long as its body may take to come."""
 
 _SHUTDOWN_IDLE_SECONDS: Final = 1.0
 """Seconds that a stopping server waits for a request on an idle connection: one may be on its way."""
@@ -83,9 +95,8 @@ class Connections:
         self.write_buffers = WriteBuffers(settings)
         self.queue = RequestQueue(wait_max_seconds=settings.identify_wait_max_seconds)
         self.stopping = False
-        self.head_max_bytes = settings.headers_max_bytes + _HEAD_SLACK_BYTES
-        self.send_seconds = settings.send_seconds
-        waits = (settings.first_byte_seconds, settings.header_seconds, settings.body_seconds)
+        self.head_max_bytes = HEADERS_MAX_BYTES + _HEAD_SLACK_BYTES
+        waits = (FIRST_BYTE_SECONDS, HEADER_SECONDS, BODY_SECONDS)
         idle = _SHUTDOWN_IDLE_SECONDS
         self.limits: tuple[float, ...] = (*waits, float(settings.keep_alive_seconds), *NEVER)
         self.limits_of_surplus = tuple(min(_SURPLUS_SECONDS, limit) for limit in self.limits[:ANSWERING]) + NEVER
@@ -168,7 +179,7 @@ class Connections:
     def end(self, transport: asyncio.Transport) -> None:
         """Watch a connection that had its last answer until it is closed."""
         now = asyncio.get_running_loop().time()
-        self._ending[transport] = now + _LINGER_SECONDS, now + self.send_seconds
+        self._ending[transport] = now + _LINGER_SECONDS, now + SEND_SECONDS
 
     def gone(self, transport: asyncio.Transport) -> None:
         """The connection is closed."""
@@ -334,7 +345,7 @@ class Connection(HttpProtocol):
         """End the connection if it has kept the process waiting for too long."""
         if self.ended:
             return
-        if now - self._stuck_since > self.all.send_seconds:
+        if now - self._stuck_since > SEND_SECONDS:
             self.all.cut("answer")
             self._socket.abort()
         elif now - self.since > self.limits[self.phase]:
@@ -364,14 +375,17 @@ class Connection(HttpProtocol):
             self._socket.write(self.written_out(failed(error, correlation_id), correlation_id, ends=True))
         self.transport.close()
 
+    def send_400_response(self, msg: str) -> None:
+        """Called where the bytes are not HTTP."""
+        self.refuse(InvalidRequest(msg))
+
     def written_out(self, answer: Answer, correlation_id: str, *, ends: bool) -> bytes:
         """The answer as HTTP/1.1 has it; `ends`: the connection ends with it."""
-        return b"%b%bcontent-type: %b\r\ncontent-length: %d\r\n%bx-request-id: %b\r\n%b%b\r\n%b" % (
+        return b"%bcontent-type: %b\r\ncontent-length: %d\r\n%bx-request-id: %b\r\n%b%b\r\n%b" % (
             STATUS_LINE[answer.status],
-            _lines(self.server_state.default_headers),
             answer.content_type,
             len(answer.body),
-            _lines(answer.headers) if answer.headers else b"",
+            _lines((*self.server_state.default_headers, *answer.headers)),
             correlation_id.encode(),
             _SAFE_LINES,
             _CLOSE_LINE if ends else b"",
@@ -407,23 +421,21 @@ class Connection(HttpProtocol):
         return cycle is not None and not cycle.response_complete
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        path = cycle.scope["raw_path"]
         start = super()._start_asgi_task
         if self._is_refused:
             self._is_refused = False
             cycle.scope[REFUSED] = True
-            start(cycle, partial(self._answer_last, cycle, app))
-        elif path in OPERATORS:
-            start(cycle, partial(self._answer_last, cycle, app))
-        else:
-            self.all.queue.begin(start, cycle, partial(self._begin, cycle, app))
+        elif cycle.scope["raw_path"] not in OPERATORS:
+            self.all.queue.begin(start, cycle, partial(self._answer_by_asgi, cycle, app, queued=True))
+            return
+        start(cycle, partial(self._answer_by_asgi, cycle, app, queued=False))
 
-    async def _begin(self, cycle: Any, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        self.all.queue.begun()
-        await self._answer_last(cycle, app, scope, receive, send)
-
-    async def _answer_last(self, cycle: Any, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer_by_asgi(
+        self, cycle: Any, app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, queued: bool
+    ) -> None:
         """Answer a request; say so if it is the connection's last."""
+        if queued:
+            self.all.queue.begun()
         if self.is_last:
             cycle.keep_alive = False
         await app(scope, receive, send)

@@ -18,7 +18,7 @@ from typing import Any, Final, cast
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from nexus_graph.api.http.answer import JSON, Answer, Header, StreamingAnswer, failed
-from nexus_graph.api.http.asgi import HEADERS_MAX, VISIT, Endpoint
+from nexus_graph.api.http.asgi import HEADERS_MAX, HEADERS_MAX_BYTES, VISIT, Endpoint
 from nexus_graph.api.http.connections import ANSWERING, BODY, HEADER, IDLE, Connection, Connections
 from nexus_graph.api.http.observing import Observing
 from nexus_graph.api.http.request import Post, RequestId
@@ -41,7 +41,6 @@ class DirectRoutes:
             url.encode(): (path, endpoint) for path, endpoint in endpoints.items() for url in (path, path + "/")
         }
         self._body_max_bytes = settings.body_max_bytes
-        self._headers_max_bytes = settings.headers_max_bytes
         self._not_plain = _NOT_PLAIN | {_OF_PAGES} if settings.cors_origins else _NOT_PLAIN
         self.observe = Observing(settings)
 
@@ -58,7 +57,7 @@ class DirectRoutes:
         length = by_name.get(b"content-length", b"")
         if not length.isdigit() or len(length) > _LENGTH_MAX_DIGITS or int(length) > self._body_max_bytes:
             return None
-        if len(b"".join(by_name)) + len(b"".join(by_name.values())) > self._headers_max_bytes:
+        if len(b"".join(by_name)) + len(b"".join(by_name.values())) > HEADERS_MAX_BYTES:
             return None
         return *found, by_name
 

@@ -11,7 +11,6 @@ from nexus_graph import telemetry
 from nexus_graph.api.http.answer import EVENT_STREAM
 from nexus_graph.api.http.followers import SendTimeout
 from nexus_graph.api.http.request import Post
-from nexus_graph.config import Settings
 
 KEEP_ALIVE_SECONDS: Final = 12.0
 """Seconds between two comments on an idle event stream: proxies close a silent connection after 15 or more."""
@@ -25,11 +24,11 @@ _KEEP_ALIVE: Final = b":\n\n"
 class Events:
     """Events on their way to a client."""
 
-    def __init__(self, send: Send, settings: Settings) -> None:
+    def __init__(self, send: Send) -> None:
         self._send = send
         self._sent_at = monotonic()
         self.too_slow = asyncio.Event()
-        self.send_timeout = SendTimeout("sse", settings.socket_send_seconds, self.too_slow.set)
+        self.send_timeout = SendTimeout("sse", self.too_slow.set)
 
     async def write(self, event: bytes, *, last: bool = False) -> None:
         """Send the event as soon as the client has taken enough of the earlier ones."""
@@ -47,14 +46,12 @@ class Events:
                 await self.write(_KEEP_ALIVE)
 
 
-async def stream_events(
-    produce: Callable[[Events], Awaitable[None]], post: Post, receive: Receive, send: Send, *, settings: Settings
-) -> None:
+async def stream_events(produce: Callable[[Events], Awaitable[None]], post: Post, receive: Receive, send: Send) -> None:
     """Send what `produce` writes, until it returns; until the client leaves, is too slow or loses its right; or the
     server stops.
     """
     await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS]})
-    events = Events(send, settings)
+    events = Events(send)
     tasks = [
         asyncio.ensure_future(work)
         for work in (

@@ -11,6 +11,9 @@ from nexus_graph.telemetry import SUBSCRIBERS_CUT, log
 
 _LOG = log("followers")
 
+MESSAGE_SECONDS: Final = 5.0
+"""Seconds in which a client must take a message: one that is cut comes again and goes on where it was."""
+
 _LOOKS: Final = 5
 """Looks at a connection during the time that a client has: the client may take a fifth longer."""
 
@@ -43,15 +46,15 @@ class SendTimeout:
     One timer serves a connection: a timer costs more than a message.
     """
 
-    def __init__(self, transport: str, seconds: float, lost: Callable[[], None]) -> None:
+    def __init__(self, transport: str, lost: Callable[[], None]) -> None:
         """`transport`: the label in metrics and the log."""
         self._transport = transport
-        self._seconds = seconds
+        self.seconds = MESSAGE_SECONDS
         self._lost = lost
         self._sending = 0
         self._since = 0.0
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(seconds / _LOOKS, self._look)
+        self._timer = self._loop.call_later(self.seconds / _LOOKS, self._look)
 
     def __enter__(self) -> None:
         """A message is on its way during the block; the client took it, or will not, at the end."""
@@ -68,9 +71,9 @@ class SendTimeout:
         self._timer.cancel()
 
     def _look(self) -> None:
-        if self._sending and monotonic() - self._since > self._seconds:
+        if self._sending and monotonic() - self._since > self.seconds:
             SUBSCRIBERS_CUT.labels(self._transport).inc()
             _LOG.warning("subscriber_too_slow", transport=self._transport)
             self._lost()
         else:
-            self._timer = self._loop.call_later(self._seconds / _LOOKS, self._look)
+            self._timer = self._loop.call_later(self.seconds / _LOOKS, self._look)

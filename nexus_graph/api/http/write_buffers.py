@@ -1,16 +1,19 @@
 """Bytes that clients have not read yet: bounded for each connection, and for all connections of a process together.
 
-A connection with more than `socket_owed_max_bytes` unread gets nothing new until its client has read some. If such
+A connection with more than `EACH_MAX_BYTES` unread gets nothing new until its client has read some. If such
 connections together have more than `sockets_owed_max_bytes` unread, the one that has read nothing for longest is cut.
 """
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from nexus_graph import telemetry
 from nexus_graph.config import Settings
+
+EACH_MAX_BYTES: Final = 64 * 1024
+"""Unread bytes of one connection: as many as asyncio lets a transport hold by default."""
 
 _LOG = telemetry.log("write_buffers")
 
@@ -19,31 +22,30 @@ class WriteBuffers:
     """The connections of a process with too much unread."""
 
     def __init__(self, settings: Settings) -> None:
-        self._each_max_bytes = settings.socket_owed_max_bytes
         self._all_max_bytes = settings.sockets_owed_max_bytes
-        self._owed: dict[asyncio.Transport, int] = {}
+        self._unread: dict[asyncio.Transport, int] = {}
         """Unread bytes by connection; the longest wait stands first."""
-        self._owed_bytes = 0
+        self._unread_bytes = 0
 
     def opened(self, transport: asyncio.Transport) -> None:
         """Bound the unread bytes of this connection."""
-        transport.set_write_buffer_limits(high=self._each_max_bytes)
+        transport.set_write_buffer_limits(high=EACH_MAX_BYTES)
 
     def paused(self, transport: asyncio.Transport) -> None:
         """The client does not read: call it from `pause_writing`."""
         self.resumed(transport)
-        self._owed[transport] = owed = transport.get_write_buffer_size()
-        self._owed_bytes += owed
-        while self._owed_bytes > self._all_max_bytes:
-            longest = next(iter(self._owed))
-            _LOG.warning("connection_cut", owed_bytes=self._owed[longest], owed_bytes_of_all=self._owed_bytes)
+        self._unread[transport] = unread = transport.get_write_buffer_size()
+        self._unread_bytes += unread
+        while self._unread_bytes > self._all_max_bytes:
+            longest = next(iter(self._unread))
+            _LOG.warning("connection_cut", owed_bytes=self._unread[longest], owed_bytes_of_all=self._unread_bytes)
             telemetry.SUBSCRIBERS_CUT.labels("owed").inc()
             self.resumed(longest)
             longest.abort()
 
     def resumed(self, transport: asyncio.Transport) -> None:
         """The client has read, or is gone: call it from `resume_writing` and `connection_lost`."""
-        self._owed_bytes -= self._owed.pop(transport, 0)
+        self._unread_bytes -= self._unread.pop(transport, 0)
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from inspect import iscoroutinefunction
@@ -24,7 +25,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from msgspec.json import decode
 
-from nexus_graph.api.graphql.engine.documents import Asked, Documents
+from nexus_graph.api.graphql.engine import gate
+from nexus_graph.api.graphql.engine.documents import Documents, PreparedOperation
 from nexus_graph.api.graphql.engine.execution import Executing
 from nexus_graph.api.graphql.engine.refusal import RequestError
 from nexus_graph.api.graphql.schema import Context, schema
@@ -33,9 +35,17 @@ from nexus_graph.config import Settings
 from nexus_graph.errors import Overloaded, RowRejected, Unavailable
 from nexus_graph.model import Contact, Family, Identification, Outcome, Source
 
-SETTINGS = Settings(page_max=5, graphql_depth_max=12, graphql_aliases_max=500)
+SETTINGS = Settings(page_max=5, graphql_depth_max=12)
 START = datetime(2026, 9, 1, tzinfo=UTC)
 VARIABLES = {"n": 2, "input": {"email": "ada@example.com", "phoneNumber": 123456}, "id": "1"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def many_aliases() -> Iterator[None]:
+    """Documents of chance have more aliases than those of clients."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(gate, "ALIASES_MAX", 500)
+        yield
 
 
 @dataclass
@@ -90,7 +100,9 @@ async def executed(document: str, answer: object, *, planned: bool, n: int = 2) 
     verbs = Canned(answer)
     identity: Any = SimpleNamespace(identify=verbs, families=verbs, listing=verbs, feed=verbs)
     context = Context(identity, SETTINGS, UUID(int=0))
-    result = await Executing(schema()).execute(Asked(prepared, operation, {**VARIABLES, "n": n}, 0), context)
+    result = await Executing(schema()).execute(
+        PreparedOperation(prepared, operation, {**VARIABLES, "n": n}, 0), context
+    )
     return told(result), verbs.asked
 
 

@@ -16,17 +16,20 @@ from tests.stage.counting import lines_run
 
 DOCUMENTS = Documents(schema(), Settings())
 PAGES = ("list",)
-SETTINGS = Settings(
-    graphql_depth_max=4,
-    graphql_fields_max=20,
-    graphql_aliases_max=3,
-)
+SETTINGS = Settings(graphql_depth_max=4)
+SMALL = {
+    "FIELDS_MAX": 20,
+    "ALIASES_MAX": 3,
+    "INTROSPECTION_DEPTH_MAX": 6,
+    "ROOT_FIELDS_MAX": 2,
+    "DIRECTIVES_MAX": 3,
+    "FRAGMENTS_MAX": 3,
+}
 
 
 def passed_limit(document: str, settings: Settings = SETTINGS) -> str | None:
-    small = {"INTROSPECTION_DEPTH_MAX": 6, "ROOT_FIELDS_MAX": 2, "DIRECTIVES_MAX": 3, "FRAGMENTS_MAX": 3}
     with pytest.MonkeyPatch.context() as patched:
-        for name, most in small.items():
+        for name, most in SMALL.items():
             patched.setattr(gate, name, most)
         try:
             gate.check(parse(document), settings, PAGES)
@@ -169,8 +172,9 @@ def test_no_document_of_the_allowed_size_is_slow(document: str) -> None:
     assert lines_to_prepare(document) < 1_000_000
 
 
-def test_prepared_documents_are_remembered_and_forgotten() -> None:
-    documents = Documents(schema(), Settings(graphql_documents_remembered=2))
+def test_prepared_documents_are_remembered_and_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nexus_graph.api.graphql.engine.documents.REMEMBERED_MAX", 2)
+    documents = Documents(schema(), Settings())
     first = documents.prepare("{__typename}")
     assert documents.prepare("{__typename}") is first
     documents.prepare("{a: __typename}")

@@ -2,10 +2,12 @@
 
 import asyncio
 
+import pytest
+
 from nexus_graph.api.http.write_buffers import WriteBuffers
 from nexus_graph.config import Settings
 
-SETTINGS = Settings(socket_owed_max_bytes=1_024, sockets_owed_max_bytes=3_000)
+SETTINGS = Settings(sockets_owed_max_bytes=3_000)
 
 
 class Wire(asyncio.Transport):
@@ -31,7 +33,8 @@ def aborted(wires: list[Wire]) -> list[bool]:
     return [wire.aborted for wire in wires]
 
 
-def test_each_connection_is_bounded() -> None:
+def test_each_connection_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nexus_graph.api.http.write_buffers.EACH_MAX_BYTES", 1_024)
     wire = Wire(0)
     WriteBuffers(SETTINGS).opened(wire)
     assert wire.most_bytes == 1_024

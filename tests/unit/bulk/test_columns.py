@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nexus_graph.bulk.headers import header
-from nexus_graph.bulk.reading import UnclearColumns
+from nexus_graph.bulk.lines import UnclearColumns
+from nexus_graph.bulk.words import header
 from tests.stage.exports import contacts, pairs, put, understood
 
 OUTLOOK = (

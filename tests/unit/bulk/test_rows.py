@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nexus_graph.bulk.reading import BadRow, Row, UnclearColumns, UnreadableFile
+from nexus_graph.bulk.columns import SAMPLED_ROWS
+from nexus_graph.bulk.lines import BadRow, Row, UnclearColumns, UnreadableFile
 from nexus_graph.bulk.rows import open_rows
 from tests.stage.exports import LINE_MAX_BYTES, contacts, notes, pairs, put, understood
 
@@ -67,6 +68,14 @@ def test_a_carriage_return_within_a_row_is_a_fault_of_that_row(tmp_path: Path) -
     read = contacts(put(tmp_path, "a.csv", text))
     assert pairs(read) == [(3, BOB)]
     assert notes(read) == [("invalid", 2, None, "a carriage return stands in the middle of the line")]
+
+
+def test_the_sampled_rows_may_end_within_a_line_of_two_rows(tmp_path: Path) -> None:
+    single = [f"a{row}@example.com" for row in range(SAMPLED_ROWS - 1)]
+    last = ["b@example.com", "c@example.com", "d@example.com"]
+    text = "\n".join(["email", *single, f"{last[0]}\r{last[1]}", last[2]])
+    read = contacts(put(tmp_path, "a.csv", text))
+    assert [pair[0] for _, pair in pairs(read)] == [*single, *last]
 
 
 def test_a_header_with_line_ends_in_its_names(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from nexus_graph.api.graphql.engine.answering import (
     Answering,
     Request,
     error_of,
-    requested,
+    read_request,
 )
-from nexus_graph.api.graphql.engine.documents import Asked
+from nexus_graph.api.graphql.engine.documents import PreparedOperation
 from nexus_graph.api.graphql.engine.persisted import UnusableManifest, read_manifest
 from nexus_graph.api.graphql.engine.refusal import RequestError, refused
 
@@ -22,12 +22,12 @@ __all__ = [
     "OBJECTS",
     "TEXTS",
     "Answering",
-    "Asked",
+    "PreparedOperation",
     "Request",
     "RequestError",
     "UnusableManifest",
     "error_of",
     "read_manifest",
+    "read_request",
     "refused",
-    "requested",
 ]

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 from graphql import ExecutionResult, GraphQLError, GraphQLSchema, OperationType
 
-from nexus_graph.api.graphql.engine.documents import Asked, Documents
+from nexus_graph.api.graphql.engine.documents import Documents, PreparedOperation
 from nexus_graph.api.graphql.engine.execution import Executing
 from nexus_graph.api.graphql.engine.persisted import Persisted
 from nexus_graph.api.graphql.engine.refusal import RequestError, located, refused
@@ -24,7 +24,7 @@ OBJECTS: Final = ("variables", "extensions")
 
 
 class Request(msgspec.Struct, gc=False):
-    """What a client sends. `requested` makes it of the members of a JSON object."""
+    """What a client sends. `read_request` makes it of the members of a JSON object."""
 
     query: str | None = None
     variables: dict[str, Any] | None = None
@@ -44,35 +44,35 @@ class Answering:
         self._documents = Documents(schema, settings)
         self._persisted = Persisted(settings)
 
-    async def asked(self, request: Request, state: Mapping[str, Any]) -> Asked:
+    async def prepare(self, request: Request, state: Mapping[str, Any]) -> PreparedOperation:
         """The operation that the request asks for. Raises RequestError, InvalidRequest."""
         redis = state["redis"]
         text = await self._persisted.text(request.query, request.document_id, request.extensions, redis)
-        asked = self._documents.ask(text, request.operation_name, request.variables)
+        prepared = self._documents.prepare_operation(text, request.operation_name, request.variables)
         self._persisted.keep(text, request.extensions, redis)
-        return asked
+        return prepared
 
     async def answer(
-        self, asked: Asked, state: Mapping[str, Any], request_id: RequestId, visit: Visit = OPEN
+        self, prepared: PreparedOperation, state: Mapping[str, Any], request_id: RequestId, visit: Visit = OPEN
     ) -> dict[str, Any]:
         """The one answer to a query or mutation. Raises RequestError if the variables do not fit, RateLimited."""
-        await visit.charge_operation(asked.price)
-        result = await self._executing.execute(asked, self._context(state, request_id, visit))
-        return self._answered(result, asked, request_id, visit)
+        await visit.charge_operation(prepared.price)
+        result = await self._executing.execute(prepared, self._context(state, request_id, visit))
+        return self._answered(result, prepared, request_id, visit)
 
     async def answers(
-        self, asked: Asked, state: Mapping[str, Any], request_id: RequestId, visit: Visit = OPEN
+        self, prepared: PreparedOperation, state: Mapping[str, Any], request_id: RequestId, visit: Visit = OPEN
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Every answer to a subscription, or the one to a query or mutation. Raises RequestError, RateLimited."""
-        if asked.kind is not OperationType.SUBSCRIPTION:
-            yield await self.answer(asked, state, request_id, visit)
+        if prepared.kind is not OperationType.SUBSCRIPTION:
+            yield await self.answer(prepared, state, request_id, visit)
             return
-        await visit.charge_operation(asked.price)
+        await visit.charge_operation(prepared.price)
         context = self._context(state, request_id, visit)
         try:
-            async with aclosing(self._executing.follow(asked, context)) as results:
+            async with aclosing(self._executing.follow(prepared, context)) as results:
                 async for result in results:
-                    yield self._answered(result, asked, request_id, visit)
+                    yield self._answered(result, prepared, request_id, visit)
         except RequestError:
             raise
         except Exception as error:  # the client gets an error without its cause
@@ -81,11 +81,13 @@ class Answering:
     def _context(self, state: Mapping[str, Any], request_id: RequestId, visit: Visit) -> Context:
         return Context(visited(state["identity"], visit), self._settings, request_id.uuid, visit)
 
-    def _answered(self, result: ExecutionResult, asked: Asked, request_id: RequestId, visit: Visit) -> dict[str, Any]:
+    def _answered(
+        self, result: ExecutionResult, prepared: PreparedOperation, request_id: RequestId, visit: Visit
+    ) -> dict[str, Any]:
         answer: dict[str, Any] = {"data": result.data}
         if result.errors:
             answer["errors"] = [field_error(error, request_id.text) for error in result.errors]
-        cost: dict[str, Any] = {"requested": asked.cost, "max": self._settings.graphql_cost_max}
+        cost: dict[str, Any] = {"requested": prepared.cost, "max": self._settings.graphql_cost_max}
         if visit.standing is not None:
             cost["throttleStatus"] = {
                 "limit": visit.standing.limit,
@@ -97,7 +99,7 @@ class Answering:
         return answer
 
 
-def requested(members: Mapping[str, Any]) -> Request:
+def read_request(members: Mapping[str, Any]) -> Request:
     """The request in a JSON object; other members are ignored. Raises RequestError if a member has a wrong type.
 
     PHP writes an empty map as `[]`, and many clients write an operation without a name as `""`.

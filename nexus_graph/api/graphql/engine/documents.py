@@ -30,6 +30,9 @@ from nexus_graph.api.graphql.engine.refusal import limit_passed, refused, refuse
 from nexus_graph.config import Settings
 from nexus_graph.errors import Code
 
+REMEMBERED_MAX: Final = 256
+"""Documents that a process keeps, parsed or as texts: several times as many as an application has."""
+
 ERRORS_MAX: Final = 10
 """Errors that a response lists: a client that mends those can ask again."""
 
@@ -120,7 +123,7 @@ class Document(NamedTuple):
         raise refused(Code.OPERATION_UNKNOWN, several if name is None else "the document has no such operation")
 
 
-class Asked(NamedTuple):
+class PreparedOperation(NamedTuple):
     """An operation that may be executed, with the client's variables."""
 
     document: Document
@@ -148,7 +151,7 @@ class Documents:
         self._schema = schema
         self._settings = settings
         self._pages = _fields_that_page(schema)
-        self.prepare = lru_cache(maxsize=settings.graphql_documents_remembered)(self._prepare)
+        self.prepare = lru_cache(maxsize=REMEMBERED_MAX)(self._prepare)
 
     def _prepare(self, text: str) -> Document:
         """Raises RequestError."""
@@ -166,14 +169,14 @@ class Documents:
             raise refused_by_core(Code.VALIDATION_FAILED, errors)
         return Document(ast, tuple(self._operations(ast, measures)))
 
-    def ask(self, text: str, name: str | None, variables: dict[str, Any] | None) -> Asked:
+    def prepare_operation(self, text: str, name: str | None, variables: dict[str, Any] | None) -> PreparedOperation:
         """The operation of this name in the document. Raises RequestError, also if it costs more than the limit."""
         document = self.prepare(text)
         operation = document.operation(name)
         cost = operation.cost
         if cost is None:
             cost = gate.cost(document.ast, operation.node, variables or {}, self._settings, self._pages)
-        return Asked(document, operation, variables, cost)
+        return PreparedOperation(document, operation, variables, cost)
 
     def _operations(self, ast: DocumentNode, measures: list[gate.Measure]) -> Iterator[Operation]:
         fragments = {name: FragmentDetails(node) for name, node in gate.fragments_of(ast).items()}

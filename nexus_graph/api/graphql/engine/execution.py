@@ -16,7 +16,7 @@ from graphql import (
 )
 from graphql.execution.values import VariableValues
 
-from nexus_graph.api.graphql.engine.documents import ERRORS_MAX, Asked
+from nexus_graph.api.graphql.engine.documents import ERRORS_MAX, PreparedOperation
 from nexus_graph.api.graphql.engine.plans import Plan, RootField, Run
 from nexus_graph.api.graphql.engine.refusal import refused_by_core
 from nexus_graph.api.graphql.schema import Context
@@ -32,46 +32,46 @@ class Executing:
     def __init__(self, schema: GraphQLSchema) -> None:
         self._schema = schema
 
-    async def execute(self, asked: Asked, context: Context) -> ExecutionResult:
+    async def execute(self, prepared: PreparedOperation, context: Context) -> ExecutionResult:
         """The data and the errors of fields. Raises RequestError if the variables do not fit the operation."""
-        operation = asked.operation
+        operation = prepared.operation
         plan = operation.plan if operation.came_before else None
         operation.came_before = True
         if plan is None:
-            return await self._by_graphql_core(asked, context)
-        run = Run(context, self._variables(plan, asked))
+            return await self._by_graphql_core(prepared, context)
+        run = Run(context, self._variables(plan, prepared))
         answers: dict[str, Any] = {}
         try:
             return ExecutionResult(await _planned(plan, run, answers), None)
         except Exception:  # noqa: BLE001 - graphql-core meets the error again and formats it
-            return await self._by_graphql_core(asked, context, answers)
+            return await self._by_graphql_core(prepared, context, answers)
 
-    async def follow(self, asked: Asked, context: Context) -> AsyncGenerator[ExecutionResult, None]:
+    async def follow(self, prepared: PreparedOperation, context: Context) -> AsyncGenerator[ExecutionResult, None]:
         """A result for each event of a subscription. Nothing is kept from one event to the next.
 
         Raises RequestError if the variables do not fit the operation, GraphQLError if nothing can be subscribed to, and
         any error that ends the events.
         """
-        source = create_source_event_stream(self._executor(asked, context))
+        source = create_source_event_stream(self._executor(prepared, context))
         if isinstance(source, Awaitable):
             source = await source
         if isinstance(source, ExecutionResult):
             raise (source.errors or [GraphQLError("no events can be followed")])[0]
-        plan = asked.operation.plan
-        run = None if plan is None else Run(context, self._variables(plan, asked))
+        plan = prepared.operation.plan
+        run = None if plan is None else Run(context, self._variables(plan, prepared))
         async with aclosing(cast("AsyncGenerator[Any, None]", source)) as events:
             async for event in events:
                 data = None if plan is None or run is None else _event_data(plan, event, run)
                 if data is None:
-                    yield await self._by_graphql_core(asked, context, event)
+                    yield await self._by_graphql_core(prepared, context, event)
                 else:
                     yield ExecutionResult(data, None)
 
-    def _variables(self, plan: Plan, asked: Asked) -> VariableValues:
-        given = asked.variables or {}
+    def _variables(self, plan: Plan, prepared: PreparedOperation) -> VariableValues:
+        given = prepared.variables or {}
         coerced: VariableValues | list[GraphQLError] | None = plan.coerced(given)
         if coerced is None:
-            definitions = asked.operation.node.variable_definitions or ()
+            definitions = prepared.operation.node.variable_definitions or ()
             coerced = get_variable_values(
                 self._schema, definitions, given, max_errors=ERRORS_MAX, hide_suggestions=True
             )
@@ -79,24 +79,26 @@ class Executing:
             raise refused_by_core(Code.BAD_USER_INPUT, coerced)
         return coerced
 
-    async def _by_graphql_core(self, asked: Asked, context: Context, root: Any = None) -> ExecutionResult:
+    async def _by_graphql_core(
+        self, prepared: PreparedOperation, context: Context, root: Any = None
+    ) -> ExecutionResult:
         """`root` is the event of a subscription, or the answers that root fields gave already: those are not resolved
         again, so nothing is written twice.
         """
-        result = self._executor(asked, context, root).execute_operation()
+        result = self._executor(prepared, context, root).execute_operation()
         if not isinstance(result, ExecutionResult):
             result = await cast("Awaitable[ExecutionResult]", result)
         return result
 
-    def _executor(self, asked: Asked, context: Context, root: Any = None) -> Executor[Context]:
+    def _executor(self, prepared: PreparedOperation, context: Context, root: Any = None) -> Executor[Context]:
         """An executor for one execution: it keeps all sub-fields that it collects. Raises RequestError."""
         executor = Executor.build(
             self._schema,
-            asked.document.ast,
+            prepared.document.ast,
             root,
             context,
-            asked.variables,
-            asked.operation.name,
+            prepared.variables,
+            prepared.operation.name,
             max_coercion_errors=ERRORS_MAX,
             is_awaitable=_is_awaitable,
             hide_suggestions=True,
@@ -114,10 +116,8 @@ async def _planned(plan: Plan, run: Run, answers: dict[str, Any]) -> dict[str, A
             answers[field.name] = await _root_answer(field, run)
             data[field.name] = _completed(field, answers[field.name], run)
         return data
-    for field, answer in zip(
-        plan.fields, await asyncio.gather(*(_root_answer(field, run) for field in plan.fields)), strict=True
-    ):
-        answers[field.name] = answer
+    found = await asyncio.gather(*(_root_answer(field, run) for field in plan.fields))
+    answers.update(zip((field.name for field in plan.fields), found, strict=True))
     return {field.name: _completed(field, answers[field.name], run) for field in plan.fields}
 
 

@@ -25,7 +25,14 @@ from graphql import (
 )
 
 from nexus_graph.api.graphql.engine.refusal import RequestError, limit_passed
-from nexus_graph.config import PAGE_DEFAULT, Settings
+from nexus_graph.api.graphql.schema import PAGE_DEFAULT
+from nexus_graph.config import Settings
+
+FIELDS_MAX: Final = 500
+"""Fields of a document: no view of contacts shows as many, and validation compares fields in pairs."""
+
+ALIASES_MAX: Final = 15
+"""Aliases of a document: with each a client may ask for the same field again."""
 
 INTROSPECTION_DEPTH_MAX: Final = 20
 """Levels of fields in introspection: types of types are deeper than any question about contacts."""
@@ -39,8 +46,6 @@ ROOT_FIELDS_MAX: Final = 5
 DIRECTIVES_MAX: Final = 50
 """Directives of a document: far more than any client sends."""
 
-_MANY: Final = 1_000_000_000
-"""Sums stop here: fragments that double each other reach numbers of so many digits that adding them is slow."""
 _INTROSPECTION: Final = frozenset({"__schema", "__type"})
 _FREE: Final = frozenset({"pageInfo"})
 _DIGITS_MAX: Final = 9
@@ -117,9 +122,9 @@ def _compare(measure: Measure, settings: Settings) -> None:
     for limit, found, most in (
         ("depth", measure.depth, settings.graphql_depth_max),
         ("introspectionDepth", measure.introspection_depth, INTROSPECTION_DEPTH_MAX),
-        ("fields", measure.fields, settings.graphql_fields_max),
+        ("fields", measure.fields, FIELDS_MAX),
         ("rootFields", measure.own_fields, ROOT_FIELDS_MAX),
-        ("aliases", measure.aliases, settings.graphql_aliases_max),
+        ("aliases", measure.aliases, ALIASES_MAX),
         ("directives", measure.directives, DIRECTIVES_MAX),
         ("cost", measure.cost, settings.graphql_cost_max),
     ):
@@ -153,9 +158,7 @@ class _Measuring:
             len(variable.directives or ()) for variable in operation.variable_definitions or ()
         )
         writes = measure.own_fields if operation.operation is OperationType.MUTATION else 0
-        return measure._replace(
-            directives=_sum(measure.directives, directives), cost=_sum(measure.cost, WRITE_COST * writes)
-        )
+        return measure._replace(directives=measure.directives + directives, cost=measure.cost + WRITE_COST * writes)
 
     def fragment(self, name: str) -> Measure:
         """The fragment's measure relative to where it is spread. One that is not defined is validation's business."""
@@ -168,7 +171,7 @@ class _Measuring:
             raise limit_passed("the document's fragments form a cycle", limit="fragmentCycles", most=0)
         self._entered.add(name)
         measure = self._selections(definition.selection_set)
-        measure = measure._replace(directives=_sum(measure.directives, len(definition.directives or ())))
+        measure = measure._replace(directives=measure.directives + len(definition.directives or ()))
         self._measured[name] = measure
         return measure
 
@@ -186,7 +189,7 @@ class _Measuring:
             measure = self._selections(node.selection_set)
         else:
             raise TypeError(type(node).__name__)
-        return measure._replace(directives=_sum(measure.directives, len(node.directives or ())))
+        return measure._replace(directives=measure.directives + len(node.directives or ()))
 
     def _field(self, node: FieldNode) -> Measure:
         below = self._selections(node.selection_set)
@@ -197,11 +200,11 @@ class _Measuring:
         return Measure(
             depth=1 if introspects else 1 + below.depth,
             introspection_depth=1 + deeper if introspects or deeper else 0,
-            fields=_sum(1, below.fields),
+            fields=1 + below.fields,
             own_fields=1,
-            aliases=_sum(below.aliases, int(node.alias is not None)),
-            directives=_sum(below.directives, len(node.directives or ())),
-            cost=_sum(cost) if priced else 0,
+            aliases=below.aliases + int(node.alias is not None),
+            directives=below.directives + len(node.directives or ()),
+            cost=cost if priced else 0,
             cost_varies=varies or below.cost_varies,
         )
 
@@ -238,9 +241,4 @@ class _Measuring:
 
 def _together(measures: Iterable[Measure]) -> Measure:
     depths, introspection_depths, *counts, varies = zip(Measure(), *measures, strict=True)
-    summed = (_sum(*count) for count in counts)
-    return Measure._make((max(depths), max(introspection_depths), *summed, any(varies)))
-
-
-def _sum(*values: int) -> int:
-    return min(sum(values), _MANY)
+    return Measure._make((max(depths), max(introspection_depths), *map(sum, counts), any(varies)))

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
+from nexus_graph.api.graphql.engine.documents import REMEMBERED_MAX
 from nexus_graph.api.graphql.engine.refusal import refused
 from nexus_graph.cache.documents import SharedDocuments
 from nexus_graph.config import Settings
@@ -99,7 +100,7 @@ class Persisted:
 
     def _remember(self, digest: str, text: str) -> None:
         self._texts[digest] = text
-        if len(self._texts) > self._settings.graphql_documents_remembered:
+        if len(self._texts) > REMEMBERED_MAX:
             self._texts.popitem(last=False)
 
 

@@ -1,13 +1,16 @@
 """Lists by page, as Relay has them: how long a page may be, what it holds, where it begins and ends."""
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Generic, Self, TypeVar
+from typing import Annotated, ClassVar, Final, Generic, Self, TypeVar
 
 import strawberry
 
 from nexus_graph.api.graphql.schema.declaration import described
-from nexus_graph.config import PAGE_DEFAULT, Settings
+from nexus_graph.config import Settings
 from nexus_graph.errors import InvalidArgument, PageTooLarge
+
+PAGE_DEFAULT: Final = 20
+"""Items of a page when a client does not say; the schema shows it, so it is the same everywhere."""
 
 Item = TypeVar("Item")
 NodeType = TypeVar("NodeType")

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from nexus_graph import model
 from nexus_graph.api import cursors
-from nexus_graph.api.graphql.schema.connections import After, First
+from nexus_graph.api.graphql.schema.connections import PAGE_DEFAULT, After, First
 from nexus_graph.api.graphql.schema.declaration import Context, ContextInfo, Node, described, followed
 from nexus_graph.api.graphql.schema.events import IdentityEvent, IdentityEventConnection, events_page
 from nexus_graph.api.graphql.schema.lists import Filter, ListedContactConnection, contacts_page
@@ -29,7 +29,6 @@ from nexus_graph.api.graphql.schema.types import (
     TemporarilyUnavailableError,
     UserErrorCode,
 )
-from nexus_graph.config import PAGE_DEFAULT
 from nexus_graph.errors import InvalidIdentifier, PageTooLarge, RowRejected, Unavailable
 from nexus_graph.identifiers import normalize
 from nexus_graph.model import Family, FamilyKey, Source

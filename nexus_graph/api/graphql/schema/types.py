@@ -10,11 +10,10 @@ from strawberry import enum_value
 
 from nexus_graph import model
 from nexus_graph.api import cursors
-from nexus_graph.api.graphql.schema.connections import After, Connection, Edge, First, page_size
+from nexus_graph.api.graphql.schema.connections import PAGE_DEFAULT, After, Connection, Edge, First, page_size
 from nexus_graph.api.graphql.schema.declaration import ContextInfo, Node, described
 from nexus_graph.api.graphql.schema.events import IdentityEventConnection, RefusalReason, events_page
 from nexus_graph.api.graphql.schema.scalars import BigInt, EmailAddress, PhoneNumber
-from nexus_graph.config import PAGE_DEFAULT
 from nexus_graph.door.standing import Standing
 
 

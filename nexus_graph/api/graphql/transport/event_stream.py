@@ -7,26 +7,23 @@ from typing import Any, Final
 from starlette.types import Receive, Send
 
 from nexus_graph import telemetry
-from nexus_graph.api.graphql.engine import Answering, Asked, RequestError
+from nexus_graph.api.graphql.engine import Answering, PreparedOperation, RequestError
 from nexus_graph.api.http.answer import encode
 from nexus_graph.api.http.event_stream import Events, stream_events
 from nexus_graph.api.http.request import Post
-from nexus_graph.config import Settings
 
 _COMPLETE: Final = b"event: complete\ndata:\n\n"
 _ANSWERS: Final = telemetry.SUBSCRIPTION_ANSWERS.labels("sse")
 
 
-async def stream(
-    answering: Answering, asked: Asked, post: Post, receive: Receive, send: Send, *, settings: Settings
-) -> None:
+async def stream(answering: Answering, prepared: PreparedOperation, post: Post, receive: Receive, send: Send) -> None:
     """Send answers until the last one, or until the stream ends for another reason (`stream_events`)."""
-    await stream_events(partial(_answer, answering, asked, post), post, receive, send, settings=settings)
+    await stream_events(partial(_answer, answering, prepared, post), post, receive, send)
 
 
-async def _answer(answering: Answering, asked: Asked, post: Post, events: Events) -> None:
+async def _answer(answering: Answering, prepared: PreparedOperation, post: Post, events: Events) -> None:
     try:
-        async with aclosing(answering.answers(asked, post.state, post.request_id, post.visit)) as answers:
+        async with aclosing(answering.answers(prepared, post.state, post.request_id, post.visit)) as answers:
             async for answer in answers:
                 await _write_answer(events, answer)
     except RequestError as error:

@@ -20,12 +20,12 @@ from nexus_graph.api.graphql.engine import (
     OBJECTS,
     TEXTS,
     Answering,
-    Asked,
+    PreparedOperation,
     Request,
     RequestError,
     error_of,
+    read_request,
     refused,
-    requested,
 )
 from nexus_graph.api.graphql.transport.event_stream import stream
 from nexus_graph.api.graphql.transport.negotiation import GRAPHQL_RESPONSE, Accepted, accepted
@@ -80,11 +80,11 @@ class GraphQLRoute:
             if post.fault is not None:
                 raise post.fault
             request = self._read(post) if by_post else self._read_url(post)
-            asked = await self._asked(request, post.state, wanted, only_reads=not by_post)
-            if wanted.stream_only or asked.kind is OperationType.SUBSCRIPTION:
+            prepared = await self._prepare(request, post.state, wanted, only_reads=not by_post)
+            if wanted.stream_only or prepared.kind is OperationType.SUBSCRIPTION:
                 self._places.require()
-                raise StreamingAnswer(partial(self._stream, asked, post))
-            answered = await self._answering.answer(asked, post.state, post.request_id, post.visit)
+                raise StreamingAnswer(partial(self._stream, prepared, post))
+            answered = await self._answering.answer(prepared, post.state, post.request_id, post.visit)
         except (RequestError, NexusError) as error:
             return _refusal(error, post.request_id, wanted.media_type)
         may_be_cached = not by_post and "errors" not in answered
@@ -93,27 +93,29 @@ class GraphQLRoute:
         answer = Answer(HTTPStatus.OK, encode(answered), (wanted.media_type or JSON) + _CHARSET)
         return revalidated(cacheable(answer, self._cache_control), post) if may_be_cached else answer
 
-    async def _stream(self, asked: Asked, post: Post, receive: Receive, send: Send) -> None:
+    async def _stream(self, prepared: PreparedOperation, post: Post, receive: Receive, send: Send) -> None:
         with self._places.taken():
-            await stream(self._answering, asked, post, receive, send, settings=self._settings)
+            await stream(self._answering, prepared, post, receive, send)
 
-    async def _asked(self, request: Request, state: Mapping[str, Any], wanted: Accepted, *, only_reads: bool) -> Asked:
+    async def _prepare(
+        self, request: Request, state: Mapping[str, Any], wanted: Accepted, *, only_reads: bool
+    ) -> PreparedOperation:
         """What a request asks for, if it can be answered so. Raises RequestError, NexusError."""
         if wanted.media_type is None and not wanted.stream:
             raise UnacceptableMediaType(
                 "answers are application/graphql-response+json or application/json, subscriptions text/event-stream"
             )
-        asked = await self._answering.asked(request, state)
-        if asked.kind is OperationType.SUBSCRIPTION and not wanted.stream:
+        prepared = await self._answering.prepare(request, state)
+        if prepared.kind is OperationType.SUBSCRIPTION and not wanted.stream:
             raise refused(Code.SUBSCRIPTION_NOT_SERVED_HERE, _NOT_STREAMED)
-        if only_reads and asked.kind is OperationType.MUTATION:
+        if only_reads and prepared.kind is OperationType.MUTATION:
             raise refused(Code.METHOD_NOT_ALLOWED, "mutations are not served by GET: send them by POST")
-        return asked
+        return prepared
 
     def _read(self, post: Post) -> Request:
         if post.body.lstrip()[:1] == b"[":
             raise refused(Code.BAD_REQUEST, "batches are not served: send one request a call")
-        return requested(decode_object(post.body))
+        return read_request(decode_object(post.body))
 
     def _read_url(self, post: Post) -> Request:
         if post.method not in _SAFE_METHODS:
@@ -130,7 +132,7 @@ class GraphQLRoute:
             raise InvalidRequest(f"the URL is too long: at most {self._settings.body_max_bytes} bytes")
         if _has_bare_plus(post.query):
             raise InvalidRequest("the URL holds a + before a digit, which means a blank there: write %2B for a +")
-        return requested(self._members_of_url(post.query))
+        return read_request(self._members_of_url(post.query))
 
     def _members_of_url(self, query_string: bytes) -> dict[str, Any]:
         members: dict[str, Any] = {}

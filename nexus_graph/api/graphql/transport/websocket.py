@@ -3,12 +3,12 @@
 import asyncio
 import re
 from contextlib import aclosing
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from starlette.types import Message, Receive, Scope, Send
 
 from nexus_graph import telemetry
-from nexus_graph.api.graphql.engine import Answering, Request, RequestError, error_of, refused, requested
+from nexus_graph.api.graphql.engine import Answering, Request, RequestError, error_of, read_request, refused
 from nexus_graph.api.http.answer import encode, failed
 from nexus_graph.api.http.body import decode_object
 from nexus_graph.api.http.followers import Places, SendTimeout
@@ -43,12 +43,6 @@ _is_token = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}").fullmatch
 _is_origin = re.compile(r"[a-z][a-z0-9+.-]{0,20}://[A-Za-z0-9.:\[\]_-]{1,260}|null").fullmatch
 
 
-class _Message(NamedTuple):
-    type: Any
-    id: Any
-    payload: Any
-
-
 class Closed(Exception):
     """The socket must be closed with this code and reason of the protocol."""
 
@@ -75,7 +69,7 @@ class GraphQLSockets:
             else:
                 with self._places.taken():
                     await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
-                    await _Socket(self._answering, scope, receive, send, self._settings).serve()
+                    await _Socket(self._answering, scope, receive, send).serve()
         except Overloaded as error:
             await self._turn_away(error, send)
         except OSError:
@@ -121,18 +115,17 @@ def _is_admitted(scope: Scope, settings: Settings) -> bool:
 
 
 class _Socket:
-    def __init__(self, answering: Answering, scope: Scope, receive: Receive, send: Send, settings: Settings) -> None:
+    def __init__(self, answering: Answering, scope: Scope, receive: Receive, send: Send) -> None:
         self._answering = answering
         self._scope = scope
         self._receive = receive
         self._send_raw = send
-        self._settings = settings
         self._introduced = False
         self._visit = OPEN
         self._expiring: asyncio.Task[None] | None = None
         self._operations: dict[str, asyncio.Task[None]] = {}
         self._cut = asyncio.get_running_loop().create_future()
-        self._send_timeout = SendTimeout("websocket", settings.socket_send_seconds, self._too_slow)
+        self._send_timeout = SendTimeout("websocket", self._too_slow)
 
     async def serve(self) -> None:
         """Serve until either side closes."""
@@ -168,37 +161,37 @@ class _Socket:
         except TimeoutError:
             raise Closed(CloseCode.INITIALISATION_TIMEOUT, "connection_init did not come in time") from None
 
-    def _message(self, event: Message) -> _Message:
+    def _message(self, event: Message) -> dict[str, Any]:
         text = event.get("text")
         if text is None:
             raise Closed(CloseCode.BAD_REQUEST, "messages must be text")
         try:
             raw = text.encode()
-            found = decode_object(raw, what="the message")
+            return decode_object(raw, what="the message")
         except (InvalidRequest, UnicodeEncodeError) as error:
             raise Closed(
                 CloseCode.BAD_REQUEST, error.message if isinstance(error, InvalidRequest) else "not a message"
             ) from None
-        return _Message(found.get("type"), found.get("id"), found.get("payload"))
 
-    async def _handle(self, message: _Message) -> None:
-        if message.type == "connection_init":
+    async def _handle(self, message: dict[str, Any]) -> None:
+        kind, operation_id, payload = message.get("type"), message.get("id"), message.get("payload")
+        if kind == "connection_init":
             if self._introduced:
                 raise Closed(CloseCode.TOO_MANY_INITIALISATIONS, "too many initialisation requests")
             # The place to admit or refuse a client.
-            if message.payload is not None and not isinstance(message.payload, dict):
+            if payload is not None and not isinstance(payload, dict):
                 raise Closed(CloseCode.BAD_REQUEST, "the payload of connection_init must be an object")
-            await self._admit((message.payload or {}).get("authorization"))
+            await self._admit((payload or {}).get("authorization"))
             self._introduced = True
             await self._send({"type": "connection_ack"})
-        elif message.type == "ping":
+        elif kind == "ping":
             await self._send({"type": "pong"})
-        elif message.type == "subscribe":
-            await self._subscribe(message)
-        elif message.type == "complete" and isinstance(message.id, str):
-            if (running := self._operations.pop(message.id, None)) is not None:
+        elif kind == "subscribe":
+            await self._subscribe(operation_id, payload)
+        elif kind == "complete" and isinstance(operation_id, str):
+            if (running := self._operations.pop(operation_id, None)) is not None:
                 running.cancel()
-        elif message.type != "pong":
+        elif kind != "pong":
             raise Closed(CloseCode.BAD_REQUEST, "no such message")
 
     async def _admit(self, authorization: object) -> None:
@@ -237,19 +230,19 @@ class _Socket:
         if not self._cut.done():
             self._cut.set_result(closed)
 
-    async def _subscribe(self, message: _Message) -> None:
+    async def _subscribe(self, operation_id: Any, payload: Any) -> None:
         if not self._introduced:
             raise Closed(CloseCode.UNAUTHORIZED, "unauthorized")
-        if not isinstance(message.id, str) or not message.id or not isinstance(message.payload, dict):
+        if not isinstance(operation_id, str) or not operation_id or not isinstance(payload, dict):
             raise Closed(CloseCode.BAD_REQUEST, "subscribe needs an id and a payload")
-        request = _request(message.payload)
-        if message.id in self._operations:
+        request = _request(payload)
+        if operation_id in self._operations:
             raise Closed(CloseCode.SUBSCRIBER_EXISTS, "there is a subscriber of this id already")
         if len(self._operations) >= OPERATIONS_MAX:
             refusal = refused(Code.LIMIT_EXCEEDED, f"too many operations on this socket: at most {OPERATIONS_MAX}")
-            await self._send({"id": message.id, "type": "error", "payload": refusal.errors})
+            await self._send({"id": operation_id, "type": "error", "payload": refusal.errors})
             return
-        self._operations[message.id] = asyncio.create_task(self._operate(message.id, request))
+        self._operations[operation_id] = asyncio.create_task(self._operate(operation_id, request))
 
     async def _operate(self, operation_id: str, request: Request) -> None:
         with telemetry.SUBSCRIPTIONS.labels("websocket").track_inprogress():
@@ -265,8 +258,8 @@ class _Socket:
         request_id = RequestId(None)
         state = self._scope["state"]
         try:
-            asked = await self._answering.asked(request, state)
-            async with aclosing(self._answering.answers(asked, state, request_id, self._visit)) as answers:
+            prepared = await self._answering.prepare(request, state)
+            async with aclosing(self._answering.answers(prepared, state, request_id, self._visit)) as answers:
                 async for answer in answers:
                     await self._send({"id": operation_id, "type": "next", "payload": answer})
                     _ANSWERS.inc()
@@ -293,7 +286,7 @@ class _Socket:
     async def _close(self, closed: Closed) -> None:
         """Send the code and the reason, if the client still reads."""
         try:
-            async with asyncio.timeout(self._settings.socket_send_seconds):
+            async with asyncio.timeout(self._send_timeout.seconds):
                 await self._send_raw({"type": "websocket.close", "code": closed.code, "reason": closed.reason})
         except (TimeoutError, OSError):
             pass
@@ -302,7 +295,7 @@ class _Socket:
 def _request(payload: dict[str, Any]) -> Request:
     """The request of a subscribe message. Raises Closed if the payload has another shape."""
     try:
-        request = requested(payload)
+        request = read_request(payload)
     except RequestError as error:
         raise Closed(CloseCode.BAD_REQUEST, error.errors[0]["message"]) from None
     except InvalidRequest as error:
