@@ -62,7 +62,7 @@ def test_the_unexpected_is_masked_and_logged_by_type_and_place(capsys: pytest.Ca
     assert _extensions(shown) == {"code": "INTERNAL", "correlationId": CORRELATION}
     logged = "".join(capsys.readouterr())
     assert "TypeError" in logged
-    assert "nexus_graph.api.cursors.py:" in logged
+    assert "nexus_graph/api/cursors.py:" in logged
     assert "ada" not in logged
 
 

@@ -159,7 +159,10 @@ async def test_bad_keys_run_about_as_many_lines(held: ApiKeys) -> None:
         with pytest.raises(Unauthenticated):
             held.principal(presented)
 
-    lines = {kind: lines_run(lambda presented=presented: checked(presented)) for kind, (presented, _, _) in BAD.items()}  # type: ignore[misc]
+    def fewest(presented: bytes) -> int:
+        return min(lines_run(lambda: checked(presented)) for _ in range(3))  # the collector runs lines of others
+
+    lines = {kind: fewest(presented) for kind, (presented, _, _) in BAD.items()}
     assert max(lines.values()) - min(lines.values()) <= 5, lines
 
 
