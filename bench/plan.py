@@ -11,6 +11,8 @@ ARMS: Final = (
     "family",
     "family_cached",
     "known",
+    "rest_guarded",
+    "known_guarded",
     "typename",
     "typename_sized",
     "pgbench",
@@ -27,12 +29,16 @@ SHORT_ARMS: Final = tuple(arm for arm in ARMS if arm not in {"express_plain", "f
 """Those of a run of about five minutes."""
 PARTS: Final = ("dense", "sustain", "start", "scale", "growth", "bulk")
 """What runs after the rounds, each by itself."""
-MIXED_ARMS: Final = frozenset({"rest", "graphql", "pgbench", "open"})
+MIXED_ARMS: Final = frozenset({"rest", "rest_guarded", "graphql", "pgbench", "open"})
 """Those that write the usual mix into the record."""
+GUARDED_ARMS: Final = frozenset({"rest_guarded", "known_guarded"})
+"""Those that are sent with an API key to a server behind the door."""
 WRITING_ARMS: Final = MIXED_ARMS | {"hot"}
 COMPARED_ARMS: Final = ("rest", "graphql", "family", "family_cached", "known", "typename", "hot")
 """Those that two revisions are compared by, unless others are asked for."""
-COMPARABLE_ARMS: Final = frozenset(ARMS) - {"pgbench", "echo", "express", "express_plain", "driver", "open"}
+COMPARABLE_ARMS: Final = (
+    frozenset(ARMS) - GUARDED_ARMS - {"pgbench", "echo", "express", "express_plain", "driver", "open"}
+)
 """Those that a revision answers by itself, as fast as it can."""
 
 

@@ -24,15 +24,17 @@ from bench.load import driver as graph_load
 from bench.load import generator
 from bench.load.arms import Arm, FamilyQuery
 from bench.load.client import Address, HttpClient
-from bench.load.generator import Site
+from bench.load.generator import GUARDED, Site
 from bench.load.loops import Load
 from bench.load.pgbench import Pgbench
 from bench.load.workload import preloaded
-from bench.plan import MIXED_ARMS, WRITING_ARMS, BenchError, Plan
+from bench.plan import GUARDED_ARMS, MIXED_ARMS, WRITING_ARMS, BenchError, Plan
 from bench.report import DURABILITY
 from bench.result import Measurement
 from bench.servers import Server, another_api, logs, serving
 from nexus_graph.devstack.stack import Stack, StackUrls
+from nexus_graph.door.issuing import create
+from nexus_graph.door.permissions import Role
 from nexus_graph.store.database import Pool
 
 FAMILIES: Final = 500
@@ -46,6 +48,12 @@ DRAIN_SECONDS: Final = 300.0
 LOOK_SECONDS: Final = 1.0
 """How often a long wait looks whether the processes still run."""
 VERIFY_SECONDS: Final = 600.0
+# No call of the benchmark is refused, and every call is counted.
+GUARD: Final = {
+    "NEXUS_AUTH": "on",
+    "NEXUS_RATE_LIMITS": '{"service": "100000000/minute"}',
+    "NEXUS_AUDIT": "on",
+}
 OTHER_APIS: Final[Mapping[str, Mapping[str, str]]] = {
     "family_alone": {"NEXUS_GRAPH_CONNECTIONS": "40"},
     "family_cached": {"NEXUS_CACHE": "both"},
@@ -196,7 +204,8 @@ async def opened(plan: Plan, stack: Stack, say: Say) -> AsyncIterator[Running]:
         families = await _populate(plan, pool, say)
         watch = await closing.enter_async_context(LagWatch(pool, driver))
         others = await _others(plan, stack, closing, say)
-        site = await _site(plan, urls, others, families)
+        key = await _key(urls) if GUARDED in others.servers else None
+        site = await _site(plan, urls, others, families, key)
         bench = Running(
             plan,
             stack,
@@ -258,6 +267,8 @@ async def _others(plan: Plan, stack: Stack, closing: AsyncExitStack, say: Say) -
             servers[arm] = await closing.enter_async_context(
                 another_api(stack, arm, settings, bounds=OTHER_BOUNDS.get(arm))
             )
+    if GUARDED_ARMS.intersection(plan.arms):
+        servers[GUARDED] = await closing.enter_async_context(another_api(stack, GUARDED, GUARD))
     databases: dict[str, str] = {}
     for arm in (arm for arm in plan.arms if arm in express.ISOLATIONS):
         try:
@@ -275,7 +286,17 @@ def _original(stack: Stack, arm: str, argv: Sequence[str], database_url: str) ->
     return serving(logs(stack), arm, lambda _port: argv, env=express.environment(arm, database_url))
 
 
-async def _site(plan: Plan, urls: StackUrls, others: _Others, families: Sequence[Sequence[int]]) -> Site:
+async def _key(urls: StackUrls) -> str:
+    """A new API key of a service."""
+    connection = await asyncpg.connect(urls.database_url)
+    made = await create(connection, "bench", [Role.SERVICE], None)
+    await connection.close()
+    return made.text
+
+
+async def _site(
+    plan: Plan, urls: StackUrls, others: _Others, families: Sequence[Sequence[int]], key: str | None
+) -> Site:
     api = api_address(urls)
     return Site(
         addresses={"api": api, **{name: server.address for name, server in others.servers.items()}},
@@ -285,6 +306,7 @@ async def _site(plan: Plan, urls: StackUrls, others: _Others, families: Sequence
         clients=plan.clients,
         open_rate=plan.open_rate,
         seed=plan.seed,
+        key=key,
     )
 
 

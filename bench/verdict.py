@@ -103,6 +103,8 @@ RATIOS: Final = (
     Ratio("rest", "echo", target=0.5),
     Ratio("graphql", "rest", floor=0.4, target=0.6),
     Ratio("known", "echo", target=0.7),
+    Ratio("rest_guarded", "rest", target=0.85),
+    Ratio("known_guarded", "known", target=0.85),
     Ratio("family", "family_alone", target=4),
     Ratio("family", "typename_sized", target=0.6),
     Ratio("family_cached", "typename_sized", target=0.75),

@@ -49,9 +49,12 @@ class Arm(Protocol[Asked]):
 class Rest:
     """POST /identify."""
 
-    def __init__(self, workload: "Workload | Crowd | Hotspot", *, host: str, path: str = "/identify") -> None:
+    def __init__(
+        self, workload: "Workload | Crowd | Hotspot", *, host: str, path: str = "/identify", key: str | None = None
+    ) -> None:
+        """`key`: the API key, for a server that asks for one."""
         self._workload = workload
-        self._head = request_head("POST", path, host=host)
+        self._head = request_head("POST", path, host=host, key=key)
 
     def next(self) -> tuple[bytes, Request]:
         asked = self._chosen()
@@ -73,8 +76,8 @@ class Rest:
 class Known(Rest):
     """POST /identify for identities that are known: the fast path alone."""
 
-    def __init__(self, workload: Workload, *, host: str) -> None:
-        super().__init__(workload, host=host)
+    def __init__(self, workload: Workload, *, host: str, key: str | None = None) -> None:
+        super().__init__(workload, host=host, key=key)
         self._population = workload
 
     def _chosen(self) -> Request:

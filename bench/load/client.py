@@ -99,11 +99,13 @@ class Connection(asyncio.Protocol):
         self.lost(ConnectionError(reason))
 
 
-def request_head(method: str, path: str, *, host: str, content_type: str = JSON) -> bytes:
-    """All of a request that is the same each time: put `request_bytes` together from it."""
-    return (f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {content_type}\r\nContent-Length: ").encode(
-        "ascii"
+def request_head(method: str, path: str, *, host: str, content_type: str = JSON, key: str | None = None) -> bytes:
+    """All of a request that is the same each time: put `request_bytes` together from it; `key`: an API key."""
+    authorization = "" if key is None else f"Authorization: Bearer {key}\r\n"
+    head = (
+        f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{authorization}Content-Type: {content_type}\r\nContent-Length: "
     )
+    return head.encode("ascii")
 
 
 def request_bytes(head: bytes, body: bytes) -> bytes:

@@ -17,6 +17,7 @@ from bench.load.arms import Arm, Echo, FamilyQuery, GraphQL, Known, Original, Re
 from bench.load.client import Address
 from bench.load.loops import ClosedLoop, Load, OpenLoop
 from bench.load.workload import Hotspot, Workload
+from bench.plan import GUARDED_ARMS
 
 OPEN_CONNECTIONS: Final = 128
 """An open load waits for a free one when all of these are under way; its latencies count that wait."""
@@ -37,6 +38,8 @@ class Site:
     open_rate: float
     """Requests a second that an open load offers."""
     seed: int
+    key: str | None = None
+    """An API key, for the arms whose server asks for one."""
 
 
 class Generator:
@@ -66,6 +69,8 @@ class Generator:
             "rest": lambda: Rest(workload, host=host),
             "open": lambda: Rest(workload, host=host),
             "known": lambda: Known(workload, host=host),
+            "rest_guarded": lambda: Rest(workload, host=host, key=site.key),
+            "known_guarded": lambda: Known(workload, host=host, key=site.key),
             "hot": lambda: Rest(Hotspot(seed=site.seed), host=host),
             # Its database knows only the people loaded before, and what this arm sent.
             "express": lambda: Original(Workload(people=site.people, seed=site.seed), host=host),
@@ -83,11 +88,14 @@ class Generator:
 
 def server_of(arm: str) -> str:
     """Which server an arm is sent to."""
-    return arm if arm in OWN_SERVERS else "api"
+    return GUARDED if arm in GUARDED_ARMS else arm if arm in OWN_SERVERS else "api"
 
 
 OWN_SERVERS: Final = frozenset({"echo", "express", "express_plain", "family_alone", "family_cached"})
 """Arms that have a server of their own name."""
+
+GUARDED: Final = "guarded"
+"""The API that asks for keys, counts calls and keeps the audit trail."""
 
 
 # What follows runs in the generator's own process, a worker of a ProcessPoolExecutor.
