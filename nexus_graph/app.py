@@ -4,7 +4,7 @@ import asyncio
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from itertools import count
@@ -38,12 +38,11 @@ from nexus_graph.api.ops import (
     Check,
     Health,
     Migrated,
-    health,
     livez,
     metrics,
     readyz,
 )
-from nexus_graph.api.rest.identify import IdentifyRoute
+from nexus_graph.api.rest.versions import Mounted, mounted
 from nexus_graph.cache.shared import open_redis
 from nexus_graph.config import Settings, is_loopback
 from nexus_graph.door.door import Door
@@ -162,14 +161,15 @@ def create_app(settings: Settings) -> App:
     answering = Answering(schema(federated=settings.graphql_federation), settings)
     places = Places(settings.sockets_max)
     behind = _Behind(is_guarded=settings.auth == "on")
-    identify = behind("/identify", IdentifyRoute(settings).answer)
+    faces = list(mounted(settings, behind))
     graphql = behind("/graphql", GraphQLRoute(answering, settings, places).answer, passes_faults=True)
     sockets = GraphQLSockets(answering, settings, places)
-    app = App(routes=_routes(identify, graphql, sockets, behind, settings), lifespan=lifespan)
+    app = App(routes=_routes(faces, graphql, sockets, behind, settings), lifespan=lifespan)
     app.router.default = AsgiEndpoint(behind(None, nowhere), settings)
     app.router.redirect_slashes = False  # `RequestMiddleware` leaves a slash at the end away
     app.settings = settings
-    app.direct = DirectRoutes({"/identify": identify, "/graphql": graphql}, settings)
+    direct = {face.path: face.endpoint for face in faces if face.route.is_direct}
+    app.direct = DirectRoutes({**direct, "/graphql": graphql}, settings)
     app.connections = Connections(settings, descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     app.leaving, app.stopping = asyncio.Event(), asyncio.Event()
     return app
@@ -274,18 +274,17 @@ class _Behind(NamedTuple):
 
 
 def _routes(
-    identify: Endpoint, graphql: Endpoint, sockets: GraphQLSockets, behind: _Behind, settings: Settings
+    faces: Sequence[Mounted], graphql: Endpoint, sockets: GraphQLSockets, behind: _Behind, settings: Settings
 ) -> list[BaseRoute]:
     got: dict[str, Endpoint] = {
-        "/": front,
+        "/": front([face.path for face in faces if face.route.path == "/identify"]),
         "/graphql/assets/{name}": asset,
-        "/health": health,
         "/livez": livez,
         "/readyz": readyz,
         "/metrics": metrics,
     }
     return [
-        Route("/identify", AsgiEndpoint(identify, settings, type_optional=True), methods=["POST"]),
+        *(_route_of(face, settings) for face in faces),
         Route("/graphql", AsgiEndpoint(graphql, settings)),
         WebSocketRoute("/graphql", sockets),
         Route(_BROWSER, AsgiEndpoint(behind(_BROWSER, browser_file), settings), methods=["GET", "OPTIONS"]),
@@ -294,6 +293,14 @@ def _routes(
             for path, endpoint in got.items()
         ),
     ]
+
+
+def _route_of(face: Mounted, settings: Settings) -> Route:
+    route = face.route
+    endpoint = AsgiEndpoint(
+        face.endpoint, settings, type_optional=route.type_optional, body_max_bytes=route.body_max_bytes
+    )
+    return Route(face.path, endpoint, methods=[route.method])
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -45,6 +46,9 @@ RATES: Final = {
     "admin": "6000/minute",
 }
 """What each role may call, unless NEXUS_RATE_LIMITS says otherwise: a service calls for its customers, people read."""
+
+API_VERSIONS: Final = ("v1", "v1.1", "v2")
+"""The versions of REST, oldest first."""
 
 JWT_ALGORITHMS: Final = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519",
@@ -171,6 +175,15 @@ class Settings(BaseSettings):
     trusted_proxies: Listed = ()
     """Proxies whose X-Forwarded-For and Forwarded are believed: `10.0.0.7,192.168.0.0/16,fd00::/8`. List every proxy
     that stands between callers and the API, and nothing else."""
+
+    # Versions of REST
+    api_versions: Listed = API_VERSIONS
+    """The versions that are served, of v1, v1.1 and v2. Paths without a version answer as v1 where v1 is served
+    (`/products/search` as v1.1); `/health` always."""
+    unversioned_deprecated_on: date = date(2026, 12, 1)
+    """Since when paths without a version are deprecated: their header `Deprecation` (RFC 9745)."""
+    unversioned_sunset_on: date = date(2027, 12, 1)
+    """When paths without a version may end: their header `Sunset` (RFC 8594). They do not end by themselves."""
 
     # identify
     phone_region: str | None = None
@@ -318,6 +331,20 @@ class Settings(BaseSettings):
             raise ValueError("must be an address or the name of a host") from None
         return host
 
+    @field_validator("api_versions")
+    @classmethod
+    def _are_versions(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        if not given or not set(given) <= set(API_VERSIONS):
+            raise ValueError(f"must name versions of {', '.join(API_VERSIONS)}, with commas between")
+        return tuple(version for version in API_VERSIONS if version in given)
+
+    @field_validator("unversioned_deprecated_on", "unversioned_sunset_on")
+    @classmethod
+    def _is_a_day_that_headers_can_tell(cls, day: date) -> date:
+        if not 1970 <= day.year <= 9998:
+            raise ValueError("must be a day after 1970")
+        return day
+
     @field_validator("rate_limit")
     @classmethod
     def _is_a_rate(cls, rate: str) -> str:
@@ -365,6 +392,12 @@ class Settings(BaseSettings):
         if not names or not set(names) <= {*JWT_ALGORITHMS, "EdDSA"}:
             raise ValueError(f"must be names of signatures with a public key: {', '.join(JWT_ALGORITHMS)}")
         return tuple(dict.fromkeys("Ed25519" if name == "EdDSA" else name for name in names))
+
+    @model_validator(mode="after")
+    def _nothing_ends_before_it_is_deprecated(self) -> Self:
+        if self.unversioned_sunset_on < self.unversioned_deprecated_on:
+            raise ValueError("NEXUS_UNVERSIONED_SUNSET_ON must not be before NEXUS_UNVERSIONED_DEPRECATED_ON")
+        return self
 
     @model_validator(mode="after")
     def _tokens_have_issuer_audience_and_keys(self) -> Self:

@@ -39,6 +39,11 @@ _LATENCY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 
 REQUEST_DURATION = ManyAtOnce(
     "nexus_request_duration_seconds", "Time to answer a request", ["route", "status"], buckets=_LATENCY_SECONDS
 )
+REST_CALLS = Counter(
+    "nexus_rest_calls_total",
+    "Calls of REST that the door let in, by version of the API and client",
+    ["version", "client"],
+)
 IDENTIFY_OUTCOMES = Counter("nexus_identify_outcomes_total", "Answers of identify", ["outcome", "path"])
 IDENTIFY_ERRORS = Counter("nexus_identify_errors_total", "identify calls that ended in an error", ["code"])
 BATCH_SIZE = Histogram(

@@ -35,7 +35,7 @@ RIGHTS: Final[dict[str, Right]] = {
     "/livez": Right(None, What.HEALTH, is_open=True),
     "/readyz": Right(None, What.HEALTH, is_open=True),
 }
-"""By the route's path. A route without a right stops the start."""
+"""By the route's path, a path of REST without its version. A route without a right stops the start."""
 
 NOWHERE: Final = Right(None, What.OTHER)
 """Of paths that no route has: with credentials 404, without 401 as everywhere."""

@@ -44,10 +44,14 @@ An error becomes an answer (`failed`). StreamingAnswer: the request has several 
 class AsgiEndpoint:
     """An endpoint as an ASGI application, inside of `RequestMiddleware`."""
 
-    def __init__(self, endpoint: Endpoint, settings: Settings, *, type_optional: bool = False) -> None:
-        """`type_optional`: a body without a Content-Type counts as JSON, for old clients."""
+    def __init__(
+        self, endpoint: Endpoint, settings: Settings, *, type_optional: bool = False, body_max_bytes: int | None = None
+    ) -> None:
+        """`type_optional`: a body without a Content-Type counts as JSON, for old clients. `body_max_bytes`: None is
+        NEXUS_BODY_MAX_BYTES.
+        """
         self._endpoint = endpoint
-        self._body_max_bytes = settings.body_max_bytes
+        self._body_max_bytes = settings.body_max_bytes if body_max_bytes is None else body_max_bytes
         self._type_optional = type_optional
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -25,7 +25,7 @@ from nexus_graph.api.http.protocol import HttpProtocol
 from nexus_graph.api.http.request import RequestId
 from nexus_graph.api.http.request_queue import RequestQueue
 from nexus_graph.api.http.write_buffers import WriteBuffers
-from nexus_graph.config import Settings
+from nexus_graph.config import API_VERSIONS, Settings
 from nexus_graph.errors import HeadersTooLarge, InvalidRequest, NexusError, Overloaded, RequestTimedOut
 from nexus_graph.telemetry import CONNECTIONS, CONNECTIONS_CUT, CONNECTIONS_REFUSED, log
 
@@ -46,7 +46,9 @@ _SHUTDOWN_IDLE_SECONDS: Final = 1.0
 
 _LOG = log("connections")
 
-OPERATORS: Final = frozenset({b"/livez", b"/readyz", b"/health", b"/metrics"})
+OPERATORS: Final = frozenset(
+    {b"/livez", b"/readyz", b"/health", b"/metrics", *(b"/%b/health" % version.encode() for version in API_VERSIONS)}
+)
 """Paths that are answered at once, even if other requests wait or are refused."""
 
 LOOK_TICKS: Final = 5

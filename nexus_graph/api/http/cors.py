@@ -31,7 +31,9 @@ ALLOWED_HEADERS: Final = (
 )  # fmt: skip
 """Headers that web clients are known to send. None of them changes what a request may do."""
 
-EXPOSED_HEADERS: Final = ("ETag", "Nexus-Ignored", "Nexus-Outcome", "Retry-After", "X-Request-ID")
+EXPOSED_HEADERS: Final = (
+    "Deprecation", "ETag", "Link", "Nexus-Ignored", "Nexus-Outcome", "Retry-After", "Sunset", "X-Request-ID",
+)  # fmt: skip
 
 
 class Cors(CORSMiddleware):

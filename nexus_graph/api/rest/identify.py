@@ -1,4 +1,7 @@
-"""POST /identify: the legacy contract, through the same verb as GraphQL. The hot path: answered directly (`direct`)."""
+"""POST /identify of v1, the legacy contract, and of v1.1, through the same verb as GraphQL.
+
+The hot path: answered directly (`direct`).
+"""
 
 import re
 from collections.abc import Sequence
@@ -10,12 +13,15 @@ from nexus_graph.api.http.answer import JSON, Answer, Header, encode, failed
 from nexus_graph.api.http.body import decode_object
 from nexus_graph.api.http.request import Post
 from nexus_graph.config import Settings
+from nexus_graph.door.visited import VisitedIdentify
 from nexus_graph.identifiers.normalize import identify_request
 from nexus_graph.identity.identify import Identify
-from nexus_graph.model import Family, Outcome
+from nexus_graph.model import Family, Identification, Outcome
 
 
-class _Contact(msgspec.Struct):
+class LegacyContact(msgspec.Struct):
+    """A family as the contract has it."""
+
     primaryContatctId: int  # noqa: N815 - misspelt in the contract, and kept for those who rely on it
     primaryContactId: int  # noqa: N815
     emails: tuple[str, ...]
@@ -23,8 +29,28 @@ class _Contact(msgspec.Struct):
     secondaryContactIds: list[int]  # noqa: N815
 
 
-class _Answer(msgspec.Struct):
-    contact: _Contact
+class Identified(msgspec.Struct):
+    """v1's answer: the legacy contract."""
+
+    contact: LegacyContact
+
+
+class IdentifiedSo(msgspec.Struct):
+    """v1.1's answer: what identify did, too."""
+
+    contact: LegacyContact
+    outcome: Outcome
+    version: int
+    """The number of the family's newest event."""
+    reason: str | None
+    """Why a union was refused; null unless the outcome is REFUSED."""
+
+
+class Identifiers(msgspec.Struct):
+    """The body: an email, a phone or both. Other members are ignored, and a header names them."""
+
+    email: str | None = None
+    phoneNumber: str | int | float | None = None  # noqa: N815
 
 
 _OUTCOMES: Final[dict[Outcome, tuple[Header, ...]]] = {
@@ -44,8 +70,10 @@ _is_token = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}").fullmatch
 class IdentifyRoute:
     """The endpoint."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, says_outcome: bool = False) -> None:
+        """`says_outcome`: as v1.1 answers."""
         self._region = settings.phone_region
+        self._says_outcome = says_outcome
 
     async def answer(self, post: Post) -> Answer:
         """The answer to a JSON body. Members outside the contract are ignored, and a header names them.
@@ -63,12 +91,15 @@ class IdentifyRoute:
                 given.get(_PHONE),
                 region=self._region,
                 request_id=post.request_id.uuid,
-                brief=True,  # the contract names neither versions nor dates
+                brief=not self._says_outcome,  # the legacy contract names neither versions nor dates
             )
-            identify: Identify = post.state["identity"].identify
+            identify: Identify | VisitedIdentify = post.state["identity"].identify
+            if not post.visit.is_open:
+                identify = VisitedIdentify(post.state["identity"].identify, post.visit)
             found = await identify(request)
             # Callers of one batch that name one family share the answer.
-            answer = Answer(200, found.family.serialised_by(_encoded, found.family), JSON, _OUTCOMES[found.outcome])
+            body = encode(_so(found)) if self._says_outcome else found.family.serialised_by(_encoded, found.family)
+            answer = Answer(200, body, JSON, _OUTCOMES[found.outcome])
             if request.dropped:
                 answer = _with_ignored(answer, [f"{member};dropped={part}" for member, part in request.dropped])
         except Exception as error:
@@ -93,5 +124,14 @@ def _shown(names: Sequence[str]) -> list[str]:
 
 
 def _encoded(family: Family) -> bytes:
+    return encode(Identified(_contact(family)))
+
+
+def _so(found: Identification) -> IdentifiedSo:
+    family = found.family
+    return IdentifiedSo(family.serialised_by(_contact, family), found.outcome, family.version, found.reason)
+
+
+def _contact(family: Family) -> LegacyContact:
     ids = [contact.id for contact in family.contacts]
-    return encode(_Answer(_Contact(ids[0], ids[0], family.emails, family.phones, ids[1:])))
+    return LegacyContact(ids[0], ids[0], family.emails, family.phones, ids[1:])
