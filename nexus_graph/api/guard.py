@@ -32,6 +32,9 @@ RIGHTS: Final[dict[str, Right]] = {
     "/": Right(None, What.OTHER),
     "/metrics": Right(Permission.OPERATE, What.METRICS, is_audited=True),
     "/health": Right(None, What.HEALTH, is_open=True),  # in detail for those with OPERATE
+    "/products": Right(None, What.OTHER),
+    "/products/search": Right(None, What.OTHER),
+    "/products/{productId}": Right(None, What.OTHER),
     "/livez": Right(None, What.HEALTH, is_open=True),
     "/readyz": Right(None, What.HEALTH, is_open=True),
 }

@@ -5,13 +5,16 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextvars import Context
 from functools import partial
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, Literal
 
+import msgspec
+from msgspec import UNSET, UnsetType
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from nexus_graph import __version__
 from nexus_graph.api.http.answer import Answer, encode
 from nexus_graph.api.http.request import Post
+from nexus_graph.api.usage import Usage, UsageMeter
 from nexus_graph.door.permissions import Permission
 from nexus_graph.store.migrate import MigrationError, pending
 from nexus_graph.store.record import HEALTH_SECONDS, WELL, Condition, Record
@@ -25,9 +28,23 @@ _LOG = log("health")
 Check = Callable[[], Awaitable[Condition | bool | None]]
 """The check of a server: False and an error are down, whatever else is no condition is well."""
 
+_Checked = tuple[Condition, float]
+"""What a check found, and the seconds that it took."""
+
 RECORD: Final = "postgres"
 MIGRATIONS: Final = "migrations"
 OUTBOX: Final = "outbox"
+
+Status = Literal["ok", "degraded", "down"]
+
+_MEANS: Final = {
+    RECORD: "requests that need what its reason names are refused",
+    "neo4j": "families are read from the record",
+    "redis": "rate limits are counted by each process; the shared cache and documents sent by hash are away",
+    "relay": "the graph is behind the record, which answers those who ask for more",
+    "replica": "lists are read from the primary",
+}
+"""What callers notice while a server is not well."""
 
 _NEVER: Final = float("-inf")
 _SLACK: Final = 1.25
@@ -45,8 +62,10 @@ class Probe:
         self._check = check
         self._timeout_seconds = _SLACK * HEALTH_SECONDS
         self._condition = WELL
+        self.seconds = 0.0
+        """How long the last check took, or has taken so far."""
         self._asked_at = _NEVER
-        self._checking: asyncio.Task[Condition] | None = None
+        self._checking: asyncio.Task[_Checked] | None = None
         self._began_at = _NEVER
 
     async def condition(self) -> Condition:
@@ -56,9 +75,11 @@ class Probe:
         checking = self._under_way()
         await asyncio.wait({checking}, timeout=self._timeout_seconds)
         if checking.done() and not checking.cancelled():
-            self._note(checking.result())
+            condition, self.seconds = checking.result()
+            self._note(condition)
             self._asked_at = monotonic()
         else:
+            self.seconds = monotonic() - self._began_at
             self._note(Condition("down", f"does not answer within {self._timeout_seconds:g} s"))
         return self._condition
 
@@ -68,7 +89,7 @@ class Probe:
             self._checking.cancel()
             await asyncio.wait({self._checking}, timeout=self._timeout_seconds)
 
-    def _under_way(self) -> "asyncio.Task[Condition]":
+    def _under_way(self) -> "asyncio.Task[_Checked]":
         hangs = monotonic() - self._began_at > _LEFT_ALONE_SECONDS
         if self._checking is None or self._checking.done() or hangs:
             if self._checking is not None:
@@ -78,7 +99,12 @@ class Probe:
             self._began_at = monotonic()
         return self._checking
 
-    async def _checked(self) -> Condition:
+    async def _checked(self) -> _Checked:
+        began = monotonic()
+        condition = await self._condition_now()
+        return condition, monotonic() - began
+
+    async def _condition_now(self) -> Condition:
         try:
             found = await self._check()
         except Exception as error:  # noqa: BLE001 - any way of not answering is not answering
@@ -94,6 +120,28 @@ class Probe:
         self._condition = condition
 
 
+class ServerReport(msgspec.Struct, rename="camel"):
+    """A server as /health reports it."""
+
+    status: Status
+    response_seconds: float
+    """How long the server took to answer the check, or has taken so far."""
+    reason: str | UnsetType = UNSET
+
+
+class HealthReport(msgspec.Struct, rename="camel"):
+    """The answer of /health. All but the status is for operators."""
+
+    status: Status
+    version: str | UnsetType = UNSET
+    uptime_seconds: float | UnsetType = UNSET
+    process: Usage | UnsetType = UNSET
+    checks: dict[str, ServerReport] | UnsetType = UNSET
+    """By server."""
+    degradation: list[str] | UnsetType = UNSET
+    """What callers notice of servers that are not well."""
+
+
 class Health:
     """The condition of the servers behind this process. Every answer comes in time, even if servers hang."""
 
@@ -103,6 +151,11 @@ class Health:
         self.reported = [name for name in checks if name not in (MIGRATIONS, OUTBOX)]
         """The servers that /health reports."""
         self.since = monotonic()
+        self.usage = UsageMeter()
+
+    def seconds(self, name: str) -> float:
+        """How long the server's last check took."""
+        return self._probes[name].seconds
 
     async def conditions(self, names: Iterable[str]) -> dict[str, Condition]:
         """The condition of each server, all checked at once."""
@@ -122,15 +175,18 @@ async def health(post: Post) -> Answer:
     servers: Health = post.state["health"]
     found = await servers.conditions(servers.reported)
     all_well = all(condition.status == "ok" for condition in found.values())
-    status = "down" if found[RECORD].status == "down" else "ok" if all_well else "degraded"
-    answer: dict[str, Any] = {"status": status}
+    status: Status = "down" if found[RECORD].status == "down" else "ok" if all_well else "degraded"
+    report = HealthReport(status)
     if post.visit.principal.may(Permission.OPERATE):
-        answer |= {
-            "version": __version__,
-            "checks": _shown(found),
-            "uptimeSeconds": round(monotonic() - servers.since, 1),
+        report.version = __version__
+        report.uptime_seconds = round(monotonic() - servers.since, 1)
+        report.process = servers.usage.read()
+        report.checks = {
+            name: ServerReport(condition.status, round(servers.seconds(name), 4), condition.reason or UNSET)
+            for name, condition in found.items()
         }
-    return Answer(503 if status == "down" else 200, encode(answer))
+        report.degradation = [_MEANS[name] for name, condition in found.items() if condition.status != "ok"]
+    return Answer(503 if status == "down" else 200, encode(report))
 
 
 async def livez(post: Post) -> Answer:  # noqa: ARG001 - the shape of an endpoint

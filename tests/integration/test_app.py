@@ -53,6 +53,12 @@ async def test_all_is_well(api: httpx2.AsyncClient) -> None:
     assert response.status_code == 200
     told = response.json()
     assert told.pop("uptimeSeconds") >= 0
+    process = told.pop("process")
+    assert process["memoryBytes"] > 10_000_000
+    assert process["cpuSeconds"] > 0
+    assert process["cpuPercent"] >= 0
+    assert all(0 <= check.pop("responseSeconds") < 5 for check in told["checks"].values())
+    assert told.pop("degradation") == []
     assert told == {
         "status": "ok",
         "version": __version__,
@@ -81,6 +87,7 @@ async def test_without_graph_or_cache_the_api_is_degraded_and_serves(
         told = response.json()
         assert told["status"] == "degraded"
         assert [name for name, check in told["checks"].items() if check["status"] == "down"] == [server]
+        assert len(told["degradation"]) == 1
         assert (await api.get("/readyz")).status_code == 200
         assert (await api.post("/identify", json=ADA)).status_code == 200
         query = "{contactFamily(by: {contactId: 1}, atLeast: 1) {source emails}}"

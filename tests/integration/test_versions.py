@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -10,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from nexus_graph.api.http.cors import EXPOSED_HEADERS
+from nexus_graph.api.rest.versions import UNVERSIONED, table
 from nexus_graph.app import create_app
 from nexus_graph.config import API_VERSIONS, Settings
 from nexus_graph.door.permissions import Role
@@ -42,6 +44,16 @@ def test_a_process_serves_the_versions_that_it_is_told_to() -> None:
         assert not [path for path in alone if path.startswith(others)]
         assert ("/identify" in alone) == (version == "v1")
         assert {"/health", "/livez", "/readyz", "/metrics", "/graphql"} <= alone
+
+
+def test_the_docs_say_what_each_version_holds(project: Path) -> None:
+    rows = re.findall(r"^\| `(\w+) (/\S+)` \|(.*)\|$", (project / "docs" / "rest.md").read_text("utf-8"), re.MULTILINE)
+    told = {(method, path): [cell.strip() for cell in cells.split("|")] for method, path, cells in rows}
+    held = {version: {(one.method, one.path) for one in routes} for version, routes in table(Settings()).items()}
+    assert set(told) == set().union(*held.values())
+    for route, (*cells, unversioned) in told.items():
+        assert [cell == "yes" for cell in cells] == [route in held[version] for version in API_VERSIONS], route
+        assert unversioned.partition(",")[0].removeprefix("as ") == UNVERSIONED.get(route[1], ""), route
 
 
 @pytest.mark.parametrize("given", ["v3", "v1,v9", "1", "[]"])

@@ -11,10 +11,12 @@ from typing import Final, NamedTuple, Protocol
 
 from nexus_graph.api.http.answer import Header
 from nexus_graph.api.http.asgi import Endpoint
-from nexus_graph.api.ops import health
+from nexus_graph.api.ops import HealthReport, health
 from nexus_graph.api.rest.identify import Identified, IdentifiedSo, Identifiers, IdentifyRoute
+from nexus_graph.api.rest.products import FoundProducts, ProductPage, ProductsQuery, ProductsRoute, SearchQuery
 from nexus_graph.api.rest.route import RestRoute, announcing, counted
 from nexus_graph.config import Settings
+from nexus_graph.store.products import Product
 
 UNVERSIONED: Final = {"/identify": "v1", "/health": "v1", "/products": "v1", "/products/search": "v1.1"}
 """Paths that are served without a version too, each with the version that it answers as."""
@@ -39,11 +41,17 @@ class Mounted(NamedTuple):
 
 def table(settings: Settings) -> dict[str, tuple[RestRoute, ...]]:
     """All versions with their routes, served or not."""
-    of_all = (RestRoute("GET", "/health", health),)
+    products = ProductsRoute(settings)
+    of_all = (
+        RestRoute("GET", "/health", health, HealthReport),
+        RestRoute("GET", "/products", products.page, ProductPage, query=ProductsQuery),
+    )
+    one = RestRoute("GET", "/products/{productId}", products.product, Product)
+    search = RestRoute("GET", "/products/search", products.search, FoundProducts, query=SearchQuery)
     return {
-        "v1": (_identify(IdentifyRoute(settings), Identified), *of_all),
-        "v1.1": (_identify(IdentifyRoute(settings, says_outcome=True), IdentifiedSo), *of_all),
-        "v2": of_all,
+        "v1": (_identify(IdentifyRoute(settings), Identified), *of_all, one),
+        "v1.1": (_identify(IdentifyRoute(settings, says_outcome=True), IdentifiedSo), *of_all, search, one),
+        "v2": (*of_all, search, one),
     }
 
 
