@@ -20,8 +20,8 @@ CREATE TABLE products (
 CREATE INDEX products_words ON products USING gin (words);
 CREATE INDEX products_name_similar ON products USING gin (name gin_trgm_ops);
 
--- Products by words of their texts, the best match first, and then those whose name looks like the text. `lapotp` has three
--- of the seven trigrams of `laptop`: two letters swapped or one missing still pass 0.4, other words do not.
+-- Products with all the words in their texts, in any form, and then those whose name looks like the text. `lapotp` shares
+-- three of its seven trigrams with `laptop`: two letters swapped or one missing still pass 0.4, other words do not.
 CREATE FUNCTION search_products(wanted text, most bigint) RETURNS TABLE (
     id bigint, name text, description text, category text, price_cents bigint, currency text
 )
@@ -30,9 +30,9 @@ SET pg_trgm.word_similarity_threshold = 0.4
 AS $$
     SELECT products.id, products.name, products.description, products.category, products.price_cents, products.currency
     FROM products
-    WHERE products.words @@ websearch_to_tsquery('english', wanted) OR wanted <% products.name
-    ORDER BY ts_rank(products.words, websearch_to_tsquery('english', wanted)) DESC,
-             word_similarity(wanted, products.name) DESC, products.id
+    WHERE products.words @@ plainto_tsquery('english', wanted) OR wanted <% products.name
+    ORDER BY ts_rank(products.words, plainto_tsquery('english', wanted)) DESC,
+             strict_word_similarity(wanted, products.name) DESC, products.id
     LIMIT most
 $$;
 
