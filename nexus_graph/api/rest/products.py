@@ -9,9 +9,10 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec import Meta
 
+from nexus_graph.api.graphql.schema import PAGE_DEFAULT
 from nexus_graph.api.http.answer import Answer, encode
 from nexus_graph.api.http.request import Post
-from nexus_graph.config import INTEGER_MAX, PAGE_DEFAULT, Settings
+from nexus_graph.config import INTEGER_MAX, Settings
 from nexus_graph.errors import InvalidArgument, InvalidRequest, NotFound, PageTooLarge
 from nexus_graph.store import products
 from nexus_graph.store.products import Product
