@@ -17,6 +17,7 @@
 NEXUS_GOLDEN=write the answers are written down anew.
 """
 
+import asyncio
 import os
 import re
 from collections.abc import AsyncIterator
@@ -105,6 +106,13 @@ async def api_for(file: Path, settings: Settings) -> AsyncIterator[ApiServer]:
             yield server
 
 
+async def all_well(client: httpx2.AsyncClient) -> None:
+    """Return once every server is, the relay included."""
+    async with asyncio.timeout(30):
+        while (await client.get("/health")).json()["status"] != "ok":
+            await asyncio.sleep(0.1)
+
+
 @both_ways
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
 async def test_answers_are_golden(settings: Settings, file: Path) -> None:
@@ -112,6 +120,7 @@ async def test_answers_are_golden(settings: Settings, file: Path) -> None:
     keys = {role.value: await key_for(settings, role) for role in Role} if file.stem == "guarded" else {}
     answers = []
     async with api_for(file, settings) as server, httpx2.AsyncClient(base_url=server.url, timeout=30) as client:
+        await all_well(client)
         for one in asked:
             headers = {
                 name: re.sub(r"\{(\w+)\}", lambda role: keys[role[1]], value) for name, value in one.headers.items()
