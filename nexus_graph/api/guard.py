@@ -52,13 +52,13 @@ def guarded(endpoint: Endpoint, right: Right, *, passes_faults: bool = False) ->
     async def answer(post: Post) -> Answer:
         door: Door = post.state["door"]
         try:
-            visit = await _visit(door, post, right)
+            visit = await _visit(door, post, right) if post.visit.is_open else post.visit  # or a stream begins again
         except NexusError as error:
             if not passes_faults:
                 raise
             return await endpoint(post._replace(fault=error))
         try:
-            found = await endpoint(post._replace(visit=visit))
+            found = await endpoint(post.by(visit))
         except StreamingAnswer as several:
             several.visit = visit
             raise
@@ -75,11 +75,11 @@ async def nowhere(_post: Post) -> Answer:
 
 
 async def _visit(door: Door, post: Post, right: Right) -> Visit:
-    if not post.visit.is_open:
-        return post.visit  # the request came by the direct way before
-    if right.is_open and b"authorization" not in post.headers and b"x-api-key" not in post.headers:
-        return door.stranger
-    visit = await door.enter(post.headers, post.peer, post.request_id.uuid)
+    visit = door.enter_at_once(post.headers, post.request_id.uuid)
+    if visit is None:
+        if right.is_open and b"authorization" not in post.headers and b"x-api-key" not in post.headers:
+            return door.stranger
+        visit = await door.enter(post.headers, post.peer, post.request_id.uuid)
     if right.permission is not None:
         visit.require(right.permission, right.what)
     return visit

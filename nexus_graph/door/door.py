@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import time
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from nexus_graph.config import Settings
@@ -18,6 +18,9 @@ from nexus_graph.door.standing import Standing
 from nexus_graph.door.tokens import Tokens
 from nexus_graph.door.visit import Visit
 from nexus_graph.errors import RateLimited, Unauthenticated
+
+_KEY_BEGINS: Final = b"Bearer nxk_"
+_KEY: Final = slice(len("Bearer "), None)
 
 
 class Door:
@@ -44,6 +47,19 @@ class Door:
                 closing.push_async_callback(part.close)
             closing.push_async_callback(door.sight.close)
             yield door
+
+    def enter_at_once(self, headers: Mapping[bytes, bytes], request_id: UUID) -> Visit | None:
+        """The visit of a caller with an API key whose call is counted ahead; None: `enter` decides, and says why.
+
+        A shortcut of `enter`, which waits for nothing. Raises what the audit trail raises.
+        """
+        authorization = headers.get(b"authorization")
+        if authorization is None or not authorization.startswith(_KEY_BEGINS) or b"x-api-key" in headers:
+            return None
+        self.audit.check_room()
+        principal = self._keys.holder(authorization[_KEY])
+        standing = None if principal is None else self.limits.spend_ahead(principal)
+        return None if principal is None or standing is None else Visit(self, principal, "", request_id, standing)
 
     async def enter(self, headers: Mapping[bytes, bytes], address: str, request_id: UUID) -> Visit:
         """The visit of a request with these headers from this address.

@@ -119,6 +119,10 @@ class _Held:
     used_hour: int = 0
     """The last hour, counted from 1970, whose use was noted."""
 
+    def works(self) -> bool:
+        """Neither revoked nor expired."""
+        return not self.revoked and time() < self.ends_at
+
 
 _NOBODY: Final = _Held(token_bytes(sha256().digest_size), Principal("key:", frozenset()), 0.0, revoked=True)
 """What keys of no known id are compared with: a check then takes the same time, and no secret has this hash."""
@@ -185,16 +189,30 @@ class ApiKeys:
         """
         if monotonic() > self._good_until:
             raise self._refusal(Check.RECORD_AWAY, None)
+        sound, key, right = self._judged(presented)
+        if right and sound and key.works():
+            return self._noted(presented, key)
+        raise self._refusal(*_why(presented, key, sound=sound, right=right))
+
+    def holder(self, presented: bytes) -> Principal | None:
+        """The holder of the key; None if `principal` would refuse it, after the same work."""
+        sound, key, right = self._judged(presented)
+        if right and sound and key.works() and monotonic() <= self._good_until:
+            return self._noted(presented, key)
+        return None
+
+    def _judged(self, presented: bytes) -> tuple[bool, _Held, bool]:
+        """Whether it is written as a key, the key of its id, and whether it has that key's secret."""
         sound = _is_sound(presented)
         key = self._keys.get(presented[_ID], _NOBODY)
-        right = compare_digest(sha256(presented[_SECRET]).digest(), key.secret_hash)
-        if right and sound and not key.revoked and time() < key.ends_at:
-            self._let_in += 1
-            if key.used_hour != self._hour:
-                key.used_hour = self._hour
-                self._used.add(presented[_ID].decode())
-            return key.principal
-        raise self._refusal(*_why(presented, key, sound=sound, right=right))
+        return sound, key, compare_digest(sha256(presented[_SECRET]).digest(), key.secret_hash)
+
+    def _noted(self, presented: bytes, key: _Held) -> Principal:
+        self._let_in += 1
+        if key.used_hour != self._hour:
+            key.used_hour = self._hour
+            self._used.add(presented[_ID].decode())
+        return key.principal
 
     def is_live(self, principal: Principal) -> bool:
         """Whether the key that let this principal in still does, with the same roles. Raises KeysUnavailable once the

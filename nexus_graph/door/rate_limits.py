@@ -238,6 +238,18 @@ class RateLimits:
         """The name under which an address may stand in a log."""
         return self._shared.name("peer", peer)
 
+    def spend_ahead(self, principal: Principal) -> Standing | None:
+        """Count one call of a principal, if this process has it counted ahead; None if `spend` must decide."""
+        policy = self._of_roles.get(principal.roles)
+        count = None if policy is None else policy.find(principal.name)
+        if count is None or not count.left:
+            return None
+        count.left -= 1
+        count.spent += 1
+        count.remaining -= 1
+        self._tally.ahead += 1
+        return count.standing(monotonic())
+
     def spend(self, principal: Principal, peer: str, cost: int = 1) -> Awaitable[Standing] | Standing:
         """Count a call of this cost, at least 1. What an anonymous caller spends is the peer's (`peer_of`).
 

@@ -69,3 +69,7 @@ class Post(NamedTuple):
     """The address of the client, or of the proxy before it; empty where the connection has none."""
     visit: Visit = OPEN
     """Who calls, and what this caller may do."""
+
+    def by(self, visit: Visit) -> "Post":
+        """The request as this visit's."""
+        return Post(*self[:-1], visit)
