@@ -45,7 +45,7 @@ def _require(field: GraphQLField, permission: Permission, what: What) -> None:
 
 def _checked(resolve: Callable[..., Any], permission: Permission, what: What) -> Callable[..., Any]:
     @wraps(resolve)
-    def checked(source: object, info: Any, **arguments: object) -> Any:
+    def checked(source: object, info: Any, /, **arguments: object) -> Any:  # a field may have an argument `source`
         info.context.visit.require(permission, what)
         return resolve(source, info, **arguments)
 
