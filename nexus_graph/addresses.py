@@ -30,6 +30,8 @@ def where(settings: Settings, server: Server) -> str:
     value = getattr(settings, server)
     url = value if isinstance(value, str) else value.get_secret_value() if value is not None else ""
     variable = server.upper()
+    if getattr(settings, f"{server}_file", None) is not None:
+        variable += "_FILE"
     # The fields set are those given by the environment or by a data directory.
     if server not in settings.model_fields_set:
         variable += " is not set; this is the default"

@@ -514,7 +514,7 @@ def _settings(data_dir: Path | None = None) -> "Settings":
     """The settings of the environment; with a data directory, and no DATABASE_URL, those of the stack that runs there.
     Exits with 2 if no stack runs there, or settings are unusable.
     """
-    if data_dir is None or os.environ.get("DATABASE_URL"):
+    if data_dir is None or os.environ.get("DATABASE_URL") or os.environ.get("DATABASE_URL_FILE"):
         return _read()
     from nexus_graph.devstack.status import read_status
     from nexus_graph.failures import say

@@ -7,7 +7,9 @@ All other bounds are constants next to the code that they bound. The addresses o
 
 import ipaddress
 import json
+import os
 import re
+import stat
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -36,6 +38,21 @@ SCHEMES: Final = {
     "neo4j_uri": ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc"),
 }
 """How the addresses of the servers may begin."""
+
+Secret = Literal["database_url", "database_replica_url", "database_direct_url", "redis_url", "neo4j_password"]
+"""A setting that is, or holds, a password."""
+
+SECRETS: Final[dict[Secret, str]] = {
+    "database_url": "DATABASE_URL_FILE",
+    "database_replica_url": "DATABASE_REPLICA_URL_FILE",
+    "database_direct_url": "DATABASE_DIRECT_URL_FILE",
+    "redis_url": "REDIS_URL_FILE",
+    "neo4j_password": "NEO4J_PASSWORD_FILE",
+}
+"""The variables that name a file in place of a secret."""
+
+SECRET_MAX_BYTES: Final = 64 * 1024
+"""The largest file of a secret; some passwords are tokens of several kilobytes."""
 
 RATES: Final = {
     "reader": "6000/minute",
@@ -119,21 +136,33 @@ class Settings(BaseSettings):
         SecretStr("postgresql://postgres@127.0.0.1:5432/nexus"), validation_alias=AliasChoices("DATABASE_URL")
     )
     """PostgreSQL, the record."""
+    database_url_file: Path | None = Field(None, validation_alias=AliasChoices("DATABASE_URL_FILE"))
+    """A file that holds DATABASE_URL, in place of that variable, as Kubernetes and Docker mount secrets. It is read
+    again for each new connection, so that a rotated password counts without a restart. Ends of line at its end are left
+    away. The same holds for the other files here."""
     database_replica_url: SecretStr | None = Field(None, validation_alias=AliasChoices("DATABASE_REPLICA_URL"))
     """A streaming replica of the record, for reads that may be a little behind; none when unset."""
+    database_replica_url_file: Path | None = Field(None, validation_alias=AliasChoices("DATABASE_REPLICA_URL_FILE"))
+    """A file that holds DATABASE_REPLICA_URL."""
     database_direct_url: SecretStr | None = Field(None, validation_alias=AliasChoices("DATABASE_DIRECT_URL"))
     """The same database without a pooler in between, for migrations, relay and notices; DATABASE_URL when unset."""
+    database_direct_url_file: Path | None = Field(None, validation_alias=AliasChoices("DATABASE_DIRECT_URL_FILE"))
+    """A file that holds DATABASE_DIRECT_URL."""
     pgbouncer: bool = False
     """DATABASE_URL and DATABASE_REPLICA_URL lead to pgbouncer in transaction mode: statements are not prepared ahead,
     and the login itself carries the session's settings (`deploy/pgbouncer/login.sql`)."""
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), validation_alias=AliasChoices("REDIS_URL"))
     """Valkey or Redis, the cache."""
+    redis_url_file: Path | None = Field(None, validation_alias=AliasChoices("REDIS_URL_FILE"))
+    """A file that holds REDIS_URL. Of a URL that was read again, user and password count."""
     neo4j_uri: str = Field("bolt://127.0.0.1:7687", validation_alias=AliasChoices("NEO4J_URI"))
     """Neo4j, the graph."""
     neo4j_user: str = Field("neo4j", validation_alias=AliasChoices("NEO4J_USER"))
     """The login's name in Neo4j."""
     neo4j_password: SecretStr = Field(SecretStr("neo4j"), validation_alias=AliasChoices("NEO4J_PASSWORD"))
     """The login's password in Neo4j."""
+    neo4j_password_file: Path | None = Field(None, validation_alias=AliasChoices("NEO4J_PASSWORD_FILE"))
+    """A file that holds NEO4J_PASSWORD. It is read again each second."""
 
     # Operation
     auth: Literal["auto", "on", "off"] = "auto"
@@ -306,6 +335,25 @@ class Settings(BaseSettings):
             raise TypeError(f"not a setting: {', '.join(sorted(strangers))}")
         return super().model_copy(update=update, deep=deep)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _secrets_stand_in_files(cls, given: dict[str, Any]) -> dict[str, Any]:
+        found = dict(given)
+        for name, variable in SECRETS.items():
+            if name in given and f"{name}_file" not in given:
+                found.pop(variable, None)  # the caller replaces what the environment says
+                continue
+            path = given.get(variable) or given.get(f"{name}_file")
+            if not path:
+                continue
+            if name in given or name.upper() in given:
+                raise ValueError(f"{name.upper()} and {variable} are both set: unset one of them")
+            try:
+                found[name] = read_secret(name, Path(path))
+            except UnreadableSecret as error:
+                raise ValueError(f"{variable} {error}") from None
+        return found
+
     @field_validator("*")
     @classmethod
     def _is_a_number_in_reach(cls, value: Any) -> Any:
@@ -429,6 +477,34 @@ class Settings(BaseSettings):
         if region.upper() not in SUPPORTED_REGIONS:
             raise ValueError("must be the two-letter ISO code of a country with telephone numbers, such as GB or DE")
         return region.upper()
+
+
+class UnreadableSecret(ValueError):
+    """A file holds no usable secret: why, as a predicate that quotes nothing of the file."""
+
+
+def read_secret(name: Secret, path: Path) -> str:
+    """The secret that stands in a file. Raises UnreadableSecret."""
+    try:
+        with os.fdopen(os.open(path.expanduser(), os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UnreadableSecret("names no file")
+            content = file.read(SECRET_MAX_BYTES + 1)
+        text = content.decode().rstrip("\r\n")
+    except OSError as error:
+        raise UnreadableSecret(f"cannot be read: {os.strerror(error.errno or 0)}") from None
+    except UnicodeDecodeError:
+        raise UnreadableSecret("names a file that is not text in UTF-8") from None
+    if not text or not text.isprintable():
+        raise UnreadableSecret(f"names a file that {'holds several lines' if text else 'is empty'}")
+    if len(content) > SECRET_MAX_BYTES:
+        raise UnreadableSecret(f"names a file of more than {SECRET_MAX_BYTES} bytes")
+    if name in SCHEMES:
+        try:
+            _check_address(text, SCHEMES[name])
+        except ValueError as error:
+            raise UnreadableSecret(f"names a file whose content {error}") from None
+    return text
 
 
 def _origin(text: str) -> str:

@@ -9,12 +9,14 @@ import random
 from collections.abc import Collection, Iterable, Sequence
 from hashlib import blake2b
 from time import monotonic
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import msgspec
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
 from redis.exceptions import RedisError
 
 from nexus_graph import telemetry
@@ -24,6 +26,7 @@ from nexus_graph.errors import Unavailable, UnusableAddress
 from nexus_graph.gather.bounds import bounds_within
 from nexus_graph.gather.gatherer import Gatherer
 from nexus_graph.model import Contact, Family, FamilyKey, Source
+from nexus_graph.secret_files import secret_of
 from nexus_graph.statements import lua
 
 TIMEOUT_SECONDS: Final = 0.1
@@ -46,15 +49,38 @@ _TROUBLE: Final = (RedisError, OSError, TimeoutError)
 def open_redis(settings: Settings, *, timeout_seconds: float) -> Redis:
     """A client that connects at its first use. The caller closes it. Raises UnusableAddress."""
     try:
-        return Redis.from_url(
-            settings.redis_url.get_secret_value(),
+        given: dict[str, Any] = {**parse_url(settings.redis_url.get_secret_value())}
+        if settings.redis_url_file is not None:
+            given.pop("username", None)
+            given.pop("password", None)
+            given["credential_provider"] = _Login(settings)
+        pool = ConnectionPool(
+            **given,
             socket_timeout=timeout_seconds,
             socket_connect_timeout=timeout_seconds,
             retry=Retry(NoBackoff(), 1),  # a connection that the server closed while it was idle is no sign of trouble
         )
+        return Redis.from_pool(pool)
     except ValueError as error:
         place = where(settings, "redis_url")
         raise UnusableAddress(f"Redis cannot be found at {place}: that is no redis:// URL") from error
+
+
+class _Login(CredentialProvider):
+    """User and password as the file of REDIS_URL_FILE has them when a connection opens."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        """Of the redis library, which sends no AUTH for an empty answer."""
+        now = parse_url(secret_of(self._settings, "redis_url"))
+        found = tuple(now[part] for part in ("username", "password") if now.get(part))
+        return cast("tuple[str] | tuple[str, str]", found)
+
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        """Of the redis library."""
+        return self.get_credentials()
 
 
 class _Encoded(msgspec.Struct, array_like=True):

@@ -81,7 +81,7 @@ async def examine(data_dir: Path, environment: Mapping[str, str]) -> AsyncIterat
     yield _ok("Python", platform.python_version())
     for finding in judged_settings(environment):
         yield finding
-    if any(environment.get(name) for name in SERVER_VARIABLES):
+    if any(_names(environment, name) for name in SERVER_VARIABLES):
         async for finding in _given_servers(environment):
             yield finding
         return
@@ -274,7 +274,7 @@ async def _running_stack(environment: Mapping[str, str], running: Mapping[str, s
 
 
 async def _given_servers(environment: Mapping[str, str]) -> AsyncIterator[Finding]:
-    given = [name for name in SERVER_VARIABLES if environment.get(name)]
+    given = [name for name in SERVER_VARIABLES if _names(environment, name)]
     yield _ok("servers", f"those of the environment: {', '.join(given)}")
     for name in SERVER_VARIABLES:
         if name not in given:
@@ -304,6 +304,11 @@ async def _servers(
     if "DATABASE_URL" in variables and "NEO4J_URI" in variables:
         async for finding in _graph(settings):
             yield finding
+
+
+def _names(environment: Mapping[str, str], variable: str) -> bool:
+    """True if the environment names this server, by itself or by a file."""
+    return bool(environment.get(variable) or environment.get(f"{variable}_FILE"))
 
 
 async def _graph(settings: Settings) -> AsyncIterator[Finding]:

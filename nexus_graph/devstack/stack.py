@@ -16,7 +16,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.table import Table
 
-from nexus_graph.config import METRICS_FOLDER, is_loopback
+from nexus_graph.config import METRICS_FOLDER, SECRETS, is_loopback
 from nexus_graph.devstack import archive, jars, probes
 from nexus_graph.devstack.datadir import DataDirectory, Passwords
 from nexus_graph.devstack.neo4j import USER as NEO4J_USER
@@ -83,6 +83,7 @@ class StackUrls:
             # The stack has none of these, so the shell's values must not reach its processes.
             "DATABASE_REPLICA_URL": "",
             "DATABASE_DIRECT_URL": "",
+            **dict.fromkeys(SECRETS.values(), ""),
             "NEXUS_PGBOUNCER": "false",
         }
 

@@ -8,11 +8,13 @@ from time import monotonic
 from typing import Any, Final, TypeVar
 
 import neo4j
-from neo4j import AsyncDriver, AsyncGraphDatabase, AsyncManagedTransaction, Query, unit_of_work
+from neo4j import AsyncDriver, AsyncGraphDatabase, AsyncManagedTransaction, Auth, Query, unit_of_work
+from neo4j.auth_management import AsyncAuthManager
 from neo4j.exceptions import DriverError, Neo4jError
 
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable
+from nexus_graph.secret_files import secret_of
 from nexus_graph.statements import cypher
 
 _INDEXES_WAIT_SECONDS: Final = 60
@@ -23,6 +25,9 @@ _RETRY_SECONDS: Final = 5.0
 
 _RETRY_BASE_SECONDS: Final = 0.02
 """Seconds before the first repetition; each further pause is twice as long."""
+
+PASSWORD_SECONDS: Final = 1.0
+"""Seconds between two readings of the file that holds the password."""
 
 
 # The server keeps a plan while the graph grows: the statement names its indexes, and a new plan would stop every reader
@@ -61,7 +66,7 @@ def open_driver(settings: Settings, *, connect_seconds: float | None = None) -> 
     """
     return AsyncGraphDatabase.driver(
         settings.neo4j_uri,
-        auth=(settings.neo4j_user, settings.neo4j_password.get_secret_value()),
+        auth=_login(settings),
         max_connection_pool_size=settings.graph_connections,
         connection_acquisition_timeout=connect_seconds or settings.graph_timeout_seconds,
         connection_timeout=settings.connect_timeout_seconds,
@@ -69,6 +74,36 @@ def open_driver(settings: Settings, *, connect_seconds: float | None = None) -> 
         notifications_min_severity=neo4j.NotificationMinimumSeverity.OFF,
         telemetry_disabled=True,
     )
+
+
+class _Login(AsyncAuthManager):
+    """The login whose password stands in a file. The driver logs open connections in anew once the password changes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._auth = self._now()
+        self._due = monotonic() + PASSWORD_SECONDS
+
+    async def get_auth(self) -> Auth:
+        """Called by the driver whenever it opens or takes a connection."""
+        now = monotonic()
+        if now >= self._due:
+            self._due = now + PASSWORD_SECONDS
+            self._auth = self._now()
+        return self._auth
+
+    async def handle_security_exception(self, auth: Any, error: Neo4jError) -> bool:  # noqa: ARG002 - the driver's
+        """Called by the driver when a login was refused; False: nothing to try again at once."""
+        return False
+
+    def _now(self) -> Auth:
+        return neo4j.basic_auth(self._settings.neo4j_user, secret_of(self._settings, "neo4j_password"))
+
+
+def _login(settings: Settings) -> Auth | AsyncAuthManager:
+    if settings.neo4j_password_file is not None:
+        return _Login(settings)
+    return neo4j.basic_auth(settings.neo4j_user, settings.neo4j_password.get_secret_value())
 
 
 async def connect(driver: AsyncDriver) -> None:

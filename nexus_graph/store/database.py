@@ -7,6 +7,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 import asyncpg
@@ -14,6 +15,7 @@ import asyncpg
 from nexus_graph import addresses
 from nexus_graph.config import Settings
 from nexus_graph.errors import Unavailable, UnusableAddress
+from nexus_graph.secret_files import secret_of
 from nexus_graph.statements import sql
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -179,6 +181,7 @@ async def connect_pool(settings: Settings, *, role: Role | None, size: int, serv
             max_inactive_connection_lifetime=0,
             max_queries=sys.maxsize,  # a new connection plans its statements again: a pause each minute under load
             reset=_nothing_to_reset,
+            connect=partial(_connect_now, settings, server),
             **_connecting(settings, server),
         )
     except Exception as error:
@@ -216,10 +219,8 @@ async def open_pool(
 
 
 def url_of(settings: Settings, server: Server) -> str:
-    """Where the server is. There must be one: a replica is optional."""
-    url = getattr(settings, _setting(settings, server))
-    assert url is not None
-    return str(url.get_secret_value())
+    """Where the server is, and the login, as of now. There must be one: a replica is optional."""
+    return secret_of(settings, _setting(settings, server))
 
 
 def where(settings: Settings, server: Server) -> str:
@@ -227,12 +228,20 @@ def where(settings: Settings, server: Server) -> str:
     return addresses.where(settings, _setting(settings, server))
 
 
-def _setting(settings: Settings, server: Server) -> addresses.Server:
+def _setting(
+    settings: Settings, server: Server
+) -> Literal["database_url", "database_direct_url", "database_replica_url"]:
     if server == "replica":
         return "database_replica_url"
     if server == "direct" and settings.database_direct_url is not None:
         return "database_direct_url"
     return "database_url"
+
+
+async def _connect_now(settings: Settings, server: Server, _url: str, **given: Any) -> Connection:
+    """A pool's new connection. The pool keeps the first URL; its password may have been rotated since."""
+    connection: Connection = await asyncpg.connect(url_of(settings, server), **given)
+    return connection
 
 
 class _Watched(asyncpg.Connection):
