@@ -29,6 +29,7 @@ from nexus_graph.api.http.followers import Places
 from nexus_graph.api.http.internals import differences
 from nexus_graph.api.http.listening import BACKLOG
 from nexus_graph.api.http.protocol import HttpProtocol
+from nexus_graph.api.http.tls import Certificate, UnusableCertificate
 from nexus_graph.api.http.write_buffers import SocketProtocol, WriteBuffers
 from nexus_graph.api.neo4j_browser.serving import browser_file
 from nexus_graph.api.ops import (
@@ -76,6 +77,8 @@ class App(Starlette):
     """Set when the process got the signal to stop: /readyz says so."""
     stopping: asyncio.Event
     """Set when the process stops: streams and sockets end."""
+    certificate: Certificate | None = None
+    """None for plain HTTP."""
     cannot_start: str | None = None
     """Why the application did not start."""
 
@@ -93,6 +96,7 @@ class Server(uvicorn.Server):
         """`beat` is called twice a second; None where no other process shares the sockets."""
         super().__init__(config)
         self._beat = beat
+        self._keeping: asyncio.Task[None] | None = None
 
     @property
     def _app(self) -> App:
@@ -106,10 +110,14 @@ class Server(uvicorn.Server):
             server_state=self.server_state,
             app_state=self.lifespan.state,
         )
+        certificate = self._app.certificate
+        if certificate is not None:
+            self._keeping = asyncio.create_task(certificate.keep())
         for listener in sockets or ():
             host, port, *_ = listener.getsockname()
-            self._app.connections.listen(listener, make, shared=self._beat is not None)
-            _LOG.info("serving", host=host, port=port, connections_max=self._app.connections.most)
+            self._app.connections.listen(listener, make, shared=self._beat is not None, certificate=certificate)
+            tls = {} if certificate is None else {"tls": True}
+            _LOG.info("serving", host=host, port=port, connections_max=self._app.connections.most, **tls)
 
     async def on_tick(self, counter: int) -> bool:
         self._look(counter)
@@ -133,6 +141,8 @@ class Server(uvicorn.Server):
             await super().shutdown([])
         finally:
             ticking.cancel()
+            if self._keeping is not None:
+                self._keeping.cancel()
 
     async def _tick(self) -> None:
         for counter in count():
@@ -145,7 +155,10 @@ class Server(uvicorn.Server):
 
 
 def create_app(settings: Settings) -> App:
-    """The application. Its lifespan opens the servers that the settings name, and closes them in order."""
+    """The application. Its lifespan opens the servers that the settings name, and closes them in order.
+
+    Raises UnusableManifest, UnusableCertificate.
+    """
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[dict[str, Any]]:
@@ -168,6 +181,8 @@ def create_app(settings: Settings) -> App:
     app.router.default = AsgiEndpoint(behind(None, nowhere), settings)
     app.router.redirect_slashes = False  # `RequestMiddleware` leaves a slash at the end away
     app.settings = settings
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        app.certificate = Certificate(settings.tls_cert, settings.tls_key)
     direct = {face.path: face.endpoint for face in faces if face.route.is_direct}
     app.direct = DirectRoutes({**direct, "/graphql": graphql}, settings)
     app.connections = Connections(settings, descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
@@ -203,7 +218,7 @@ def serve_on(settings: Settings, listener: socket.socket, beat: Callable[[], Non
     allow_descriptors()
     try:
         app = create_app(settings)
-    except UnusableManifest as error:
+    except (UnusableManifest, UnusableCertificate) as error:
         return _cannot(CANNOT_BE_USED_SO, str(error))
     freeze_gc()
     try:
@@ -235,6 +250,7 @@ def allow_descriptors() -> None:
 def server_config(app: Starlette, settings: Settings) -> uvicorn.Config:
     """How uvicorn serves the application. It logs nothing of requests: they hold identifiers."""
     http = _protocol(app, settings) if isinstance(app, App) else HttpProtocol
+    has_hsts = settings.tls_cert is not None and settings.hsts_seconds > 0
     sockets = partial(SocketProtocol, app.connections.write_buffers if isinstance(app, App) else WriteBuffers(settings))
     return uvicorn.Config(
         app,
@@ -248,6 +264,7 @@ def server_config(app: Starlette, settings: Settings) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        headers=[("strict-transport-security", f"max-age={settings.hsts_seconds}")] if has_hsts else [],
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=round(settings.shutdown_grace_seconds),
     )

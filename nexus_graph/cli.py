@@ -185,11 +185,23 @@ def serve(
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port of the API; 0 means any free one.", callback=_is_port)] = 8000,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that serve; about one a core.")] = 1,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Certificate chain in PEM: serve TLS. [default: NEXUS_TLS_CERT]"),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The certificate's private key. [default: NEXUS_TLS_KEY]")
+    ] = None,
 ) -> None:
-    """Serve the API on the servers that DATABASE_URL, REDIS_URL and NEO4J_URI name."""
+    """Serve the API on the servers that DATABASE_URL, REDIS_URL and NEO4J_URI name.
+
+    Certificate and key are read again when their files change; open connections go on.
+    """
     from nexus_graph.app import serve as run
 
-    _run_and_exit(_settings_of_server(), lambda settings: run(settings, host=host, port=port, workers=workers))
+    files = {"tls_cert": tls_cert, "tls_key": tls_key}
+    settings = _settings_of_server(**{name: file for name, file in files.items() if file is not None})
+    _run_and_exit(settings, lambda settings: run(settings, host=host, port=port, workers=workers))
 
 
 @app.command()
@@ -538,12 +550,14 @@ def _read(**given: Any) -> "Settings":
         raise typer.Exit(EXIT_USAGE) from None
 
 
-def _settings_of_server() -> "Settings":
-    """The settings of a long-lived process, whose log names the variables that nothing reads."""
+def _settings_of_server(**given: Any) -> "Settings":
+    """The settings of a long-lived process, whose log names the variables that nothing reads. `given` settings replace
+    those of the environment.
+    """
     from nexus_graph.telemetry import configure_logging, log
     from nexus_graph.variables import unknown
 
-    settings = _settings()
+    settings = _read(**given)
     configure_logging(settings.log_level)
     for variable in unknown(os.environ):
         log("settings").warning("unknown_variable", variable=variable.name, advice=variable.advice)

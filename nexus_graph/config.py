@@ -235,6 +235,13 @@ class Settings(BaseSettings):
     """Connections to Neo4j."""
 
     # HTTP
+    tls_cert: Path | None = None
+    """The certificate chain, in PEM, by which `serve` speaks TLS (https, wss); `--tls-cert`. Certificate and key are
+    read again when their files change, and open connections go on. Without one, plain HTTP."""
+    tls_key: Path | None = None
+    """The certificate's private key, in PEM, without a passphrase; `--tls-key`."""
+    hsts_seconds: int = Field(31_536_000, ge=0)
+    """With TLS: how long browsers call this host by https alone (Strict-Transport-Security); 0 does not ask them to."""
     direct: Literal["on", "off"] = "on"
     """Whether plain POSTs to `/identify` and `/graphql` go past ASGI (`nexus_graph/api/http/direct.py`), which costs a
     fraction. The responses are the same."""
@@ -458,6 +465,13 @@ class Settings(BaseSettings):
         if 0 < len(missing) < len(given):
             (first, *_) = (name for name in given if name not in missing)
             raise ValueError(f"{first} needs {' and '.join(missing)} as well")
+        return self
+
+    @model_validator(mode="after")
+    def _certificate_has_a_key(self) -> Self:
+        if (self.tls_cert is None) is not (self.tls_key is None):
+            given, missing = ("CERT", "KEY") if self.tls_key is None else ("KEY", "CERT")
+            raise ValueError(f"NEXUS_TLS_{given} needs NEXUS_TLS_{missing} as well")
         return self
 
     @field_validator("pgbouncer")

@@ -36,6 +36,8 @@ class ManyAtOnce(Histogram):
 _PACKAGE: Final = Path(__file__).parent
 _LATENCY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
+CERTIFICATE_READS = Counter("nexus_certificate_reads_total", "Reads of the changed certificate of the API", ["result"])
+HANDSHAKES_FAILED = Counter("nexus_tls_handshakes_failed_total", "TLS handshakes that failed, or took too long")
 REQUEST_DURATION = ManyAtOnce(
     "nexus_request_duration_seconds", "Time to answer a request", ["route", "status"], buckets=_LATENCY_SECONDS
 )

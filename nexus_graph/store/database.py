@@ -271,7 +271,7 @@ def _connecting(settings: Settings, server: Server) -> dict[str, Any]:
 def _unavailable(settings: Settings, server: Server, error: Exception) -> Exception:
     """The error for a connection that failed to open."""
     place = where(settings, server)
-    if is_servers_trouble(error) and not isinstance(error, ValueError):
+    if is_servers_trouble(error) and (isinstance(error, ssl.SSLError) or not isinstance(error, ValueError)):
         return Unavailable(f"PostgreSQL at {place} {reason(error)}")
     if _sqlstate(error) == _NO_SUCH_ROLE:
         return Unavailable(f"PostgreSQL at {place} does not know our roles: run `nexus-graph migrate`")

@@ -20,10 +20,11 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from nexus_graph.api.http.answer import NO_STORE, SAFE_HEADERS, Answer, Header, failed
 from nexus_graph.api.http.asgi import HEADERS_MAX_BYTES, REFUSED
-from nexus_graph.api.http.listening import Acceptor
+from nexus_graph.api.http.listening import Acceptor, Tls
 from nexus_graph.api.http.protocol import HttpProtocol
 from nexus_graph.api.http.request import RequestId
 from nexus_graph.api.http.request_queue import RequestQueue
+from nexus_graph.api.http.tls import Certificate
 from nexus_graph.api.http.write_buffers import WriteBuffers
 from nexus_graph.config import API_VERSIONS, Settings
 from nexus_graph.errors import HeadersTooLarge, InvalidRequest, NexusError, Overloaded, RequestTimedOut
@@ -113,9 +114,17 @@ class Connections:
         self._acceptors: list[Acceptor] = []
         self._ticks = 0
 
-    def listen(self, listener: socket.socket, make: Callable[[], asyncio.Protocol], *, shared: bool) -> None:
-        """Take connections from a socket, each for a protocol of its own."""
-        acceptor = Acceptor(listener, make, shared=shared, exhausted=self._exhausted)
+    def listen(
+        self,
+        listener: socket.socket,
+        make: Callable[[], asyncio.Protocol],
+        *,
+        shared: bool,
+        certificate: Certificate | None = None,
+    ) -> None:
+        """Take connections from a socket, each for a protocol of its own; by TLS, if there is a certificate."""
+        tls = None if certificate is None else Tls(certificate, self.limits[FIRST_BYTE], SEND_SECONDS)
+        acceptor = Acceptor(listener, make, shared=shared, exhausted=self._exhausted, tls=tls)
         self._acceptors.append(acceptor)
         acceptor.open()
 
@@ -455,8 +464,8 @@ class Connection(HttpProtocol):
             return
         self.ended = True
         self.all.end(transport)
-        if self._is_websocket:
-            transport.close()
+        if self._is_websocket or self.scheme == "https":
+            transport.close()  # TLS has an end of its own, and still reads the client's
             return
         if self.flow.read_paused:
             transport.resume_reading()

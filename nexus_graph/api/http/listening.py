@@ -12,10 +12,11 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
+from nexus_graph.api.http.tls import Certificate
 from nexus_graph.config import is_loopback
-from nexus_graph.telemetry import log
+from nexus_graph.telemetry import HANDSHAKES_FAILED, log
 
 BACKLOG: Final = 2_048
 """Connections that wait to be accepted: the kernel refuses more, and lowers the number to its own limit."""
@@ -29,6 +30,8 @@ _PAUSE_SECONDS: Final = 0.1
 """Seconds without accepting after the process ran out of descriptors."""
 _SETTLE_SECONDS: Final = 0.5
 """Seconds for a handshake that had begun: a round trip and a retransmission."""
+_HANDSHAKES_MAX: Final = 1_024
+"""TLS handshakes under way; past it the oldest ends."""
 _SETTLE_HERE_SECONDS: Final = 0.05
 """The same on a loopback address."""
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -69,6 +72,16 @@ def refuse_new(listener: socket.socket) -> None:
         _LOG.info("listener_not_filtered", error=errno.errorcode.get(error.errno or 0, "unknown"))
 
 
+class Tls(NamedTuple):
+    """How connections of a socket are encrypted."""
+
+    certificate: Certificate
+    handshake_seconds: float
+    """A handshake that takes longer ends the connection."""
+    end_seconds: float
+    """So long the client may take to read what it was sent and to end the connection after us."""
+
+
 class Acceptor:
     """Accepts the connections of one socket, for protocols that `make` makes."""
 
@@ -79,6 +92,7 @@ class Acceptor:
         *,
         shared: bool,
         exhausted: Callable[[], None],
+        tls: Tls | None = None,
     ) -> None:
         """`shared`: other processes go on with the socket, unless its maker ends it for all. `exhausted` is called when
         the process has no descriptor left.
@@ -89,7 +103,9 @@ class Acceptor:
         self._exhausted = exhausted
         self._loop = asyncio.get_running_loop()
         self._at_once = _FEW
-        self._opening: set[asyncio.Task[None]] = set()
+        self._tls = tls
+        self._opening: dict[asyncio.Task[None], None] = {}
+        """Connections that are not open yet: with TLS until the handshake has ended; the oldest stands first."""
         self._pause: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
@@ -110,7 +126,10 @@ class Acceptor:
         if self._pause is not None:
             self._pause.cancel()
         self._listener.close()
-        await asyncio.gather(*self._opening)
+        if self._opening:
+            _, hanging = await asyncio.wait([*self._opening], timeout=_SETTLE_SECONDS)
+            for task in hanging:
+                task.cancel()
 
     def _accept(self) -> bool:
         """Accept some; True if more may wait."""
@@ -130,16 +149,38 @@ class Acceptor:
                 return False
             client.setblocking(False)
             task = self._loop.create_task(self._connect(client))
-            self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
+            if self._tls is not None and len(self._opening) >= _HANDSHAKES_MAX:
+                oldest = next(iter(self._opening))
+                del self._opening[oldest]
+                oldest.cancel()
+            self._opening[task] = None
+            task.add_done_callback(self._opened)
         self._at_once = min(2 * self._at_once, _MANY)
         return True
 
     async def _connect(self, client: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._make, client)
+            if self._tls is None:
+                await self._loop.connect_accepted_socket(self._make, client)
+                return
+            await self._loop.connect_accepted_socket(
+                self._make,
+                client,
+                ssl=self._tls.certificate.context,
+                ssl_handshake_timeout=self._tls.handshake_seconds,
+                ssl_shutdown_timeout=self._tls.end_seconds,
+            )
         except OSError:
             client.close()  # the client has left meanwhile
+            if self._tls is not None:
+                HANDSHAKES_FAILED.inc()
+        except asyncio.CancelledError:
+            client.close()
+            HANDSHAKES_FAILED.inc()
+            raise
+
+    def _opened(self, task: asyncio.Task[None]) -> None:
+        self._opening.pop(task, None)
 
     def _rest(self) -> None:
         self._exhausted()
