@@ -314,9 +314,7 @@ def _routes(
 
 def _route_of(face: Mounted, settings: Settings) -> Route:
     route = face.route
-    endpoint = AsgiEndpoint(
-        face.endpoint, settings, type_optional=route.type_optional, body_max_bytes=route.body_max_bytes
-    )
+    endpoint = AsgiEndpoint(face.endpoint, settings, body_max_bytes=route.body_max_bytes)
     return Route(face.path, endpoint, methods=[route.method])
 
 

@@ -138,6 +138,8 @@ KEY_SET_READ_AT = Gauge(
 LOG_LINES_LOST = Counter("nexus_log_lines_lost_total", "Lines that could not be written to the log")
 
 CORRELATION_ID: Final[ContextVar[str]] = ContextVar("correlation_id")
+TRACE_ID: Final[ContextVar[str]] = ContextVar("trace_id")
+"""Of the request's traceparent, where it has one."""
 """The correlation id of the current request; every log line of the request carries the id."""
 
 
@@ -196,6 +198,8 @@ def configure_logging(level: str) -> None:
 def _correlated(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     if (correlation_id := CORRELATION_ID.get(None)) is not None:
         event.setdefault("correlation_id", correlation_id)
+        if (trace_id := TRACE_ID.get(None)) is not None:
+            event.setdefault("trace_id", trace_id)
     return event
 
 

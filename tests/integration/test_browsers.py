@@ -26,7 +26,7 @@ async def test_pages_of_other_origins_may_call_where_they_are_let(settings: Sett
         assert told.headers["access-control-allow-origin"] == APP
         told = await api.post("/identify", json={**ADA, "phone": "1"}, headers={"origin": APP})
         exposed = told.headers["access-control-expose-headers"].lower().split(", ")
-        told_by_us = {"nexus-outcome", "nexus-ignored", "x-request-id", "retry-after", "etag"}
+        told_by_us = {"nexus-outcome", "nexus-ignored", "traceparent", "x-request-id", "retry-after", "etag"}
         assert told_by_us | {"deprecation", "sunset", "link"} == {*exposed}
         other = await api.options("/graphql", headers={**asked, "origin": "https://evil.example"})
         assert "access-control-allow-origin" not in other.headers

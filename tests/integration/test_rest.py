@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import json
 import re
 import zlib
 from uuid import UUID
@@ -39,12 +40,17 @@ async def test_the_answer_is_exactly_the_contract(api: httpx2.AsyncClient) -> No
 
 
 @pytest.mark.parametrize(
-    "content_type", ["application/json", "application/json; charset=utf-8", "APPLICATION/JSON;version=1", None]
+    "content_type", ["application/json", "application/json; charset=utf-8", "APPLICATION/JSON;version=1"]
 )
-async def test_content_types_of_old_clients_are_taken(api: httpx2.AsyncClient, content_type: str | None) -> None:
-    headers = {"Content-Type": content_type} if content_type else {}
+async def test_content_types_of_old_clients_are_taken(api: httpx2.AsyncClient, content_type: str) -> None:
+    headers = {"Content-Type": content_type}
     response = await api.post("/identify", content=b'{"email": "ada@example.com"}', headers=headers)
     assert response.status_code == 200
+
+
+async def test_a_body_without_a_content_type_is_refused(api: httpx2.AsyncClient) -> None:
+    response = await api.post("/identify", content=b'{"email": "ada@example.com"}')
+    assert (response.status_code, response.json()["code"]) == (415, "UNSUPPORTED_MEDIA_TYPE")
 
 
 async def test_unknown_members_are_ignored_and_named(api: httpx2.AsyncClient) -> None:
@@ -136,6 +142,42 @@ async def test_every_answer_has_its_id_and_safe_headers(api: httpx2.AsyncClient)
         assert UUID(response.headers["x-request-id"]).version == 4
         assert response.headers["x-content-type-options"] == "nosniff"
         assert response.headers["cache-control"] == "no-store"
+        assert response.headers["referrer-policy"] == "no-referrer"
+        assert response.headers["permissions-policy"] == "camera=(), geolocation=(), microphone=()"
+
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+async def test_a_trace_of_the_caller_is_echoed_and_logged(
+    api: httpx2.AsyncClient, pool: Pool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for path, body in (("/identify", ADA), ("/graphql", {"query": "{ __typename }"}), ("/nowhere", {})):
+        response = await api.post(path, json=body, headers={"traceparent": TRACE})
+        assert response.headers["traceparent"] == TRACE
+        assert "traceparent" not in (await api.post(path, json=body)).headers
+    await pool.execute("DROP TABLE outbox CASCADE")
+    await api.post("/identify", json={"email": "new@example.com"}, headers={"traceparent": TRACE})
+    failed = [json.loads(line) for line in capfd.readouterr().err.splitlines() if "request_failed" in line]
+    assert [line["trace_id"] for line in failed] == [TRACE.split("-")[1]]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        "ada@example.com",
+        "447900901003",
+        TRACE.upper(),
+        TRACE.replace("00-", "ff-", 1),
+        TRACE + "-more",
+        f"00-{'0' * 32}-00f067aa0ba902b7-01",
+        f"00-4bf92f3577b34da6a3ce929d0e0e4736-{'0' * 16}-01",
+    ],
+)
+async def test_what_is_no_trace_is_ignored(api: httpx2.AsyncClient, given: str) -> None:
+    response = await api.post("/identify", json=ADA, headers={"traceparent": given})
+    assert (response.status_code, "traceparent" in response.headers) == (200, False)
 
 
 async def test_the_requests_id_is_in_the_record(api: httpx2.AsyncClient, pool: Pool) -> None:

@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from nexus_graph.api.http.answer import NO_STORE, SAFE_HEADERS, Answer, Header, StreamingAnswer, failed
 from nexus_graph.api.http.body import ClientGone, read_json_body
 from nexus_graph.api.http.observing import Observing
-from nexus_graph.api.http.request import OTHER_SITES, Post, RequestId
+from nexus_graph.api.http.packing import PACKED_MIN_BYTES, packed
+from nexus_graph.api.http.request import Post, RequestId, trace_of
 from nexus_graph.config import Settings
 from nexus_graph.door.visit import OPEN
 from nexus_graph.errors import HeadersTooLarge, NexusError, Overloaded
@@ -44,20 +45,17 @@ An error becomes an answer (`failed`). StreamingAnswer: the request has several 
 class AsgiEndpoint:
     """An endpoint as an ASGI application, inside of `RequestMiddleware`."""
 
-    def __init__(
-        self, endpoint: Endpoint, settings: Settings, *, type_optional: bool = False, body_max_bytes: int | None = None
-    ) -> None:
-        """`type_optional`: a body without a Content-Type counts as JSON, for old clients. `body_max_bytes`: None is
-        NEXUS_BODY_MAX_BYTES.
-        """
+    def __init__(self, endpoint: Endpoint, settings: Settings, *, body_max_bytes: int | None = None) -> None:
+        """`body_max_bytes`: None is NEXUS_BODY_MAX_BYTES."""
         self._endpoint = endpoint
         self._body_max_bytes = settings.body_max_bytes if body_max_bytes is None else body_max_bytes
-        self._type_optional = type_optional
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request. Raises what the endpoint raises, and ClientGone."""
         try:
             answer = await self._endpoint(await self._post(scope, receive))
+            if len(answer.body) >= PACKED_MIN_BYTES:
+                answer = await packed(answer, scope["header"])
         except StreamingAnswer as several:
             await several.answers(receive, send)
         else:
@@ -66,10 +64,8 @@ class AsgiEndpoint:
     async def _post(self, scope: Scope, receive: Receive) -> Post:
         body, fault = b"", None
         if scope["method"] == "POST":
-            # A page of another site that sends no type could write without a preflight.
-            typed = not self._type_optional or scope["header"].get(b"sec-fetch-site") in OTHER_SITES
             try:
-                body = await read_json_body(scope, receive, limit_bytes=self._body_max_bytes, type_required=typed)
+                body = await read_json_body(scope, receive, limit_bytes=self._body_max_bytes)
             except NexusError as error:
                 fault = error
         return Post(
@@ -116,7 +112,8 @@ class RequestMiddleware:
         request_id = scope["request_id"] = RequestId(scope["header"].get(b"x-request-id"))
         correlation_id = request_id.text
         CORRELATION_ID.set(correlation_id)
-        of_all = ((b"x-request-id", correlation_id.encode()), *SAFE_HEADERS)
+        traced = trace_of(scope["header"].get(b"traceparent"))
+        of_all = (*traced, (b"x-request-id", correlation_id.encode()), *SAFE_HEADERS)
         status = 0
 
         async def send_with_headers(message: Message) -> None:

@@ -55,13 +55,14 @@ def _content_headers(scope: Scope) -> tuple[bytes | None, int | None, bytes | No
     return media_type, length, b",".join(changing) or None
 
 
-async def read_json_body(scope: Scope, receive: Receive, *, limit_bytes: int, type_required: bool) -> bytes:
-    """The body of a request that says it is JSON, never holding more than the limit, packed or unpacked.
+async def read_json_body(scope: Scope, receive: Receive, *, limit_bytes: int) -> bytes:
+    """The body of a request that says it is JSON, never holding more than the limit, packed or unpacked. One that does
+    not say so could be of any page: a browser sends that to any site without asking first.
 
     Raises UnsupportedMediaType, BodyTooLarge, InvalidRequest if it cannot be unpacked, or ClientGone.
     """
     media_type, length, encoding = _content_headers(scope)
-    if media_type != JSON and (type_required or media_type is not None):
+    if media_type != JSON:
         raise UnsupportedMediaType("the content type must be application/json")
     if encoding is not None and encoding not in _ENCODINGS:
         raise UnsupportedMediaType("Content-Encoding must be gzip, deflate or identity, and one of them alone")

@@ -32,7 +32,8 @@ ALLOWED_HEADERS: Final = (
 """Headers that web clients are known to send. None of them changes what a request may do."""
 
 EXPOSED_HEADERS: Final = (
-    "Deprecation", "ETag", "Link", "Nexus-Ignored", "Nexus-Outcome", "Retry-After", "Sunset", "X-Request-ID",
+    "Deprecation", "ETag", "Link", "Nexus-Ignored", "Nexus-Outcome", "Retry-After", "Sunset", "Traceparent",
+    "X-Request-ID",
 )  # fmt: skip
 
 

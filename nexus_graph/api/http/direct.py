@@ -21,7 +21,8 @@ from nexus_graph.api.http.answer import JSON, Answer, Header, StreamingAnswer, f
 from nexus_graph.api.http.asgi import HEADERS_MAX, HEADERS_MAX_BYTES, VISIT, Endpoint
 from nexus_graph.api.http.connections import ANSWERING, BODY, HEADER, IDLE, Connection, Connections
 from nexus_graph.api.http.observing import Observing
-from nexus_graph.api.http.request import Post, RequestId
+from nexus_graph.api.http.packing import PACKED_MIN_BYTES, packed
+from nexus_graph.api.http.request import Post, RequestId, trace_of
 from nexus_graph.config import Settings
 from nexus_graph.door.visit import OPEN, Visit
 from nexus_graph.errors import Overloaded
@@ -171,13 +172,19 @@ class DirectProtocol(Connection):
             request_id = RequestId(exchange.headers.get(b"x-request-id"))
             correlation_id = request_id.text
             CORRELATION_ID.set(correlation_id)
+            given = exchange.headers.get(b"traceparent")
+            traced = () if given is None else trace_of(given)
             try:
                 answer = await exchange.endpoint(self._post(exchange, request_id))
+                if len(answer.body) >= PACKED_MIN_BYTES:
+                    answer = await packed(answer, exchange.headers)
             except StreamingAnswer as several:
                 self._bring_by_asgi(exchange, several.visit or OPEN)
                 return
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer that hides it
                 answer = failed(error, correlation_id)
+            if traced:
+                answer = answer.with_headers(traced)
             if self.flow.write_paused:
                 await self.flow.drain()
             exchange.response_complete = True

@@ -11,6 +11,7 @@ from asyncpg.pgproto import pgproto
 
 from nexus_graph.door.visit import OPEN, Visit
 from nexus_graph.errors import NexusError
+from nexus_graph.telemetry import TRACE_ID
 
 OTHER_SITES: Final = (b"cross-site", b"same-site")
 """Sec-Fetch-Site of a page of another site."""
@@ -46,6 +47,19 @@ class RequestId:
         # made, written and sent in a fifth of the time.
         self.uuid = pgproto.UUID((random.getrandbits(128) & _UUID_FREE | _UUID_SET).to_bytes(16, "big"))
         self.text = str(self.uuid)
+
+
+_is_trace = re.compile(rb"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
+
+
+def trace_of(given: bytes | None) -> tuple[tuple[bytes, bytes], ...]:
+    """The header of the answer for the caller's traceparent (W3C Trace Context, version 00): itself, and its trace is
+    noted for the log. Any other value is ignored.
+    """
+    if given is None or (found := _is_trace(given)) is None:
+        return ()
+    TRACE_ID.set(found[1].decode())
+    return ((b"traceparent", given),)
 
 
 class Post(NamedTuple):

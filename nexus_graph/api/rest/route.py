@@ -27,8 +27,6 @@ class RestRoute(NamedTuple):
     """The struct of the request's body; None where there is none."""
     body_max_bytes: int | None = None
     """The largest body; None: NEXUS_BODY_MAX_BYTES."""
-    type_optional: bool = False
-    """A body without a Content-Type counts as JSON."""
     is_direct: bool = False
     """Plain requests go past ASGI (`nexus_graph/api/http/direct.py`): the endpoint returns one whole answer."""
 

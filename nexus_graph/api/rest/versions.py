@@ -80,7 +80,7 @@ def end_of(settings: Settings, successor: str | None) -> tuple[Header, ...]:
 
 
 def _identify(identify: IdentifyRoute, answer: type) -> RestRoute:
-    return RestRoute("POST", "/identify", identify.answer, answer, body=Identifiers, type_optional=True, is_direct=True)
+    return RestRoute("POST", "/identify", identify.answer, answer, body=Identifiers, is_direct=True)
 
 
 def _midnight(day: date) -> datetime:

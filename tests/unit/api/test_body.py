@@ -20,7 +20,7 @@ def decoded(raw: bytes) -> dict[str, Any]:
     return decode_object(raw, depth_max=4)
 
 
-async def read(chunks: Iterable[bytes], headers: dict[bytes, bytes], *, type_required: bool = True) -> bytes:
+async def read(chunks: Iterable[bytes], headers: dict[bytes, bytes]) -> bytes:
     """The body, as `read_json_body` gives it; the client goes away after its last chunk."""
     messages = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
     if messages:
@@ -30,7 +30,7 @@ async def read(chunks: Iterable[bytes], headers: dict[bytes, bytes], *, type_req
         return messages.pop(0) if messages else {"type": "http.disconnect"}
 
     scope = {"type": "http", "headers": list(headers.items())}
-    return await read_json_body(scope, receive, limit_bytes=LIMIT_BYTES, type_required=type_required)
+    return await read_json_body(scope, receive, limit_bytes=LIMIT_BYTES)
 
 
 @pytest.mark.parametrize(
@@ -55,26 +55,25 @@ async def test_other_types_are_not_read(media_type: bytes) -> None:
         await read([b"{}"], {b"content-type": media_type})
 
 
-async def test_a_missing_type_is_read_only_where_it_may_be() -> None:
-    assert await read([b"{}"], {}, type_required=False) == b"{}"
+async def test_a_body_without_a_type_is_not_read() -> None:
     with pytest.raises(UnsupportedMediaType):
-        await read([b"{}"], {}, type_required=True)
+        await read([b"{}"], {})
 
 
 async def test_a_declared_length_past_the_limit_is_refused_unread() -> None:
     with pytest.raises(BodyTooLarge):
-        await read([], {b"content-length": b"101"}, type_required=False)
+        await read([], {**AS_JSON, b"content-length": b"101"})
 
 
 async def test_chunks_are_counted_as_they_come() -> None:
-    assert await read([b"x" * 60, b"", b"x" * 40], {}, type_required=False) == b"x" * 100
+    assert await read([b"x" * 60, b"", b"x" * 40], AS_JSON) == b"x" * 100
     with pytest.raises(BodyTooLarge):
-        await read([b"x" * 60, b"x" * 41, b"never read"], {}, type_required=False)
+        await read([b"x" * 60, b"x" * 41, b"never read"], AS_JSON)
 
 
 async def test_a_client_that_goes_away_is_noticed() -> None:
     with pytest.raises(ClientGone):
-        await read([], {}, type_required=False)
+        await read([], AS_JSON)
 
 
 def test_all_members_are_found() -> None:

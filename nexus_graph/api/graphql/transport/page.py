@@ -1,12 +1,12 @@
 """GraphiQL for browsers, served from this package alone: `make graphiql` bundles it."""
 
 import gzip
-import re
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
 from nexus_graph.api.http.answer import HTML, Answer, cacheable
+from nexus_graph.api.http.packing import takes
 from nexus_graph.api.http.request import Post
 from nexus_graph.errors import NotFound
 
@@ -28,8 +28,6 @@ PAGE: Final = cacheable(
 _ASSET_HEADERS: Final = ((b"cache-control", b"public, max-age=31536000, immutable"), (b"vary", b"accept-encoding"))
 _GZIPPED: Final = (*_ASSET_HEADERS, (b"content-encoding", b"gzip"))
 
-_takes_gzip = re.compile(rb"(?:^|[\s,])gzip\s*(?:,|$|;\s*q=(?:1|0\.0{0,2}[1-9]))", re.IGNORECASE).search
-
 _ASSETS: Final = {path.stem: path.read_bytes() for path in _BUNDLE.glob("*.gz")}
 
 
@@ -40,6 +38,6 @@ async def asset(post: Post) -> Answer:
     if body is None:
         raise NotFound("Not Found")
     content_type = _TYPES[Path(name).suffix]
-    if _takes_gzip(post.headers.get(b"accept-encoding") or b""):
+    if takes(post.headers.get(b"accept-encoding"), b"gzip"):
         return Answer(HTTPStatus.OK, body, content_type, _GZIPPED)
     return Answer(HTTPStatus.OK, gzip.decompress(body), content_type, _ASSET_HEADERS)
