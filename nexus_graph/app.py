@@ -194,13 +194,13 @@ def serve(settings: Settings, *, host: str, port: int, workers: int = 1) -> int:
     """Serve until SIGINT or SIGTERM; the exit code. Answers what was accepted before it stops."""
     if settings.auth == "auto":
         settings = settings.model_copy(update={"auth": "off" if is_loopback(host) else "on"})
-    elif settings.auth == "off":
-        say("NEXUS_AUTH=off: the API asks nobody for credentials. Whoever reaches it reads and writes all identities.")
     try:
         listener = listen(host, port, backlog=BACKLOG)
     except OSError as error:
         return _cannot(CANNOT_START, f"cannot listen on {host} port {port}: {error.strerror}")
     configure_logging(settings.log_level)
+    if settings.auth == "off" and not is_loopback(host):
+        _LOG.warning("auth_off", host=host, reason="NEXUS_AUTH=off: whoever reaches it reads and writes all identities")
     with listener:
         if workers == 1:
             return serve_on(settings, listener)

@@ -39,7 +39,6 @@ RESTART_DELAY_MAX_SECONDS = 30.0
 RESTARTS_MAX = 10  # in a row; STABLE_AFTER_SECONDS of running reset the count
 FAILURES_ON_A_FULL_DISK = 3  # the count's limit on a full disk, so that restarts go on every few seconds
 STABLE_AFTER_SECONDS = 60.0
-EXIT_USAGE = 2
 API_PORT = 8000
 
 
@@ -422,7 +421,7 @@ def up(options: StackOptions, *, app: AppProcesses = nexus_processes) -> int:
 
 async def _up(stack: Stack) -> int:
     try:
-        _check_exposure(stack)
+        _warn_of_exposure(stack)
         run = asyncio.create_task(_run(stack))
         _stop_on_signals(stack, run)
         await run
@@ -452,22 +451,20 @@ async def _run(stack: Stack) -> None:
             await asyncio.gather(preparation, return_exceptions=True)
 
 
-def _check_exposure(stack: Stack) -> None:
-    """Raises StackError for an address that other machines can reach, unless NEXUS_AUTH=off: no authentication yet."""
+def _asks_for_keys(stack: Stack) -> bool:
+    """Whether the API asks its callers for credentials: NEXUS_AUTH, as `serve` reads it."""
+    auth = {**os.environ, **stack.options.env}.get("NEXUS_AUTH") or "auto"
+    return auth == "on" or (auth == "auto" and not is_loopback(stack.options.host))
+
+
+def _warn_of_exposure(stack: Stack) -> None:
     host = stack.options.host
-    if is_loopback(host):
-        return
-    if {**os.environ, **stack.options.env}.get("NEXUS_AUTH") != "off":
-        raise StackError(
-            f"refusing to listen on {host}: other machines could reach it, and there is no authentication yet.\n"
-            "Use --host 127.0.0.1, or set NEXUS_AUTH=off if anyone who can reach it may read and change everything.",
-            exit_code=EXIT_USAGE,
+    if not is_loopback(host) and not _asks_for_keys(stack):
+        stack.console.print(
+            f"WARNING: NEXUS_AUTH=off and listening on {host}: anyone who can reach this address can read and change "
+            "every identity, without a key.",
+            style="bold red",
         )
-    stack.console.print(
-        f"WARNING: NEXUS_AUTH=off and listening on {host}: anyone who can reach this address can read and change every "
-        "identity, without a key.",
-        style="bold red",
-    )
 
 
 def _stop_on_signals(stack: Stack, run: "asyncio.Task[None]") -> None:
@@ -507,12 +504,19 @@ def _welcome(stack: Stack) -> None:
             f"Analysts: open {urls.neo4j_browser} and give the password called neo4j_password.", markup=False
         )
     if urls.api:
-        if is_loopback(stack.options.host):
+        key = ""
+        if _asks_for_keys(stack):
+            stack.console.print(
+                f"The API asks for a key: KEY=$(nexus-graph keys create --name me --role admin --data-dir {data})",
+                markup=False,
+            )
+            key = ' -H "Authorization: Bearer $KEY"'
+        else:
             stack.console.print("On this loopback address no key is needed.")
         stack.console.print("\nA first request to try:")
         body = '{"email": "lorraine@hillvalley.edu", "phoneNumber": "123456"}'
         stack.console.print(
-            f"  curl -s {urls.api}/identify -H 'Content-Type: application/json' -d '{body}'", markup=False
+            f"  curl -s {urls.api}/identify{key} -H 'Content-Type: application/json' -d '{body}'", markup=False
         )
         stack.console.print(f"or open {urls.api}/graphql in a browser.")
     stack.console.print("\nCtrl-C stops everything.")

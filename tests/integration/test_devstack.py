@@ -30,7 +30,7 @@ from nexus_graph.devstack.datadir import DataDirectory, ProcessRecord
 from nexus_graph.devstack.ports import LOOPBACK, PortLeases, is_free
 from nexus_graph.devstack.process import STANDSTILL_SECONDS, ChildProcess, Command, StackError
 from nexus_graph.devstack.progress import Progress
-from nexus_graph.devstack.stack import Stack, StackOptions, StackUrls, up
+from nexus_graph.devstack.stack import Stack, StackOptions, StackUrls
 from tests.stage.stacks import supervised
 
 SERVERS = ("postgres", "valkey", "neo4j")
@@ -220,13 +220,20 @@ async def count_nodes(urls: StackUrls) -> int:
     return int(result.records[0]["n"])
 
 
-def test_an_address_others_can_reach_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.delenv("NEXUS_AUTH", raising=False)
-    assert up(StackOptions(host="0.0.0.0", data_dir=tmp_path / "data")) == 2
-    assert "refusing to listen on 0.0.0.0" in capsys.readouterr().out
-    assert not (tmp_path / "data").exists()
+@pytest.mark.parametrize(
+    ("host", "auth", "asks"),
+    [
+        ("127.0.0.1", "", False),
+        ("127.0.0.1", "auto", False),
+        ("127.0.0.1", "on", True),
+        ("0.0.0.0", "", True),
+        ("0.0.0.0", "auto", True),
+        ("0.0.0.0", "off", False),
+    ],
+)
+def test_up_says_whether_the_api_asks_for_keys(tmp_path: Path, host: str, auth: str, asks: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    options = StackOptions(host=host, data_dir=tmp_path, env={"NEXUS_AUTH": auth})
+    assert stack._asks_for_keys(Stack(options)) is asks
 
 
 def test_left_over_processes_are_ended_and_strangers_are_not(tmp_path: Path) -> None:
