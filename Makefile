@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UP_OPTIONS ?=
+TEST_PROCESSES ?= 2
 BENCH_OPTIONS ?=
 UPGRADE ?=
 LOCK = $(BIN)/python -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -30,8 +31,8 @@ up: setup  ## start everything here: PostgreSQL, Valkey, Neo4j, relay, API (Ctrl
 demo: setup  ## load the demonstration data into a running stack and print three families
 	$(BIN)/nexus-graph demo
 
-test: setup  ## every test, on real servers
-	$(BIN)/python -m pytest
+test: setup  ## every test, on real servers; TEST_PROCESSES=2 with servers of its own each
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 drill: setup  ## servers that hang, fill up and die, under load, with a stack of their own (under 15 minutes)
 	$(BIN)/python -m pytest -m drill

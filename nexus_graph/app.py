@@ -192,6 +192,7 @@ def create_app(settings: Settings) -> App:
 
 def serve(settings: Settings, *, host: str, port: int, workers: int = 1) -> int:
     """Serve until SIGINT or SIGTERM; the exit code. Answers what was accepted before it stops."""
+    is_off = settings.auth == "off"
     if settings.auth == "auto":
         settings = settings.model_copy(update={"auth": "off" if is_loopback(host) else "on"})
     try:
@@ -199,7 +200,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int = 1) -> int:
     except OSError as error:
         return _cannot(CANNOT_START, f"cannot listen on {host} port {port}: {error.strerror}")
     configure_logging(settings.log_level)
-    if settings.auth == "off" and not is_loopback(host):
+    if is_off:
         _LOG.warning("auth_off", host=host, reason="NEXUS_AUTH=off: whoever reaches it reads and writes all identities")
     with listener:
         if workers == 1:

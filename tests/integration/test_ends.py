@@ -33,7 +33,7 @@ STARTS_ITS_OWN = {"up"}
 OF_A_STACK = {"status"}
 """These tell of what `up` started; here that is nothing."""
 
-ASKS_NO_SERVER = {"schema export"}
+ASKS_NO_SERVER = {"schema export", "dev-token"}
 LIVES_ON = {"serve", "relay"}
 """These go on until they are told to stop."""
 
@@ -42,11 +42,17 @@ WAITS = {"relay"}
 
 ASKS_GRAPH = {"verify", "repair", "rebuild-graph", "demo", "doctor"}
 ASKS_REDIS = {"cache warm", "doctor"}
-READS_ONLY = {"verify", "repair", "rebuild-graph", "cache warm", "doctor", "renormalize"} | LIVES_ON
+READS_ONLY = {
+    "verify", "repair", "rebuild-graph", "cache warm", "doctor", "renormalize",
+    "keys list", "audit verify", "audit export",
+} | LIVES_ON  # fmt: skip
 """The record's part in these is to be read; `renormalize` finds nothing here that it would have to change."""
 
 NEEDS_A_RELAY = {"demo"}
 """These end without one, and none runs here."""
+
+NEEDS_A_KEY = {"keys revoke", "keys rotate"}
+"""These change an API key, and none is here."""
 
 ANSWERS_ON_STDOUT = {"doctor"} | OF_A_STACK
 """What is wrong with the servers is what these print."""
@@ -106,7 +112,7 @@ class Fault:
         unreadable = self.words.startswith("no ")
         if self.variable == "DATABASE_URL":
             return unreadable or not ((self.words == "read-only" and name in READS_ONLY) or name in WAITS)
-        if name in NEEDS_A_RELAY or unreadable:
+        if name in NEEDS_A_RELAY | NEEDS_A_KEY or unreadable:
             return None
         return name in (ASKS_GRAPH if self.variable == "NEO4J_URI" else ASKS_REDIS)
 
@@ -221,11 +227,20 @@ def _run(argv: list[str], environment: dict[str, str], out: Connection, err: Con
     main()
 
 
+GIVEN = {"key_id": "0123456789ab", "name": "shop", "role": "service", "months": "1"}
+"""What commands must be given, besides a file."""
+
+
 def _argv(name: str, command: Any, file: Path) -> list[str]:
     argv = name.split()
     for parameter in command.params:
+        given = GIVEN.get(parameter.name, str(file))
         if parameter.param_type_name == "argument" and parameter.required:
-            argv.append(str(file))
+            argv.append(given)
+        elif parameter.required:
+            argv += [parameter.opts[0], given]
+        elif parameter.name == "data_dir" and name in ASKS_NO_SERVER:
+            argv += ["--data-dir", str(file.parent)]
         elif parameter.name == "port":
             argv += ["--port", "0"]
         elif parameter.name == "check":

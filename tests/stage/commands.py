@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from filelock import AsyncFileLock
+
 _BIN: str = str(Path(sys.executable).parent)
 
 
@@ -56,8 +58,9 @@ async def _started(*command: str | Path, cwd: Path, env: Mapping[str, str] | Non
 
 async def npm_installed(folder: Path) -> Path:
     """The folder, once it holds what its lock file says."""
-    if not _is_newer(folder / "node_modules" / ".package-lock.json", folder / "package-lock.json"):
-        await told("npm", "ci", "--no-audit", "--no-fund", cwd=folder)
+    async with AsyncFileLock(folder / ".npm.lock"):  # another process of the tests may install it now
+        if not _is_newer(folder / "node_modules" / ".package-lock.json", folder / "package-lock.json"):
+            await told("npm", "ci", "--no-audit", "--no-fund", cwd=folder)
     return folder
 
 

@@ -6,9 +6,12 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
+from pathlib import Path
+from tempfile import gettempdir
 from typing import Final, NoReturn
 
 import pytest
+from filelock import FileLock
 
 LACKING: Final = "this machine lacks "
 """How the reason of every skipped test begins. The closing line of a run is made of these reasons."""
@@ -24,11 +27,12 @@ def not_run(lacking: str, *, command: str) -> NoReturn:
 @cache
 def debian_program(name: str) -> str:
     """The path of a program, installed by apt where this process may do so. Skips the test where it cannot be had."""
-    found = _found(name)
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get") is not None:
-        _apt("update", "-qq")
-        _apt("install", "-y", "-qq", "--no-install-recommends", name)
+    with FileLock(Path(gettempdir()) / "nexus-tests-apt.lock"):  # apt serves one process at a time
         found = _found(name)
+        if found is None and os.geteuid() == 0 and shutil.which("apt-get") is not None:
+            _apt("update", "-qq")
+            _apt("install", "-y", "-qq", "--no-install-recommends", name)
+            found = _found(name)
     if found is None:
         not_run(name, command=f"as root: apt-get install --no-install-recommends {name}")
     return found
