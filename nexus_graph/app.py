@@ -174,7 +174,7 @@ def create_app(settings: Settings) -> App:
     answering = Answering(schema(federated=settings.graphql_federation), settings)
     places = Places(settings.sockets_max)
     behind = _Behind(is_guarded=settings.auth == "on")
-    faces = list(mounted(settings, behind))
+    faces = list(mounted(settings, behind, places))
     graphql = behind("/graphql", GraphQLRoute(answering, settings, places).answer, passes_faults=True)
     sockets = GraphQLSockets(answering, settings, places)
     app = App(routes=_routes(faces, graphql, sockets, behind, settings), lifespan=lifespan)
@@ -316,7 +316,7 @@ def _routes(
 def _route_of(face: Mounted, settings: Settings) -> Route:
     route = face.route
     endpoint = AsgiEndpoint(face.endpoint, settings, body_max_bytes=route.body_max_bytes)
-    return Route(face.path, endpoint, methods=[route.method])
+    return Route(face.path, endpoint, methods=face.methods)
 
 
 @asynccontextmanager

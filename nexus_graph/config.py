@@ -223,6 +223,9 @@ class Settings(BaseSettings):
     """A request with a longer estimated wait gets 503 with Retry-After at once."""
     identify_timeout_seconds: float = Field(10.0, gt=0)
     """A request without an answer by then gets 503; while it waits in the queue, it is not sent any more."""
+    idempotency_seconds: float = Field(86_400.0, ge=60)
+    """How long the answer to a call with an Idempotency-Key is kept, for whoever sends the same call again. It holds
+    the identifiers of its families."""
 
     # Connections to the servers
     read_connections: int = Field(4, ge=1, le=64)

@@ -37,6 +37,8 @@ class Code(StrEnum):
     UNAVAILABLE = "UNAVAILABLE", 503
     OVERLOADED = "OVERLOADED", 503
     RATE_LIMITED = "RATE_LIMITED", 429
+    IDEMPOTENCY_KEY_BUSY = "IDEMPOTENCY_KEY_BUSY", 409
+    IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED", 422
     MIGRATION = "MIGRATION", 500
 
     # Of HTTP: no endpoint answers this path, this method or this page.
@@ -254,6 +256,19 @@ class RowRejected(NexusError):
     """The database refused this request's row for its data, and only this one."""
 
     code = Code.ROW_REJECTED
+
+
+class IdempotencyKeyBusy(NexusError):
+    """A request with this Idempotency-Key is being decided. Its answer can be had by the same request soon."""
+
+    code = Code.IDEMPOTENCY_KEY_BUSY
+    retry_after_seconds = 1
+
+
+class IdempotencyKeyReused(NexusError):
+    """The Idempotency-Key came with another path or body before. Nothing was done."""
+
+    code = Code.IDEMPOTENCY_KEY_REUSED
 
 
 class Unavailable(NexusError):

@@ -26,6 +26,13 @@ class Right(NamedTuple):
 
 RIGHTS: Final[dict[str, Right]] = {
     "/identify": Right(Permission.IDENTIFY, What.IDENTIFY),
+    "/identify/batch": Right(Permission.IDENTIFY, What.IDENTIFY),
+    "/families": Right(Permission.FAMILY_BY_IDENTIFIER, What.FAMILY_BY_IDENTIFIER),
+    "/families/{contactId}": Right(Permission.READ, What.FAMILY),
+    "/contacts": Right(Permission.READ_ALL, What.LIST),
+    "/contacts/{id}": Right(Permission.READ, What.CONTACT),
+    "/events": Right(Permission.READ_ALL, What.EVENTS),
+    "/events/stream": Right(Permission.READ_ALL, What.SUBSCRIBE),
     "/graphql": Right(None, What.QUERY),  # its fields have their own: api/graphql/schema/rights.py
     "/graphql/assets/{name}": Right(None, What.OTHER),
     "/neo4j/{name}": Right(None, What.OTHER),

@@ -16,6 +16,7 @@ from nexus_graph.identity.feed import Feed
 from nexus_graph.identity.identify import Identify
 from nexus_graph.identity.listing import Listing
 from nexus_graph.identity.opening import Identity
+from nexus_graph.identity.ordered import Decided, Key, Once, Ordered
 from nexus_graph.model import (
     ContactFilter,
     ContactPlace,
@@ -39,8 +40,16 @@ def visited(identity: Identity, visit: Visit) -> "Identity | VisitedIdentity":
     families = VisitedFamilies(identity.families, visit)
     listing = VisitedListing(identity.listing, visit)
     return VisitedIdentity(
-        VisitedIdentify(identity.identify, visit), families, listing, VisitedFeed(identity.feed, families, visit)
+        VisitedIdentify(identity.identify, visit),
+        families,
+        listing,
+        VisitedFeed(identity.feed, families, visit),
     )
+
+
+def visited_ordered(identity: Identity, visit: Visit) -> "Ordered | VisitedOrdered":
+    """Lists of identify calls for this visit."""
+    return identity.ordered if visit.is_open else VisitedOrdered(identity.ordered, visit)
 
 
 class VisitedIdentify:
@@ -55,6 +64,33 @@ class VisitedIdentify:
         found = await self._identify(request)
         self._visit.identified(found.family.id, changed=found.outcome is not Identified.MATCHED)
         return found
+
+
+class VisitedOrdered:
+    """Lists of identify calls, by a caller that has the right to it. Each request counts as one operation."""
+
+    def __init__(self, ordered: Ordered, visit: Visit) -> None:
+        self._ordered = ordered
+        self._visit = visit
+
+    async def in_order(self, requests: Sequence[IdentifyRequest]) -> list[Decided]:
+        """As `Ordered.in_order`. Raises RateLimited before anything is decided."""
+        await self._visit.charge(len(requests) - 1)
+        answers = await self._ordered.in_order(requests)
+        self._remember(answers)
+        return answers
+
+    async def once(self, key: Key, requests: Sequence[IdentifyRequest]) -> Once:
+        """As `Ordered.once`. Raises RateLimited before anything is decided."""
+        await self._visit.charge(len(requests) - 1)
+        found = await self._ordered.once(key, requests)
+        self._remember(found.answers)
+        return found
+
+    def _remember(self, answers: Sequence[Decided]) -> None:
+        for answer in answers:
+            if isinstance(answer, Identification):
+                self._visit.identified(answer.family.id, changed=answer.outcome is not Identified.MATCHED)
 
 
 class VisitedFamilies:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 from time import monotonic
 from typing import Final
+from uuid import UUID
 
 from nexus_graph import telemetry
 from nexus_graph.cache.families import FamilyCache
@@ -25,7 +26,7 @@ from nexus_graph.store.record import HEALTH_SECONDS, WELL, Condition, Record
 
 _LOG = telemetry.log("identify")
 _outcomes = cache(telemetry.IDENTIFY_OUTCOMES.labels)
-_FEW: Final = 3
+FEW: Final = 3
 """A batch of fewer requests is decided in turn, as that is cheaper than together (docs/tried.md)."""
 
 
@@ -41,16 +42,17 @@ class Identify:
         self._cache = cache
         self.resolving = Record(resolve_pool, settings)
         """For the fast path, and for migrations' and versions' checks."""
-        self._writing = self.resolving
+        self.writing = self.resolving
+        """For the write path."""
         if write_pool is not resolve_pool:
             # A writer may wait for the lock, and that wait is no sign of a server that hangs.
             patience_seconds = database.LOCK_TIMEOUT_SECONDS + HEALTH_SECONDS
-            self._writing = Record(write_pool, settings, patience_seconds=patience_seconds)
+            self.writing = Record(write_pool, settings, patience_seconds=patience_seconds)
         self._family_limit = settings.family_limit_contacts
         lanes = resolve_pool.get_max_size()
-        self._known = Gatherer("resolve", self._resolve, identify_bounds(settings, batches_max=lanes))
+        self._known = Gatherer("resolve", self.resolved, identify_bounds(settings, batches_max=lanes))
         # The write lock admits one batch at a time: a second would wait on the server.
-        self._unknown = Gatherer("identify", self._decide, identify_bounds(settings, batches_max=1))
+        self._unknown = Gatherer("identify", self.decided, identify_bounds(settings, batches_max=1))
 
     async def __call__(self, request: IdentifyRequest) -> Identification:
         """The family of the request and the outcome; the write is committed and durable.
@@ -64,17 +66,21 @@ class Identify:
             if family is not None:
                 return Identification(Outcome.MATCHED, family)
             answer = await self._unknown.ask(request, since=began)
-            if self._cache is not None and answer.outcome is not Outcome.MATCHED:
-                self._cache.identified(answer)
+            self.note(answer)
         except NexusError as error:
             telemetry.IDENTIFY_ERRORS.labels(error.code).inc()
             raise
-        _outcomes(answer.outcome.value, "write").inc()
         return answer
+
+    def note(self, answer: Identification) -> None:
+        """The write path gave this answer: the cache learns of a change, and metrics count."""
+        if self._cache is not None and answer.outcome is not Outcome.MATCHED:
+            self._cache.identified(answer)
+        _outcomes(answer.outcome.value, "write").inc()
 
     async def condition(self) -> Condition:
         """The worse condition of the record's two paths: fast path and write path."""
-        conditions = await asyncio.gather(self.resolving.condition(), self._writing.condition())
+        conditions = await asyncio.gather(self.resolving.condition(), self.writing.condition())
         return next((condition for condition in conditions if condition is not WELL), WELL)
 
     async def close(self) -> None:
@@ -82,13 +88,14 @@ class Identify:
         await self._known.close()
         await self._unknown.close()
         await self.resolving.close()
-        await self._writing.close()
+        await self.writing.close()
 
-    async def _resolve(self, requests: list[IdentifyRequest]) -> list[Family | None]:
+    async def resolved(self, requests: list[IdentifyRequest]) -> list[Family | None]:
+        """The fast path's families of one snapshot, None for a request that the write path must decide."""
         families: list[Family | None] = [None] * len(requests)
         in_full = not all(request.brief for request in requests)
         try:
-            rows = await self.resolving.fetch(sql("resolve_identities"), *_columns(requests), in_full)
+            rows = await self.resolving.fetch(sql("resolve_identities"), *columns(requests)[:2], in_full)
         except Exception as error:
             if not is_datas_fault(error):
                 raise
@@ -102,7 +109,8 @@ class Identify:
         _outcomes(Outcome.MATCHED.value, "fast").inc(sum(len(row[0]) for row in rows))
         return families
 
-    async def _decide(self, requests: list[IdentifyRequest]) -> Sequence[Identification | Exception]:
+    async def decided(self, requests: list[IdentifyRequest]) -> Sequence[Identification | Exception]:
+        """The write path's answers, each as if it saw the last. Raises what the record raises: nothing is known."""
         try:
             return await self._call(requests)
         except Exception as error:
@@ -117,7 +125,7 @@ class Identify:
         answers: list[Identification | Exception] = []
         for request in requests:
             try:
-                answers += await self._decide([request])
+                answers += await self.decided([request])
             except Exception as error:  # noqa: BLE001 - an answer to the callers it concerns
                 # The server fails. Earlier requests are committed; each later one would wait for the same failure.
                 answers += [error] * (len(requests) - len(answers))
@@ -125,13 +133,20 @@ class Identify:
         return answers
 
     async def _call(self, requests: list[IdentifyRequest]) -> list[Identification]:
-        arguments = *_columns(requests), [request.request_id for request in requests], self._family_limit
-        if len(requests) < _FEW:
-            rows = await self._writing.fetch(sql("identify_few"), *arguments)
+        arguments = *columns(requests), self._family_limit
+        if len(requests) < FEW:
+            rows = await self.writing.fetch(sql("identify_few"), *arguments)
         else:
-            rows = await self._writing.fetch(sql("identify_batch"), *arguments, _FEW)
+            rows = await self.writing.fetch(sql("identify_batch"), *arguments, FEW)
         return [Identification(Outcome(row[0]), Family.of_columns(*row[2:]), row[1]) for row in rows]
 
 
-def _columns(requests: list[IdentifyRequest]) -> tuple[list[str | None], list[str | None]]:
-    return [request.email for request in requests], [request.phone for request in requests]
+def columns(
+    requests: Sequence[IdentifyRequest],
+) -> tuple[list[str | None], list[str | None], list[UUID | None]]:
+    """Emails, phones and request ids, as the statements take them."""
+    return (
+        [request.email for request in requests],
+        [request.phone for request in requests],
+        [request.request_id for request in requests],
+    )

@@ -18,6 +18,7 @@ from nexus_graph.identity.families import Families
 from nexus_graph.identity.feed import Feed
 from nexus_graph.identity.identify import Identify
 from nexus_graph.identity.listing import Listing
+from nexus_graph.identity.ordered import Ordered
 from nexus_graph.store.database import open_pool
 from nexus_graph.store.outbox import lag
 from nexus_graph.store.record import WELL, Condition, Record
@@ -33,6 +34,7 @@ class Identity:
     """The opened verbs, and the resources that health checks look at."""
 
     identify: Identify
+    ordered: Ordered
     families: Families
     listing: Listing
     feed: Feed
@@ -85,6 +87,8 @@ async def open_identity(
             closing.push_async_callback(cache.close)
         identify = Identify(resolve_pool=resolve_pool, write_pool=write_pool, settings=settings, cache=cache)
         closing.push_async_callback(identify.close)
+        ordered = Ordered(identify, settings)
+        closing.push_async_callback(_ended, asyncio.create_task(ordered.expire()))
         graph = GraphFamilies(driver, settings)
         replica = None if settings.database_replica_url is None else Replica(settings)
         if replica is not None:
@@ -94,7 +98,8 @@ async def open_identity(
         closing.push_async_callback(_ended, asyncio.create_task(graph.warm()))
         feed = Feed(Listing(record), families, settings)
         closing.push_async_callback(feed.close)
-        yield Identity(identify, families, Listing(record, replica=replica), feed, record, driver, replica)
+        listing = Listing(record, replica=replica)
+        yield Identity(identify, ordered, families, listing, feed, record, driver, replica)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

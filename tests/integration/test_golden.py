@@ -38,8 +38,8 @@ FILES: Final = sorted(GOLDEN.glob("*/*.http"))
 WRITES: Final = os.environ.get("NEXUS_GOLDEN") == "write"
 
 TOLD: Final = (
-    "allow", "content-type", "deprecation", "etag", "link", "nexus-ignored", "nexus-outcome", "retry-after", "sunset",
-    "www-authenticate",
+    "allow", "content-type", "deprecation", "etag", "idempotent-replayed", "link", "nexus-ignored", "nexus-outcome",
+    "retry-after", "sunset", "www-authenticate",
 )  # fmt: skip
 """Headers that golden files hold. Those of every answer have tests of their own."""
 

@@ -106,7 +106,11 @@ def failed(error: Exception, correlation_id: str) -> Answer:
     """The answer to a request that ended in this error."""
     headers: list[Header] = []
     if isinstance(error, HTTPException):  # Starlette's router: no such path, or not by this method
-        headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
+        # Starlette lists the methods of Allow in the order of a set, which differs from process to process.
+        headers = [
+            (name.lower().encode(), ", ".join(sorted(value.split(", "))).encode())
+            for name, value in (error.headers or {}).items()
+        ]
         error = (NotFound if error.status_code == HTTPStatus.NOT_FOUND else MethodNotAllowed)(error.detail)
     shown = masked(error)
     return Answer(shown.status, problem(shown, correlation_id), PROBLEM, [*headers, *headers_of(shown)])
@@ -121,8 +125,12 @@ def cacheable(answer: Answer, cache_control: bytes) -> Answer:
 
 def revalidated(answer: Answer, post: Post) -> Answer:
     """A cacheable answer; 304 without a body for a client that has it (RFC 9110, section 13)."""
-    tag = dict(answer.headers)[b"etag"]
-    known = post.headers.get(b"if-none-match")
-    if known is not None and (known.strip() == _ANY_TAG or tag in _tags(known)):
+    if has_tag(post, dict(answer.headers)[b"etag"]):
         return Answer(HTTPStatus.NOT_MODIFIED, b"", headers=answer.headers)
     return answer
+
+
+def has_tag(post: Post, tag: bytes) -> bool:
+    """Whether the client has the answer with this ETag, compared weakly (RFC 9110, section 13.1.2)."""
+    known = post.headers.get(b"if-none-match")
+    return known is not None and (known.strip() == _ANY_TAG or tag.removeprefix(b"W/") in _tags(known))

@@ -35,6 +35,8 @@ HEADERS_MAX_BYTES: Final = 16 * 1024
 """Bytes of all names and values of headers together: Node.js takes as many by default."""
 
 
+_WITHOUT_CONTENT: Final = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+
 Endpoint = Callable[[Post], Awaitable[Answer]]
 """The whole answer to a whole request of a path. Every HTTP endpoint has this shape.
 
@@ -85,7 +87,7 @@ class AsgiEndpoint:
 async def respond(send: Send, answer: Answer) -> None:
     """Send a whole answer."""
     headers: list[Header] = [*answer.headers]
-    if answer.status != HTTPStatus.NOT_MODIFIED:
+    if answer.status not in _WITHOUT_CONTENT:
         headers[:0] = (b"content-type", answer.content_type), (b"content-length", b"%d" % len(answer.body))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})

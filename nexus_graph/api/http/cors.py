@@ -15,8 +15,8 @@ _MAX_AGE_SECONDS: Final = 600
 
 ALLOWED_HEADERS: Final = (
     # What this API reads, or will
-    "Accept", "Authorization", "Cache-Control", "Content-Encoding", "Content-Type", "If-None-Match",
-    "Last-Event-ID", "Pragma", "X-API-Key", "X-Correlation-ID", "X-Request-ID", "X-Requested-With",
+    "Accept", "Authorization", "Cache-Control", "Content-Encoding", "Content-Type", "Idempotency-Key",
+    "If-None-Match", "Last-Event-ID", "Pragma", "X-API-Key", "X-Correlation-ID", "X-Request-ID", "X-Requested-With",
     # Apollo's clients, and others that say who they are or ask for a preflight
     "Apollo-Require-Preflight", "ApolloGraphQL-Client-Name", "ApolloGraphQL-Client-Version", "GraphQL-Client-Name",
     "GraphQL-Client-Version", "GraphQL-Require-Preflight", "X-Apollo-Cache-Do-Not-Store",
@@ -32,7 +32,8 @@ ALLOWED_HEADERS: Final = (
 """Headers that web clients are known to send. None of them changes what a request may do."""
 
 EXPOSED_HEADERS: Final = (
-    "Deprecation", "ETag", "Link", "Nexus-Ignored", "Nexus-Outcome", "Retry-After", "Sunset", "Traceparent",
+    "Deprecation", "ETag", "Idempotent-Replayed", "Link", "Nexus-Ignored", "Nexus-Outcome", "Retry-After", "Sunset",
+    "Traceparent",
     "X-Request-ID",
 )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
+from http import HTTPStatus
 from typing import Any, Literal, NamedTuple
 
 from nexus_graph.api.http.answer import Answer, Header, StreamingAnswer, failed
@@ -54,6 +55,17 @@ def announcing(headers: Sequence[Header], endpoint: Endpoint) -> Endpoint:
         return found.with_headers(headers)
 
     return answer
+
+
+def with_options(method: str, endpoint: Endpoint) -> tuple[Endpoint, tuple[str, ...]]:
+    """The endpoint, which answers OPTIONS too, and all its methods."""
+    methods = ("GET", "HEAD", "OPTIONS") if method == "GET" else ("OPTIONS", method)
+    allowed = Answer(HTTPStatus.NO_CONTENT, b"", headers=((b"allow", ", ".join(methods).encode()),))
+
+    async def answer(post: Post) -> Answer:
+        return allowed if post.method == "OPTIONS" else await endpoint(post)
+
+    return answer, methods
 
 
 def _count(version: str, is_open: bool, principal: Principal) -> None:  # noqa: FBT001 - a field of a visit

@@ -11,10 +11,12 @@ from typing import Final, NamedTuple, Protocol
 
 from nexus_graph.api.http.answer import Header
 from nexus_graph.api.http.asgi import Endpoint
+from nexus_graph.api.http.followers import Places
 from nexus_graph.api.ops import HealthReport, health
+from nexus_graph.api.rest import v2
 from nexus_graph.api.rest.identify import Identified, IdentifiedSo, Identifiers, IdentifyRoute
 from nexus_graph.api.rest.products import FoundProducts, ProductPage, ProductsQuery, ProductsRoute, SearchQuery
-from nexus_graph.api.rest.route import RestRoute, announcing, counted
+from nexus_graph.api.rest.route import RestRoute, announcing, counted, with_options
 from nexus_graph.config import Settings
 from nexus_graph.store.products import Product
 
@@ -37,10 +39,13 @@ class Mounted(NamedTuple):
     path: str
     endpoint: Endpoint
     route: RestRoute
+    methods: tuple[str, ...]
 
 
-def table(settings: Settings) -> dict[str, tuple[RestRoute, ...]]:
-    """All versions with their routes, served or not."""
+def table(settings: Settings, places: Places | None = None) -> dict[str, tuple[RestRoute, ...]]:
+    """All versions with their routes, served or not. `places` bounds how many clients follow at once; None: those of
+    this table alone.
+    """
     products = ProductsRoute(settings)
     of_all = (
         RestRoute("GET", "/health", health, HealthReport),
@@ -51,23 +56,28 @@ def table(settings: Settings) -> dict[str, tuple[RestRoute, ...]]:
     return {
         "v1": (_identify(IdentifyRoute(settings), Identified), *of_all, one),
         "v1.1": (_identify(IdentifyRoute(settings, says_outcome=True), IdentifiedSo), *of_all, search, one),
-        "v2": (*of_all, search, one),
+        "v2": (*v2.routes(settings, places or Places(settings.sockets_max)), *of_all, search, one),
     }
 
 
-def mounted(settings: Settings, behind: Behind) -> Iterator[Mounted]:
+def mounted(settings: Settings, behind: Behind, places: Places) -> Iterator[Mounted]:
     """The routes that this process serves. Raises KeyError for a route without a right."""
-    versions = {name: routes for name, routes in table(settings).items() if name in settings.api_versions}
+    every = table(settings, places)
+    versions = {name: routes for name, routes in every.items() if name in settings.api_versions}
     for version, routes in versions.items():
         for route in routes:
-            yield Mounted(f"/{version}{route.path}", behind(route.path, counted(version, route.endpoint)), route)
+            endpoint = counted(version, route.endpoint)
+            methods: tuple[str, ...] = (route.method,)
+            if version == "v2":  # of older versions, clients were told that they have no OPTIONS
+                endpoint, methods = with_options(route.method, endpoint)
+            yield Mounted(f"/{version}{route.path}", behind(route.path, endpoint), route, methods)
     newest = {route.path: f"/{version}{route.path}" for version, routes in versions.items() for route in routes}
     for path, version in UNVERSIONED.items():
-        routes = versions.get(version, ()) or (table(settings)[version] if path == _ALWAYS else ())
+        routes = versions.get(version, ()) or (every[version] if path == _ALWAYS else ())
         for route in routes:
             if route.path == path:
                 endpoint = behind(path, counted("unversioned", route.endpoint))
-                yield Mounted(path, announcing(end_of(settings, newest.get(path)), endpoint), route)
+                yield Mounted(path, announcing(end_of(settings, newest.get(path)), endpoint), route, (route.method,))
 
 
 def end_of(settings: Settings, successor: str | None) -> tuple[Header, ...]:
