@@ -190,6 +190,7 @@ class ListedContact:
 
     contact: Contact
     precedence: Precedence
+    family_id: int
 
 
 class ContactPlace(NamedTuple):

@@ -1,5 +1,6 @@
 """Endpoints behind the door: who calls is known, and may call here, before the endpoint sees the request."""
 
+from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from nexus_graph.api.http.answer import Answer, StreamingAnswer
@@ -21,7 +22,8 @@ class Right(NamedTuple):
     is_open: bool = False
     """Served without credentials too."""
     is_audited: bool = False
-    """The guard notes every answer; other endpoints note themselves what they read or change."""
+    """The guard notes every answer. Other endpoints note themselves what they read or change, and the guard what became
+    of a call of which they noted nothing, but of those that are open."""
 
 
 RIGHTS: Final[dict[str, Right]] = {
@@ -69,11 +71,24 @@ def guarded(endpoint: Endpoint, right: Right, *, passes_faults: bool = False) ->
         except StreamingAnswer as several:
             several.visit = visit
             raise
-        if right.is_audited:
+        except Exception as error:
+            if not (visit.has_noted or right.is_open):
+                visit.note_failure(right.what, error)
+            raise
+        if found.status >= HTTPStatus.BAD_REQUEST:
+            if not (visit.has_noted or right.is_open):
+                visit.note(right.what, _outcome_of(found.status))
+        elif right.is_audited:
             visit.note(right.what, Outcome.ANSWERED)
         return found if visit.standing is None else found.with_headers(visit.standing.headers())
 
     return answer
+
+
+def _outcome_of(status: int) -> Outcome:
+    if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return Outcome.REFUSED
+    return Outcome.UNAVAILABLE if status == HTTPStatus.SERVICE_UNAVAILABLE else Outcome.FAILED
 
 
 async def nowhere(_post: Post) -> Answer:

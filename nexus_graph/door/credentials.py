@@ -41,11 +41,20 @@ def presented(headers: Mapping[bytes, bytes]) -> Credential | None:
             raise InvalidRequest("present one credential: there is more than one X-API-Key")
         return Credential(Kind.KEY, key)
     assert authorization is not None
-    return of_authorization(authorization)
+    return _of_authorization(authorization)
 
 
-def of_authorization(value: bytes) -> Credential:
-    """The credential in the value of an Authorization header. Raises InvalidRequest, Unauthenticated."""
+def presented_by_socket(headers: Mapping[bytes, bytes], said: object) -> Credential:
+    """The credential that the first message of a WebSocket presents as `authorization`, in the form of the header's
+    value. One in the headers of its handshake must be the same. Raises InvalidRequest, Unauthenticated.
+    """
+    credential = _of_authorization(said.encode(errors="replace") if isinstance(said, str) else b"")
+    if presented(headers) not in (None, credential):
+        raise Unauthenticated("the credentials of handshake and connection_init differ")
+    return credential
+
+
+def _of_authorization(value: bytes) -> Credential:
     if b"," in value:
         raise InvalidRequest("present one credential: there is more than one Authorization")
     found = _bearer(value)

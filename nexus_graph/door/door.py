@@ -9,7 +9,7 @@ from uuid import UUID
 from nexus_graph.config import Settings
 from nexus_graph.door import security_log
 from nexus_graph.door.audit import Audit, Entry, Outcome, What, now
-from nexus_graph.door.credentials import Credential, Kind, presented
+from nexus_graph.door.credentials import Credential, Kind, presented, presented_by_socket
 from nexus_graph.door.keys import ApiKeys, Check
 from nexus_graph.door.principal import STRANGER, Principal
 from nexus_graph.door.rate_limits import RateLimits
@@ -17,7 +17,7 @@ from nexus_graph.door.sight import Sight
 from nexus_graph.door.standing import Standing
 from nexus_graph.door.tokens import Tokens
 from nexus_graph.door.visit import Visit
-from nexus_graph.errors import RateLimited, Unauthenticated
+from nexus_graph.errors import InvalidRequest, RateLimited, Unauthenticated
 
 _KEY_BEGINS: Final = b"Bearer nxk_"
 _KEY: Final = slice(len("Bearer "), None)
@@ -61,46 +61,39 @@ class Door:
         standing = None if principal is None else self.limits.spend_ahead(principal)
         return None if principal is None or standing is None else Visit(self, principal, "", request_id, standing)
 
-    async def enter(self, headers: Mapping[bytes, bytes], address: str, request_id: UUID) -> Visit:
-        """The visit of a request with these headers from this address.
+    async def enter(
+        self, headers: Mapping[bytes, bytes], address: str, request_id: UUID, *, said: object = None
+    ) -> Visit:
+        """The visit of a request with these headers from this address. `said`: what the first message of a socket
+        presents as its authorization.
 
         Raises Unauthenticated, KeysUnavailable, RateLimited; InvalidRequest for more than one credential; Overloaded or
         Unavailable where the audit trail is strict and cannot be kept.
         """
         self.audit.check_room()
         try:
-            credential = presented(headers)
-        except Unauthenticated:
-            await self._turn_away(headers, address, request_id)
-            raise
-        return await self.admit(credential, headers, address, request_id)
-
-    async def admit(
-        self, credential: Credential | None, headers: Mapping[bytes, bytes], address: str, request_id: UUID
-    ) -> Visit:
-        """The visit of whoever presents this credential. Raises Unauthenticated, KeysUnavailable, RateLimited."""
-        try:
+            credential = presented(headers) if said is None else presented_by_socket(headers, said)
             if credential is None:
                 raise Unauthenticated("this needs credentials", sent=False)
             principal = await self._principal(credential)
-        except Unauthenticated:
+        except (Unauthenticated, InvalidRequest):
             await self._turn_away(headers, address, request_id)
             raise
-        return Visit(self, principal, "", request_id, await self.spend(principal, ""))
+        return Visit(self, principal, "", request_id, await self.spend(principal, "", request_id=request_id))
 
     async def _principal(self, credential: Credential) -> Principal:
         if credential.kind is Kind.KEY:
             return self._keys.principal(credential.text)
         return self._tokens.remembered(credential.text) or await self._tokens.principal(credential.text)
 
-    async def spend(self, principal: Principal, peer: str, cost: int = 1) -> Standing:
+    async def spend(self, principal: Principal, peer: str, cost: int = 1, request_id: UUID | None = None) -> Standing:
         """Count a call of this cost. Raises RateLimited; the refusal is remembered."""
         try:
             standing = self.limits.spend(principal, peer, cost)
             return standing if isinstance(standing, Standing) else await standing
         except RateLimited:
             security_log.limited(principal.name)
-            self.audit.record(Entry(principal.name, What.OTHER, Outcome.LIMITED, None, (), now()))
+            self.audit.record(Entry(principal.name, What.OTHER, Outcome.LIMITED, request_id, (), now()))
             raise
 
     def is_live(self, principal: Principal) -> bool:
@@ -112,7 +105,7 @@ class Door:
     async def _turn_away(self, headers: Mapping[bytes, bytes], address: str, request_id: UUID) -> None:
         """A failed login counts for the address that it comes from. Raises RateLimited instead, past its limit."""
         peer = self.limits.peer_of(address, headers)
-        await self.spend(STRANGER, peer)
+        await self.spend(STRANGER, peer, request_id=request_id)
         security_log.login_failed("credentials", self.limits.alias_of(peer))
         self.audit.record(Entry(STRANGER.name, What.ENTER, Outcome.UNAUTHENTICATED, request_id, (), now()))
 

@@ -61,7 +61,8 @@ class Sight:
         seen = {family_id for family_id in family_ids if (principal, family_id) in self._remembered}
         asked = [family_id for family_id in family_ids if family_id not in seen]
         if asked:
-            for (family_id,) in await self._fetch(sql("sightings_among"), principal, asked):
+            unstored = [family_id for name, family_id in self._waiting if name == principal]
+            for (family_id,) in await self._fetch(sql("sightings_among"), principal, asked, unstored):
                 seen.add(family_id)
                 self._remember((principal, family_id))
         return frozenset(seen)

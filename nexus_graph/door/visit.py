@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection
+from http import HTTPStatus
 from math import inf
 from time import time
 from typing import TYPE_CHECKING, Final
@@ -11,7 +12,7 @@ from nexus_graph.door.audit import Entry, Outcome, What, now
 from nexus_graph.door.permissions import Permission
 from nexus_graph.door.principal import ANYONE, Principal
 from nexus_graph.door.standing import Standing
-from nexus_graph.errors import Forbidden, RateLimited
+from nexus_graph.errors import Forbidden, NexusError, RateLimited, Unavailable
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -26,7 +27,7 @@ LOOK_SECONDS: Final = 5.0
 class Visit:
     """What a request's caller may do, what it costs, and what is remembered of it. One a request, or a socket."""
 
-    __slots__ = ("_door", "_peer", "_prepaid", "_standing", "principal", "request_id")
+    __slots__ = ("_door", "_peer", "_prepaid", "_standing", "has_noted", "principal", "request_id")
 
     def __init__(
         self,
@@ -44,6 +45,8 @@ class Visit:
         self.principal = principal
         self.request_id = request_id
         self._standing = standing
+        self.has_noted = False
+        """The audit trail has an entry of this visit."""
 
     @property
     def standing(self) -> Standing | None:
@@ -71,7 +74,12 @@ class Visit:
     async def charge(self, cost: int) -> None:
         """Count further operations, or cost. Raises RateLimited."""
         if self._door is not None and cost > 0:
-            self._standing = await self._door.spend(self.principal, self._peer, cost)
+            self._standing = await self._door.spend(self.principal, self._peer, cost, self.request_id)
+
+    def affordable(self, most: int) -> int:
+        """How many of so many operations the caller's limit still holds; at least one, which `charge` may refuse."""
+        left = most if self._standing is None or not self._standing.policy else self._standing.remaining
+        return max(1, min(most, left))
 
     async def charge_operation(self, price: int) -> None:
         """Count a GraphQL operation of this price. Raises RateLimited."""
@@ -84,8 +92,16 @@ class Visit:
         then the caller must not be answered.
         """
         if self._door is not None:
+            self.has_noted = True
             entry = Entry(self.principal.name, what, outcome, self.request_id, tuple(family_ids), now())
             self._door.audit.record(entry)
+
+    def note_failure(self, what: What, error: Exception) -> None:
+        """Put on the audit trail that a call ended in this error. What the door itself refused stands there already.
+        Raises as `note`.
+        """
+        if not isinstance(error, Forbidden | RateLimited):
+            self.note(what, outcome_of(error))
 
     def identified(self, family_id: int, *, changed: bool) -> None:
         """The caller identified this family: a service may read it by id from now on."""
@@ -101,7 +117,7 @@ class Visit:
             return family_ids
         return await self._door.sight.among(self.principal.name, family_ids)
 
-    async def count_families(self, family_ids: Collection[int]) -> None:
+    async def count_families(self, family_ids: Collection[int], what: What) -> None:
         """Count the families that the caller is about to read (NEXUS_FAMILY_QUOTA). Raises RateLimited."""
         if self._door is None:
             return
@@ -111,16 +127,34 @@ class Visit:
                 await counting
         except RateLimited:
             security_log.scraping(self.principal.name)
+            self.note(what, Outcome.LIMITED)
             raise
+
+    def of_operation(self, request_id: "UUID") -> "Visit":
+        """The visit of one operation on a socket, which this visit opened."""
+        if self._door is None:
+            return self
+        visit = Visit(self._door, self.principal, self._peer, request_id, self._standing)
+        visit._prepaid = 0
+        return visit
 
     async def ended(self) -> None:
         """Return once the credential that let the caller in no longer does, LOOK_SECONDS later at most. For sockets and
-        streams, where the door is not open to everybody. Raises KeysUnavailable once nobody can tell.
+        streams, where the door is not open to everybody. Raises KeysUnavailable once nobody can tell; and as `note`.
         """
         assert self._door is not None
         expires_at = self.principal.expires_at or inf
         while self._door.is_live(self.principal):  # noqa: ASYNC110 - an expiry tells no one
             await asyncio.sleep(min(LOOK_SECONDS, max(0.0, expires_at - time())))
+        self.note(What.SOCKET, Outcome.UNAUTHENTICATED)
+
+
+def outcome_of(error: Exception) -> Outcome:
+    """What the audit trail says of a call that ended in this error."""
+    if isinstance(error, Unavailable):
+        return Outcome.UNAVAILABLE
+    is_callers = isinstance(error, NexusError) and error.status < HTTPStatus.INTERNAL_SERVER_ERROR
+    return Outcome.REFUSED if is_callers else Outcome.FAILED
 
 
 OPEN: Final = Visit(None, ANYONE, "", None, None)

@@ -5,7 +5,7 @@ Where the door stands open, callers use the verbs themselves.
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nexus_graph.door.audit import Outcome, What
 from nexus_graph.door.masking import masked_contact, masked_family
@@ -52,6 +52,11 @@ def visited_ordered(identity: Identity, visit: Visit) -> "Ordered | VisitedOrder
     return identity.ordered if visit.is_open else VisitedOrdered(identity.ordered, visit)
 
 
+def visited_identify(identity: Identity, visit: Visit) -> "Identify | VisitedIdentify":
+    """Only identify, for a caller that needs no other verb: as `visited`, for less."""
+    return identity.identify if visit.is_open else VisitedIdentify(identity.identify, visit)
+
+
 class VisitedIdentify:
     """identify, by a caller that has the right to it."""
 
@@ -61,7 +66,11 @@ class VisitedIdentify:
 
     async def __call__(self, request: IdentifyRequest) -> Identification:
         """As `Identify`. A service may read the family by id from now on."""
-        found = await self._identify(request)
+        try:
+            found = await self._identify(request)
+        except Exception as error:
+            self._visit.note_failure(What.IDENTIFY, error)
+            raise
         self._visit.identified(found.family.id, changed=found.outcome is not Identified.MATCHED)
         return found
 
@@ -105,21 +114,24 @@ class VisitedFamilies:
         self, key: FamilyKey, *, at_least: int | None = None, source: Source | None = None
     ) -> Family | None:
         """As `Families.family`. Raises RateLimited past the quota of families."""
-        family = await self._families.family(key, at_least=at_least, source=source)
-        return await self.shown(key, family)
+        try:
+            family = await self._families.family(key, at_least=at_least, source=source)
+            return await self.shown(key, family)
+        except Exception as error:
+            self._visit.note_failure(_read_by(key), error)
+            raise
 
     async def shown(self, key: FamilyKey, family: Family | None) -> Family | None:
         """What the caller may see of a family that was read by this key."""
-        what = What.FAMILY_BY_IDENTIFIER
+        what = _read_by(key)
         if key.kind == "contact":
-            what = What.FAMILY
             asked = int(key.value) if family is None else family.id
             if asked not in await self._visit.in_sight([asked]):
                 family = None
         if family is None:
             self._visit.note(what, Outcome.ABSENT)
             return None
-        await self._visit.count_families([family.id])
+        await self._visit.count_families([family.id], what)
         self._visit.note(what, Outcome.ANSWERED, [family.id])
         return family.serialised_by(masked_family, family) if self._visit.sees_masked else family
 
@@ -132,12 +144,18 @@ class VisitedListing:
         self._visit = visit
 
     async def contacts(self, wanted: ContactFilter, *, after: ContactPlace | None, limit: int) -> list[ListedContact]:
-        """As `Listing.contacts`. Raises Forbidden."""
+        """As `Listing.contacts`. Raises Forbidden; RateLimited past the quota of families."""
         self._require(wanted)
-        found = await self._listing.contacts(wanted, after=after, limit=limit)
-        self._visit.note(What.LIST, Outcome.ANSWERED)
+        try:
+            found = await self._listing.contacts(wanted, after=after, limit=limit)
+            family_ids = {one.family_id for one in found}
+            await self._visit.count_families(family_ids, What.LIST)
+        except Exception as error:
+            self._visit.note_failure(What.LIST, error)
+            raise
+        self._visit.note(What.LIST, Outcome.ANSWERED, family_ids)
         if self._visit.sees_masked:
-            return [ListedContact(masked_contact(one.contact), one.precedence) for one in found]
+            return [replace(one, contact=masked_contact(one.contact)) for one in found]
         return found
 
     async def count_contacts(self, wanted: ContactFilter) -> int | None:
@@ -149,9 +167,14 @@ class VisitedListing:
         self, family_id: int | None, *, after: int, limit: int, at_least: int | None = None
     ) -> list[IdentityEvent]:
         """As `Listing.events`. Raises Forbidden."""
-        if not await self._is_shown(family_id):
-            return []
-        found = await self._listing.events(family_id, after=after, limit=limit, at_least=at_least)
+        try:
+            if not await self._is_shown(family_id):
+                self._visit.note(What.EVENTS, Outcome.ABSENT)
+                return []
+            found = await self._listing.events(family_id, after=after, limit=limit, at_least=at_least)
+        except Exception as error:
+            self._visit.note_failure(What.EVENTS, error)
+            raise
         self._visit.note(What.EVENTS, Outcome.ANSWERED, () if family_id is None else (family_id,))
         return found
 
@@ -161,8 +184,12 @@ class VisitedListing:
 
     async def events_at(self, sequences: Sequence[int]) -> dict[int, IdentityEvent]:
         """As `Listing.events_at`, without events of families out of sight."""
-        found = await self._listing.events_at(sequences)
-        seen = await self._visit.in_sight({event.family_id for event in found.values()})
+        try:
+            found = await self._listing.events_at(sequences)
+            seen = await self._visit.in_sight({event.family_id for event in found.values()})
+        except Exception as error:
+            self._visit.note_failure(What.EVENTS, error)
+            raise
         self._visit.note(What.EVENTS, Outcome.ANSWERED, seen)
         return {sequence: event for sequence, event in found.items() if event.family_id in seen}
 
@@ -192,17 +219,30 @@ class VisitedFeed:
         self._visit.note(What.SUBSCRIBE, Outcome.ANSWERED)
         async with aclosing(self._feed.events(after)) as batches:
             async for batch in batches:
-                await self._visit.charge(len(batch))
-                yield batch
+                told = 0
+                while told < len(batch):
+                    part = self._visit.affordable(len(batch) - told)
+                    await self._visit.charge(part)
+                    yield batch[told : told + part]
+                    told += part
 
     async def family(self, contact_id: int) -> AsyncGenerator[Family | None, None]:
         """As `Feed.family`. Raises RateLimited."""
         key = FamilyKey("contact", contact_id)
         self._visit.note(What.SUBSCRIBE, Outcome.ANSWERED)
+        told_absent = False
         async with aclosing(self._feed.family(contact_id)) as families:
             async for family in families:
+                shown = await self._families.shown(key, family)
+                if shown is None and told_absent:
+                    continue  # a change of a family out of sight
+                told_absent = shown is None
                 await self._visit.charge(1)
-                yield await self._families.shown(key, family)
+                yield shown
+
+
+def _read_by(key: FamilyKey) -> What:
+    return What.FAMILY if key.kind == "contact" else What.FAMILY_BY_IDENTIFIER
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ class Listing:
         """The next live contacts, ordered by email if the filter has one, else by phone if it has one, else by time."""
         order, filtered, first = _ordered(wanted)
         rows = await self._fetch(f"contacts_by_{order}", *filtered, *(after or first), limit)
-        return [ListedContact(Contact(*columns), Precedence(precedence)) for *columns, precedence in rows]
+        return [ListedContact(Contact(*columns), Precedence(how), family_id) for *columns, how, family_id in rows]
 
     async def count_contacts(self, wanted: ContactFilter) -> int | None:
         """How many there are in all; None past COUNTED_MAX."""

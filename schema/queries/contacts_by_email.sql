@@ -1,7 +1,8 @@
 -- The next live contacts whose email begins so, in the order of (email, id).
 -- Parameters: $1 the beginning, $2 made at or after, $3 made before (NULL: no bound), $4 after this email, $5 and
--- this id, $6 at most so many. Returns (id, email, phone_number, created_at, link_precedence). Relies on idx_contacts_email.
-SELECT id, email::text, phone_number::text, created_at, link_precedence
+-- this id, $6 at most so many. Returns (id, email, phone_number, created_at, link_precedence, family's id).
+-- Relies on idx_contacts_email.
+SELECT id, email::text, phone_number::text, created_at, link_precedence, coalesce(linked_id, id)
 FROM contacts
 WHERE deleted_at IS NULL
   AND email >= $1::text AND email < $1::text || U&'\+10FFFF'

@@ -1,7 +1,8 @@
 -- The next live contacts whose phone begins so, in the order of (phone_number, id).
 -- Parameters: $1 the beginning, $2 made at or after, $3 made before (NULL: no bound), $4 after this phone, $5 and
--- this id, $6 at most so many. Returns (id, email, phone_number, created_at, link_precedence). Relies on idx_contacts_phone.
-SELECT id, email::text, phone_number::text, created_at, link_precedence
+-- this id, $6 at most so many. Returns (id, email, phone_number, created_at, link_precedence, family's id).
+-- Relies on idx_contacts_phone.
+SELECT id, email::text, phone_number::text, created_at, link_precedence, coalesce(linked_id, id)
 FROM contacts
 WHERE deleted_at IS NULL
   AND phone_number >= $1::text AND phone_number < $1::text || U&'\+10FFFF'

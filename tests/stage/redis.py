@@ -5,7 +5,7 @@ import os
 import signal
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from pydantic import SecretStr
 
@@ -34,7 +34,8 @@ class OwnRedis:
 
     async def kill(self) -> None:
         assert self._process is not None
-        self._process.kill()
+        with suppress(ProcessLookupError):  # a test has killed it
+            self._process.kill()
         await self._process.wait()
 
     def freeze(self) -> None:

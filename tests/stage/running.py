@@ -125,6 +125,25 @@ class ServeProcess:
         event = await self.event("serving")
         return f"http://{event['host']}:{event['port']}"
 
+    @asynccontextmanager
+    async def ending(self) -> AsyncIterator[list[str]]:
+        """The lines of its log from now on, while the block lasts; then it is told to stop, and has stopped."""
+        logged: list[str] = []
+
+        async def listen() -> None:
+            assert self.process.stderr is not None
+            async for line in self.process.stderr:
+                logged.append(line.decode())  # noqa: PERF401 - one by one, as they come
+
+        listening = asyncio.create_task(listen())
+        try:
+            yield logged
+        finally:
+            if self.process.returncode is None:
+                self.process.terminate()
+            await self.process.wait()
+            await listening
+
     async def event(self, name: str) -> dict[str, Any]:
         """The next line of its log of this name."""
         assert self.process.stderr is not None

@@ -30,6 +30,7 @@ PROBLEM: Final = b"application/problem+json"
 HTML: Final = b"text/html; charset=utf-8"
 EVENT_STREAM: Final = b"text/event-stream"
 _ANY_TAG: Final = b"*"
+_VARIES_BY_CALLER: Final = b"accept, authorization, x-api-key"
 _tags = re.compile(rb'"[^"]*"').findall
 
 _LOG = log("api")
@@ -116,10 +117,13 @@ def failed(error: Exception, correlation_id: str) -> Answer:
     return Answer(shown.status, problem(shown, correlation_id), PROBLEM, [*headers, *headers_of(shown)])
 
 
-def cacheable(answer: Answer, cache_control: bytes) -> Answer:
-    """The answer with a cache's headers (RFC 9111): Vary on Accept, and an ETag of every byte."""
+def cacheable(answer: Answer, cache_control: bytes, *, by_caller: bool = False) -> Answer:
+    """The answer with a cache's headers (RFC 9111): Vary on Accept, and an ETag of every byte. `by_caller`: the answer
+    depends on who asks, so it varies by credentials as well.
+    """
     tag = blake2b(b"%b\n%b" % (answer.content_type, answer.body), digest_size=16).hexdigest()
-    headers = ((b"etag", b'"%b"' % tag.encode()), (b"cache-control", cache_control), (b"vary", b"accept"))
+    varies = _VARIES_BY_CALLER if by_caller else b"accept"
+    headers = ((b"etag", b'"%b"' % tag.encode()), (b"cache-control", cache_control), (b"vary", varies))
     return answer._replace(headers=(*answer.headers, *headers))
 
 

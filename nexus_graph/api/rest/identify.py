@@ -13,9 +13,8 @@ from nexus_graph.api.http.answer import JSON, Answer, Header, encode, failed
 from nexus_graph.api.http.body import decode_object
 from nexus_graph.api.http.request import Post
 from nexus_graph.config import Settings
-from nexus_graph.door.visited import VisitedIdentify
+from nexus_graph.door.visited import visited_identify
 from nexus_graph.identifiers.normalize import identify_request
-from nexus_graph.identity.identify import Identify
 from nexus_graph.model import Family, Identification, Outcome
 
 
@@ -93,10 +92,7 @@ class IdentifyRoute:
                 request_id=post.request_id.uuid,
                 brief=not self._says_outcome,  # the legacy contract names neither versions nor dates
             )
-            identify: Identify | VisitedIdentify = post.state["identity"].identify
-            if not post.visit.is_open:
-                identify = VisitedIdentify(post.state["identity"].identify, post.visit)
-            found = await identify(request)
+            found = await visited_identify(post.state["identity"], post.visit)(request)
             # Callers of one batch that name one family share the answer.
             body = encode(_so(found)) if self._says_outcome else found.family.serialised_by(_encoded, found.family)
             answer = Answer(200, body, JSON, _OUTCOMES[found.outcome])

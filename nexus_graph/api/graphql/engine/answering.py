@@ -15,6 +15,7 @@ from nexus_graph.api.graphql.schema import Context
 from nexus_graph.api.http.answer import graphql_error, masked
 from nexus_graph.api.http.request import RequestId
 from nexus_graph.config import Settings
+from nexus_graph.door.audit import Outcome, What
 from nexus_graph.door.visit import OPEN, Visit
 from nexus_graph.door.visited import visited
 from nexus_graph.errors import Code, InvalidRequest
@@ -44,12 +45,16 @@ class Answering:
         self._documents = Documents(schema, settings)
         self._persisted = Persisted(settings)
 
-    async def prepare(self, request: Request, state: Mapping[str, Any]) -> PreparedOperation:
+    async def prepare(self, request: Request, state: Mapping[str, Any], visit: Visit = OPEN) -> PreparedOperation:
         """The operation that the request asks for. Raises RequestError, InvalidRequest."""
         redis = state["redis"]
-        text = await self._persisted.text(request.query, request.document_id, request.extensions, redis)
-        prepared = self._documents.prepare_operation(text, request.operation_name, request.variables)
-        self._persisted.keep(text, request.extensions, redis)
+        try:
+            text = await self._persisted.text(request.query, request.document_id, request.extensions, redis)
+            prepared = self._documents.prepare_operation(text, request.operation_name, request.variables)
+            self._persisted.keep(text, request.extensions, redis)
+        except (RequestError, InvalidRequest):
+            visit.note(What.QUERY, Outcome.REFUSED)
+            raise
         return prepared
 
     async def answer(
@@ -57,7 +62,11 @@ class Answering:
     ) -> dict[str, Any]:
         """The one answer to a query or mutation. Raises RequestError if the variables do not fit, RateLimited."""
         await visit.charge_operation(prepared.price)
-        result = await self._executing.execute(prepared, self._context(state, request_id, visit))
+        try:
+            result = await self._executing.execute(prepared, self._context(state, request_id, visit))
+        except RequestError:
+            visit.note(What.QUERY, Outcome.REFUSED)
+            raise
         return self._answered(result, prepared, request_id, visit)
 
     async def answers(
@@ -74,8 +83,10 @@ class Answering:
                 async for result in results:
                     yield self._answered(result, prepared, request_id, visit)
         except RequestError:
+            visit.note(What.QUERY, Outcome.REFUSED)
             raise
         except Exception as error:  # the client gets an error without its cause
+            visit.note_failure(What.SUBSCRIBE, _cause(error))
             raise RequestError(Code.INTERNAL, error_of(error, request_id.text)) from error
 
     def _context(self, state: Mapping[str, Any], request_id: RequestId, visit: Visit) -> Context:
@@ -136,12 +147,17 @@ def error_of(error: Exception, correlation_id: str) -> dict[str, Any]:
 
 def field_error(error: GraphQLError, correlation_id: str) -> dict[str, Any]:
     """The error of a field. Unexpected errors are masked."""
-    cause: BaseException = error
-    while isinstance(cause, GraphQLError) and cause.original_error is not None:
-        cause = cause.original_error
+    cause = _cause(error)
     formatted = located(error, Code.BAD_USER_INPUT)
     if error.path:
         formatted["path"] = error.path
     if not isinstance(cause, GraphQLError):
         formatted |= graphql_error(masked(cause), correlation_id)
     return formatted
+
+
+def _cause(error: Exception) -> Exception:
+    """What graphql-core has wrapped."""
+    while isinstance(error, GraphQLError) and error.original_error is not None:
+        error = error.original_error
+    return error

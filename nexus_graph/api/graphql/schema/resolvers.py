@@ -29,6 +29,7 @@ from nexus_graph.api.graphql.schema.types import (
     TemporarilyUnavailableError,
     UserErrorCode,
 )
+from nexus_graph.door.audit import What
 from nexus_graph.errors import InvalidIdentifier, PageTooLarge, RowRejected, Unavailable
 from nexus_graph.identifiers import normalize
 from nexus_graph.model import Family, FamilyKey, Source
@@ -169,6 +170,8 @@ class Mutation:
                 retry_after_seconds=error.retry_after_seconds or 0,
             )
         except (InvalidIdentifier, RowRejected) as error:
+            if isinstance(error, InvalidIdentifier):  # the verb did not begin, which notes its own failures
+                context.visit.note_failure(What.IDENTIFY, error)
             return InvalidIdentifierError(code=UserErrorCode[error.code], message=error.message, field=error.field)
 
 

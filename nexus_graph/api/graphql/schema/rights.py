@@ -45,8 +45,8 @@ def _require(field: GraphQLField, permission: Permission, what: What) -> None:
 
 def _checked(resolve: Callable[..., Any], permission: Permission, what: What) -> Callable[..., Any]:
     @wraps(resolve)
-    def checked(source: object, info: Any, /, **arguments: object) -> Any:  # a field may have an argument `source`
+    def checked(root: object, info: Any, /, **arguments: object) -> Any:  # an argument of a field may have any name
         info.context.visit.require(permission, what)
-        return resolve(source, info, **arguments)
+        return resolve(root, info, **arguments)
 
     return checked

@@ -7,10 +7,11 @@ from typing import Any, Final
 from starlette.types import Receive, Send
 
 from nexus_graph import telemetry
-from nexus_graph.api.graphql.engine import Answering, PreparedOperation, RequestError
+from nexus_graph.api.graphql.engine import Answering, PreparedOperation, RequestError, error_of
 from nexus_graph.api.http.answer import encode
 from nexus_graph.api.http.event_stream import Events, stream_events
 from nexus_graph.api.http.request import Post
+from nexus_graph.errors import NexusError
 
 _COMPLETE: Final = b"event: complete\ndata:\n\n"
 _ANSWERS: Final = telemetry.SUBSCRIPTION_ANSWERS.labels("sse")
@@ -28,6 +29,8 @@ async def _answer(answering: Answering, prepared: PreparedOperation, post: Post,
                 await _write_answer(events, answer)
     except RequestError as error:
         await _write_answer(events, {"errors": error.errors})
+    except NexusError as error:
+        await _write_answer(events, {"errors": [error_of(error, post.request_id.text)]})
     await events.write(_COMPLETE, last=True)
 
 

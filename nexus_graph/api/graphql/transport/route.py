@@ -7,7 +7,7 @@ code and a correlation id. GET serves queries only, and a cache may keep its ans
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
@@ -80,7 +80,7 @@ class GraphQLRoute:
             if post.fault is not None:
                 raise post.fault
             request = self._read(post) if by_post else self._read_url(post)
-            prepared = await self._prepare(request, post.state, wanted, only_reads=not by_post)
+            prepared = await self._prepare(request, post, wanted, only_reads=not by_post)
             if wanted.stream_only or prepared.kind is OperationType.SUBSCRIPTION:
                 self._places.require()
                 raise StreamingAnswer(partial(self._stream, prepared, post))
@@ -91,21 +91,21 @@ class GraphQLRoute:
         if may_be_cached:
             answered["extensions"]["cost"].pop("throttleStatus", None)  # it differs each time, and the headers have it
         answer = Answer(HTTPStatus.OK, encode(answered), (wanted.media_type or JSON) + _CHARSET)
-        return revalidated(cacheable(answer, self._cache_control), post) if may_be_cached else answer
+        if not may_be_cached:
+            return answer
+        return revalidated(cacheable(answer, self._cache_control, by_caller=not post.visit.is_open), post)
 
     async def _stream(self, prepared: PreparedOperation, post: Post, receive: Receive, send: Send) -> None:
         with self._places.taken():
             await stream(self._answering, prepared, post, receive, send)
 
-    async def _prepare(
-        self, request: Request, state: Mapping[str, Any], wanted: Accepted, *, only_reads: bool
-    ) -> PreparedOperation:
+    async def _prepare(self, request: Request, post: Post, wanted: Accepted, *, only_reads: bool) -> PreparedOperation:
         """What a request asks for, if it can be answered so. Raises RequestError, NexusError."""
         if wanted.media_type is None and not wanted.stream:
             raise UnacceptableMediaType(
                 "answers are application/graphql-response+json or application/json, subscriptions text/event-stream"
             )
-        prepared = await self._answering.prepare(request, state)
+        prepared = await self._answering.prepare(request, post.state, post.visit)
         if prepared.kind is OperationType.SUBSCRIPTION and not wanted.stream:
             raise refused(Code.SUBSCRIPTION_NOT_SERVED_HERE, _NOT_STREAMED)
         if only_reads and prepared.kind is OperationType.MUTATION:

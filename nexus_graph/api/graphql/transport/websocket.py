@@ -14,7 +14,7 @@ from nexus_graph.api.http.body import decode_object
 from nexus_graph.api.http.followers import Places, SendTimeout
 from nexus_graph.api.http.request import RequestId
 from nexus_graph.config import Settings
-from nexus_graph.door.credentials import of_authorization, presented
+from nexus_graph.door.audit import Outcome, What
 from nexus_graph.door.door import Door
 from nexus_graph.door.visit import OPEN
 from nexus_graph.errors import (
@@ -202,14 +202,10 @@ class _Socket:
         if door is None:
             return
         headers, client = self._scope["header"], self._scope["client"]
+        address, request_id = client[0] if client else "", RequestId(None).uuid
         try:
-            shaken, given = presented(headers), None
-            if authorization is not None:
-                given = of_authorization(str(authorization).encode())
-            if shaken is not None and given is not None and shaken != given:
-                raise Closed(CloseCode.FORBIDDEN, "the credentials of handshake and connection_init differ")
-            request_id = RequestId(None).uuid
-            self._visit = await door.admit(given or shaken, headers, client[0] if client else "", request_id)
+            self._visit = await door.enter(headers, address, request_id, said=authorization)
+            self._visit.note(What.SOCKET, Outcome.ANSWERED)
         except Unauthenticated as error:
             code = CloseCode.FORBIDDEN if error.sent else CloseCode.UNAUTHORIZED
             raise Closed(code, error.message) from None
@@ -217,7 +213,6 @@ class _Socket:
             raise Closed(CloseCode.BAD_REQUEST, error.message) from None
         except (RateLimited, Unavailable) as error:
             raise Closed(CloseCode.TRY_AGAIN_LATER, error.message) from None
-        await self._visit.charge_operation(1)
         self._expiring = asyncio.create_task(self._expire())
 
     async def _expire(self) -> None:
@@ -256,10 +251,10 @@ class _Socket:
     async def _answered(self, operation_id: str, request: Request) -> dict[str, Any]:
         """Send all answers; returns the message that ends the operation."""
         request_id = RequestId(None)
-        state = self._scope["state"]
+        state, visit = self._scope["state"], self._visit.of_operation(request_id.uuid)
         try:
-            prepared = await self._answering.prepare(request, state)
-            async with aclosing(self._answering.answers(prepared, state, request_id, self._visit)) as answers:
+            prepared = await self._answering.prepare(request, state, visit)
+            async with aclosing(self._answering.answers(prepared, state, request_id, visit)) as answers:
                 async for answer in answers:
                     await self._send({"id": operation_id, "type": "next", "payload": answer})
                     _ANSWERS.inc()
