@@ -17,9 +17,12 @@ class Principal:
     expires_at: float | None = None
     """Seconds since 1970 when the credential ends; None: never."""
     grants: frozenset[Permission] = field(init=False)
+    client: str = field(init=False)
+    """As metrics name the caller, of a closed set: `anonymous`, `key/service`, `user/several`."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "grants", grants_of(self.roles))
+        object.__setattr__(self, "client", _client(self.name.partition(":")[0], self.roles))
 
     def may(self, permission: Permission) -> bool:
         """True if one of the roles has the permission."""
@@ -29,6 +32,13 @@ class Principal:
     def sees_masked(self) -> bool:
         """True if emails and phones are masked in what the caller reads."""
         return Permission.UNMASKED not in self.grants
+
+
+def _client(kind: str, roles: frozenset[Role]) -> str:
+    if kind not in ("key", "user"):
+        return kind
+    role = "none" if not roles else "several" if len(roles) > 1 else next(iter(roles)).value
+    return f"{kind}/{role}"
 
 
 ANYONE: Final = Principal("anonymous", frozenset({Role.ADMIN}))

@@ -59,6 +59,11 @@ class Visit:
         return self._door is None
 
     @property
+    def client(self) -> str:
+        """As metrics name the caller: `open` where nobody is asked for credentials, else `Principal.client`."""
+        return "open" if self._door is None else self.principal.client
+
+    @property
     def sees_masked(self) -> bool:
         """True if the caller reads identifiers masked."""
         return self.principal.sees_masked
