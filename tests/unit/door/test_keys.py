@@ -185,7 +185,9 @@ async def test_only_a_key_that_works_is_live(held: ApiKeys, monkeypatch: pytest.
     assert not held.is_live(holder)
 
 
-@pytest.mark.parametrize("presented", [WORKING.text.encode(), REVOKED.text.encode(), b""])
+@pytest.mark.parametrize(
+    "presented", [WORKING.text.encode(), REVOKED.text.encode(), b""], ids=["working", "revoked", "empty"]
+)
 async def test_nobody_comes_in_by_keys_that_are_too_old(
     held: ApiKeys, refusals: list[tuple[Check, str | None]], presented: bytes
 ) -> None:
