@@ -27,7 +27,7 @@ async def test_pages_of_other_origins_may_call_where_they_are_let(settings: Sett
         told = await api.post("/identify", json={**ADA, "phone": "1"}, headers={"origin": APP})
         exposed = told.headers["access-control-expose-headers"].lower().split(", ")
         told_by_us = {"nexus-outcome", "nexus-ignored", "traceparent", "x-request-id", "retry-after", "etag"}
-        assert told_by_us | {"deprecation", "sunset", "link"} == {*exposed}
+        assert told_by_us | {"deprecation", "sunset", "link", "idempotent-replayed"} == {*exposed}
         other = await api.options("/graphql", headers={**asked, "origin": "https://evil.example"})
         assert "access-control-allow-origin" not in other.headers
         assert (other.status_code, other.text) == (400, "NEXUS_CORS_ORIGINS does not allow this origin")

@@ -130,9 +130,10 @@ async def test_an_overloaded_graph_is_left_alone_until_it_is_quick_again(
     projected: Settings, slow_probes: asyncio.Semaphore
 ) -> None:
     """It answers, later than readers wait: the record answers them, and no probe lets them in to wait again."""
-    async with gated(projected) as (gate, families), asyncio.timeout(PATIENCE_SECONDS):
+    hasty = projected.model_copy(update={"graph_patience_seconds": 0.1})
+    async with gated(hasty) as (gate, families), asyncio.timeout(PATIENCE_SECONDS):
         assert await families.family(KEY) is not None
-        gate.delay_seconds = projected.graph_patience_seconds
+        gate.delay_seconds = hasty.graph_patience_seconds
         with pytest.raises(Unavailable):
             await families.family(KEY)
         for _ in range(2):

@@ -92,7 +92,9 @@ async def test_a_body_past_the_limit_is_refused_and_the_next_request_answered(se
 
 async def test_an_older_http_cannot_upgrade(server: ApiServer) -> None:
     content = json.dumps(ADA).encode()
-    head = f"POST /identify HTTP/1.0\r\nHost: test\r\nContent-Length: {len(content)}\r\n"
+    head = (
+        f"POST /identify HTTP/1.0\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n"
+    )
     async with connected(server) as (reader, writer):
         writer.write("\r\n".join([head + H2C[0], *H2C[1:], "", ""]).encode() + content)
         assert (await answered(reader))[0].startswith(b"HTTP/1.1 200 ")
