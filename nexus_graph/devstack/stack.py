@@ -518,5 +518,6 @@ def _welcome(stack: Stack) -> None:
         stack.console.print(
             f"  curl -s {urls.api}/identify{key} -H 'Content-Type: application/json' -d '{body}'", markup=False
         )
-        stack.console.print(f"or open {urls.api}/graphql in a browser.")
+        if not key:
+            stack.console.print(f"or open {urls.api}/graphql in a browser.")
     stack.console.print("\nCtrl-C stops everything.")

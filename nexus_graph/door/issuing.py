@@ -1,6 +1,6 @@
 """Make, revoke and rotate API keys, as the owner of the record; `door/keys.py` lets their bearers in.
 
-Each verb is one transaction; it raises what the driver raises.
+Each verb is one transaction, with an entry of the audit trail for a key that changed; it raises what the driver raises.
 """
 
 from datetime import datetime
@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
+from nexus_graph.door.audit import Entry, Outcome, What, append, now
 from nexus_graph.door.keys import KEYS_HELD_MAX, new_key
 from nexus_graph.door.permissions import Role
 from nexus_graph.errors import NexusError
@@ -65,7 +66,9 @@ async def create(connection: Connection, name: str, roles: list[Role], lasts_sec
     """A new key; `lasts_seconds` None: it never expires. Raises KeyRefused if as many work as may."""
     async with connection.transaction():
         await connection.fetchval(sql("api_keys_lock"))
-        return await _made(connection, name, sorted(set(roles)), lasts_seconds)
+        made = await _made(connection, name, sorted(set(roles)), lasts_seconds)
+        await _note(connection, What.KEY_CREATE, made.key.id)
+        return made
 
 
 async def rotate(
@@ -87,6 +90,7 @@ async def rotate(
         made = await _made(connection, found["name"], found["roles"], lasts)
         former = await connection.fetchrow(sql("api_keys_replace"), key_id, overlap_seconds, made.key.id)
         assert former is not None
+        await _note(connection, What.KEY_ROTATE, key_id)
         return Rotated(Issued.of(former), made)
 
 
@@ -96,9 +100,13 @@ async def revoke(connection: Connection, key_id: str) -> Issued:
     """
     async with connection.transaction():
         await connection.fetchval(sql("api_keys_lock"))
+        found = await connection.fetchrow(sql("api_keys_find"), key_id)
+        if found is None:
+            raise _unknown()
         row = await connection.fetchrow(sql("api_keys_revoke"), key_id)
-    if row is None:
-        raise _unknown()
+        if found["revoked_at"] is None:
+            await _note(connection, What.KEY_REVOKE, key_id)
+    assert row is not None
     return Issued.of(row)
 
 
@@ -116,6 +124,10 @@ async def _made(connection: Connection, name: str, roles: list[Any], lasts_secon
     if row is None:
         raise KeyRefused(f"{KEYS_WORKING_MAX:,} keys work now, as many as may: revoke some first")
     return Made(Issued.of(row), text)
+
+
+async def _note(connection: Connection, what: What, key_id: str) -> None:
+    await append(connection, [Entry("command", what, Outcome.CHANGED, None, (), now(), subject=f"key:{key_id}")])
 
 
 def _unknown() -> KeyRefused:

@@ -332,6 +332,19 @@ async def test_keys_end_by_themselves(settings: Settings, owner: Connection) -> 
             await rotate(owner, made.key.id, overlap_seconds=60)
 
 
+async def test_the_audit_trail_tells_of_each_change_once(owner: Connection) -> None:
+    made = await create(owner, "shop", [Role.SERVICE], None)
+    rotated = await rotate(owner, made.key.id, overlap_seconds=60)
+    for _ in range(2):
+        await revoke(owner, rotated.made.key.id)
+    entries = await owner.fetch("SELECT who, what, outcome, subject FROM audit_log ORDER BY seq")
+    assert [tuple(entry) for entry in entries] == [
+        ("command", "key-create", "changed", f"key:{made.key.id}"),
+        ("command", "key-rotate", "changed", f"key:{made.key.id}"),
+        ("command", "key-revoke", "changed", f"key:{rotated.made.key.id}"),
+    ]
+
+
 async def test_a_dump_of_the_table_lets_nobody_in(settings: Settings, owner: Connection) -> None:
     made = await service_key(owner)
     (row,) = await owner.fetch("SELECT * FROM api_keys")
