@@ -89,7 +89,7 @@ class Original(Rest):
     kind of request that it was done, a union's being those of different people.
     """
 
-    def _says_what_happened(self, asked: Request, head: bytes) -> bool:  # noqa: ARG002
+    def _says_what_happened(self, asked: Request, head: bytes) -> bool:  # noqa: ARG002 - it overrides
         return True
 
 
@@ -198,7 +198,7 @@ class Typename:
     def next(self) -> tuple[bytes, None]:
         return self._request, None
 
-    def problem(self, asked: None, status: int, head: bytes, body: bytes) -> str | None:  # noqa: ARG002
+    def problem(self, asked: None, status: int, head: bytes, body: bytes) -> str | None:  # noqa: ARG002 - as Arm
         if status == OK and b'"%b":"Query"' % self._key in body and b'"errors"' not in body:
             return None
         return f"__typename: {status} {shown(head, body)}"

@@ -5,6 +5,7 @@ It speaks to our own servers on trusted addresses. Answers must carry a Content-
 
 import asyncio
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple, Self, cast
@@ -38,20 +39,20 @@ class Response(NamedTuple):
     body: bytes
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol, ABC):
     """One connection with at most one request in flight. A subclass says what happens to each answer."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._received = b""
 
+    @abstractmethod
     def answered(self, status: int, head: bytes, body: bytes) -> None:
         """A whole answer has arrived; the connection is free for the next request."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lost(self, error: Exception) -> None:
         """The connection has ended; no answer will come any more."""
-        raise NotImplementedError
 
     def send(self, request: bytes) -> None:
         """Send a request (`request_bytes`). Call it only when none is in flight."""

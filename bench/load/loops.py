@@ -5,6 +5,7 @@ them. It measures that, too.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from array import array
 from collections import deque
 from collections.abc import Sequence
@@ -44,7 +45,7 @@ class Load:
         return round(len(self.latencies) / self.seconds, 1)
 
 
-class Loop(Generic[Asked]):
+class Loop(ABC, Generic[Asked]):
     """One measurement. How requests are timed is what the two below differ in."""
 
     def __init__(self, arm: Arm[Asked], *, warmup_seconds: float, seconds: float, rate_max: float = RATE_MAX) -> None:
@@ -86,16 +87,17 @@ class Loop(Generic[Asked]):
             raise self._broken
         return self._load(cpu_seconds)
 
+    @abstractmethod
     def answered(self, lane: "Lane[Asked]", problem: str | None, now: float) -> None:
         """One answer: write it down, and let the client go on, or rest."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lost(self, error: Exception) -> None:
         """A connection ended while its client was waiting."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _begin(self, lanes: "Sequence[Lane[Asked]]", now: float) -> None:
-        raise NotImplementedError
+        """Let the clients send their first requests."""
 
     def _load(self, cpu_seconds: float) -> Load:
         latencies = self._latencies[: self._measured]
