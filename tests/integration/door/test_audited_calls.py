@@ -52,11 +52,6 @@ GRAPHQL_CALLS: list[tuple[Role, str, str]] = [
 
 
 @pytest.fixture
-async def keys(settings: Settings) -> dict[Role, str]:
-    return {role: await key_for(settings, role) for role in Role}
-
-
-@pytest.fixture
 async def server(settings: Settings, keys: dict[Role, str]) -> AsyncIterator[ApiServer]:
     async with guarded_api(settings) as server:
         async with calling(server, keys[Role.ADMIN]) as admin:

@@ -36,13 +36,6 @@ EFFECTIVE = timedelta(seconds=1)
 DAY = timedelta(days=1)
 
 
-@pytest.fixture
-async def owner(settings: Settings) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(settings.database_url.get_secret_value())
-    yield connection
-    await connection.close()
-
-
 class Door:
     """A process's keys, and why it refused bearers of one."""
 

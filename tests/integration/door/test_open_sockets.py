@@ -8,7 +8,6 @@ from pathlib import Path
 from time import monotonic, time
 from typing import Any
 
-import asyncpg
 import httpx2
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -16,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from nexus_graph.config import Settings
 from nexus_graph.door.issuing import revoke
 from nexus_graph.door.permissions import Role
-from nexus_graph.store.database import Pool
+from nexus_graph.store.database import Connection, Pool
 from tests.stage.callers import calling, guarded_api, key_for, known
 from tests.stage.graphing import PATIENCE_SECONDS
 from tests.stage.issuing import AUDIENCE, ISSUER, OURS, token
@@ -122,13 +121,6 @@ async def test_who_was_not_let_in_asks_for_nothing(server: ApiServer) -> None:
         assert await closed(client) == 4401
 
 
-@pytest.fixture
-async def owner(settings: Settings) -> AsyncIterator[Any]:
-    connection = await asyncpg.connect(settings.database_url.get_secret_value())
-    yield connection
-    await connection.close()
-
-
 async def _socket_ends(server: ApiServer, key: str, ready: asyncio.Event) -> tuple[float, int]:
     """When it ended, and with which code: after it has brought an event."""
     async with AsyncExitStack() as stack:
@@ -155,7 +147,9 @@ async def _stream_ends(server: ApiServer, key: str, ready: asyncio.Event) -> tup
         return monotonic(), 0
 
 
-async def test_they_end_when_the_credential_does(server: ApiServer, settings: Settings, owner: Any, pool: Pool) -> None:
+async def test_they_end_when_the_credential_does(
+    server: ApiServer, settings: Settings, owner: Connection, pool: Pool
+) -> None:
     """By expiry of a key and of a token, and by revocation; others go on."""
     lasting = await key_for(settings, Role.STEWARD)
     await known(server, lasting)

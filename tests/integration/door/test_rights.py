@@ -18,7 +18,7 @@ from nexus_graph.api.guard import RIGHTS as ROUTES
 from nexus_graph.app import create_app
 from nexus_graph.config import Settings
 from nexus_graph.door.permissions import GRANTS, Permission, Role
-from tests.stage.callers import bearing, calling, guarded_api, key_for
+from tests.stage.callers import bearing, calling, guarded_api
 from tests.stage.running import ApiServer, both_ways
 
 ADA = {"email": "ada@example.com", "phoneNumber": "123456"}
@@ -55,11 +55,6 @@ def test_every_route_has_a_right_and_every_right_a_route() -> None:
     routes = create_app(Settings(auth="on")).routes
     paths = {str(getattr(route, "path", "")) for route in routes}
     assert {re.sub(r"^/v\d+(\.\d+)?(?=/)", "", path) for path in paths} == set(ROUTES)
-
-
-@pytest.fixture
-async def keys(settings: Settings) -> dict[Role, str]:
-    return {role: await key_for(settings, role) for role in Role}
 
 
 @pytest.fixture

@@ -7,16 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from time import monotonic
-from typing import Any
 from urllib.parse import urlsplit
 
-import asyncpg
 import psutil
-import pytest
 
 from nexus_graph.config import Settings
 from nexus_graph.door.issuing import revoke
 from nexus_graph.door.permissions import Role
+from nexus_graph.store.database import Connection
 from tests.stage.callers import key_for
 from tests.stage.graphing import PATIENCE_SECONDS
 from tests.stage.redis import own_redis
@@ -90,15 +88,8 @@ def free_port() -> int:
         return port
 
 
-@pytest.fixture
-async def owner(settings: Settings) -> AsyncIterator[Any]:
-    connection = await asyncpg.connect(settings.database_url.get_secret_value())
-    yield connection
-    await connection.close()
-
-
 async def test_keys_and_limits_hold_in_both_while_redis_is_stopped(
-    settings: Settings, project: Path, owner: Any
+    settings: Settings, project: Path, owner: Connection
 ) -> None:
     revoked, lasting = [await key_for(settings, Role.SERVICE) for _ in range(2)]
     shared, apart = [await key_for(settings, Role.STEWARD) for _ in range(2)]

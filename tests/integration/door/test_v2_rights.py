@@ -9,7 +9,7 @@ import pytest
 from nexus_graph.config import Settings
 from nexus_graph.door.permissions import GRANTS, Permission, Role
 from nexus_graph.store.database import Pool
-from tests.stage.callers import PLENTY, calling, guarded_api, key_for
+from tests.stage.callers import PLENTY, calling, guarded_api
 from tests.stage.running import ApiServer
 
 ADA = {"email": "ada@example.com", "phoneNumber": "+14155550100"}
@@ -25,11 +25,6 @@ ROUTES: dict[tuple[str, str], set[Permission]] = {
     ("GET", "/v2/events"): {Permission.READ_ALL},
     ("GET", "/v2/events/stream?after=0"): {Permission.READ_ALL},
 }
-
-
-@pytest.fixture
-async def keys(settings: Settings) -> dict[Role, str]:
-    return {role: await key_for(settings, role) for role in Role}
 
 
 @pytest.fixture
