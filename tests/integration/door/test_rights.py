@@ -3,14 +3,11 @@
 import json
 import re
 from collections.abc import AsyncIterator
-from hashlib import sha256
 from typing import Any
 
 import httpx2
 import pytest
 from graphql import GraphQLSchema
-from websockets.asyncio.client import connect
-from websockets.typing import Subprotocol
 
 from nexus_graph.api.graphql.schema import schema
 from nexus_graph.api.graphql.schema.rights import RIGHTS
@@ -18,8 +15,9 @@ from nexus_graph.api.guard import RIGHTS as ROUTES
 from nexus_graph.app import create_app
 from nexus_graph.config import Settings
 from nexus_graph.door.permissions import GRANTS, Permission, Role
-from tests.stage.callers import bearing, calling, guarded_api
+from tests.stage.callers import calling, guarded_api
 from tests.stage.running import ApiServer, both_ways
+from tests.stage.transports import STREAMS, TRANSPORTS, told
 
 ADA = {"email": "ada@example.com", "phoneNumber": "123456"}
 SAMPLES = {
@@ -37,8 +35,6 @@ SAMPLES = {
     "Subscription.familyChanged": 'subscription { familyChanged(contactId: "1") { id } }',
 }
 """A document that asks for each root field. A field without one fails the test."""
-
-TRANSPORTS = ("POST", "GET", "SSE", "WebSocket", "persisted", "trusted")
 
 
 def root_fields(served: GraphQLSchema) -> list[str]:
@@ -69,47 +65,8 @@ async def server(settings: Settings, keys: dict[Role, str], tmp_path: Any) -> As
 
 async def answer(server: ApiServer, transport: str, field: str, key: str | None) -> dict[str, Any]:
     """The first answer to the field's sample, as {"status", "code"}: code of the first error, None if there is none."""
-    query = SAMPLES[field]
-    if transport == "WebSocket":
-        return await _by_socket(server, query, key)
-    async with calling(server, key) as client:
-        if transport == "GET":
-            found = await client.get("/graphql", params={"query": query})
-        elif transport == "SSE":
-            return await _by_stream(client, query)
-        elif transport == "trusted":
-            found = await client.post("/graphql", json={"documentId": field})
-        elif transport == "persisted":
-            query += " "  # another text than the trusted document's, which needs no hash
-            extensions = {"persistedQuery": {"version": 1, "sha256Hash": sha256(query.encode()).hexdigest()}}
-            await client.post("/graphql", json={"query": query, "extensions": extensions})
-            found = await client.post("/graphql", json={"extensions": extensions})
-        else:
-            found = await client.post("/graphql", json={"query": query})
-        return {"status": found.status_code, "code": _code(found.json())}
-
-
-async def _by_stream(client: httpx2.AsyncClient, query: str) -> dict[str, Any]:
-    headers = {"accept": "text/event-stream"}
-    async with client.stream("POST", "/graphql", json={"query": query}, headers=headers) as found:
-        if found.status_code != 200:
-            return {"status": found.status_code, "code": _code(json.loads(await found.aread()))}
-        async for line in found.aiter_lines():
-            if line.startswith("data: {"):
-                return {"status": 200, "code": _code(json.loads(line.removeprefix("data: ")))}
-    raise AssertionError("the stream ended without an answer")
-
-
-async def _by_socket(server: ApiServer, query: str, key: str | None) -> dict[str, Any]:
-    url = f"ws://{server.host}:{server.port}/graphql"
-    async with connect(url, subprotocols=[Subprotocol("graphql-transport-ws")], close_timeout=0.5) as client:
-        payload = bearing(key)
-        await client.send(json.dumps({"type": "connection_init", "payload": payload}))
-        await client.recv()
-        await client.send(json.dumps({"type": "subscribe", "id": "1", "payload": {"query": query}}))
-        message = json.loads(await client.recv())
-        errors = message["payload"] if message["type"] == "error" else message["payload"].get("errors")
-        return {"status": 200, "code": errors[0]["extensions"]["code"] if errors else None}
+    found = await told(server, transport, SAMPLES[field], key, document_id=field)
+    return {"status": found.status, "code": _code(found.json)}
 
 
 def _code(answer: dict[str, Any]) -> str | None:
@@ -120,7 +77,7 @@ def _code(answer: dict[str, Any]) -> str | None:
 def _is_served(transport: str, field: str) -> bool:
     operation = field.partition(".")[0]
     if operation == "Subscription":
-        return transport in ("SSE", "WebSocket")
+        return transport in STREAMS
     return operation == "Query" or transport != "GET"
 
 
