@@ -1,5 +1,8 @@
 """Print what a rate limit costs a call: `scripts/rate_limit_speed.py redis://…`. A look by hand, no test."""
 
+# It sets up states that a process reaches only under load, or while Redis is away.
+# ruff: noqa: SLF001
+
 import asyncio
 import sys
 from collections.abc import Callable
@@ -65,7 +68,7 @@ async def main(url: str) -> None:
     await limits.start()
     service = Principal("key:1", frozenset({Role.SERVICE}))
     await far_from_the_limit(limits, service)
-    policy = limits._of_roles[service.roles]  # noqa: SLF001
+    policy = limits._of_roles[service.roles]
     assert policy is not None
     count = policy.find("key:1")
     assert count is not None
@@ -85,7 +88,7 @@ async def main(url: str) -> None:
                 await found
         except RateLimited:
             break
-    stranger = limits._general and limits._general.find("192.0.2.2")  # noqa: SLF001
+    stranger = limits._general and limits._general.find("192.0.2.2")
     assert stranger
     stranger.closed_until = float("inf")
     timed("refused as Redis said a moment ago", refused)
@@ -93,14 +96,14 @@ async def main(url: str) -> None:
     standing = Standing(100, 7, 3, 60, "default")
     timed("headers", standing.headers)
     timed("peer_of, no proxies", lambda: limits.peer_of("192.0.2.1", {}))
-    limits._shared.is_away = True  # noqa: SLF001
+    limits._shared.is_away = True
     timed("let in without Redis", lambda: limits.spend(service, "192.0.2.1"))
     began = perf_counter()
     for number in range(CALLS):
         limits.spend(STRANGER, f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
     print(f"{'new addresses, without Redis':34}{each_us(perf_counter() - began)}")
-    limits._shared.is_away = False  # noqa: SLF001
-    limits._redis_is_back()  # noqa: SLF001
+    limits._shared.is_away = False
+    limits._redis_is_back()
     began = perf_counter()
     for first in range(0, CALLS, rate_limits.TOGETHER_MAX):
         asked = [limits.spend(STRANGER, f"11.0.{first >> 8}.{one}") for one in range(rate_limits.TOGETHER_MAX)]

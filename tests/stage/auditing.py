@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +20,6 @@ from nexus_graph.store.database import Pool
 KEY = "key:0123456789ab"
 
 Found = list[tuple[str, int, int]]
-Verify = Callable[..., Awaitable[Found]]
 
 
 def entry(number: int = 1, *, who: str = KEY) -> Entry:

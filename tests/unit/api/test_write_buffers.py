@@ -22,7 +22,7 @@ class Wire(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return self.owed_bytes
 
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:  # noqa: ARG002
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:  # noqa: ARG002 - as asyncio
         self.most_bytes = high
 
     def abort(self) -> None:

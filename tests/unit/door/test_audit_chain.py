@@ -24,7 +24,7 @@ from nexus_graph.door.audit_chain import (
 )
 
 NUMBERS = st.integers(-(2**63), 2**63 - 1)
-MOMENTS = st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+MOMENTS = st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - as Hypothesis asks
 WORDS = st.text("ab-", max_size=3)
 ENTRIES = st.builds(
     StoredEntry,

@@ -185,7 +185,7 @@ async def test_keys_are_read_again_before_they_age(server: KeyServer) -> None:
 
 
 @pytest.mark.parametrize("warmed", [True, False])
-async def test_an_outage_is_bridged_to_the_age_and_not_further(server: KeyServer, warmed: bool) -> None:  # noqa: FBT001
+async def test_an_outage_is_bridged_to_the_age_and_not_further(server: KeyServer, warmed: bool) -> None:  # noqa: FBT001 - a parameter of the test
     async with watching(server.url) as watched:
         if warmed:
             assert await watched.counts(token())
@@ -282,7 +282,7 @@ async def test_a_faulty_answer_leaves_the_keys_in_place(server: KeyServer, fault
 @pytest.mark.parametrize("endless", [True, False])
 async def test_a_slow_answer_is_given_up(
     server: KeyServer,
-    endless: bool,  # noqa: FBT001
+    endless: bool,  # noqa: FBT001 - a parameter of the test
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with watching(server.url) as watched:
