@@ -1,7 +1,7 @@
 """The quota of families a day: exact across processes, kept without Redis, and free for what was read already."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 
 import pytest
 from pydantic import SecretStr
@@ -13,7 +13,7 @@ from nexus_graph.door.principal import STRANGER, Principal
 from nexus_graph.door.rate_limits import RateLimits
 from nexus_graph.errors import RateLimited, Unavailable
 from tests.integration.test_rate_limits import back, patient, processes
-from tests.stage.redis import OwnRedis, own_redis
+from tests.stage.redis import OwnRedis
 
 __all__ = ["patient"]
 
@@ -29,12 +29,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [NOON]
     monkeypatch.setattr("nexus_graph.door.family_quota.time", lambda: now[0])
     return now
-
-
-@pytest.fixture
-async def own(unused_tcp_port: int) -> AsyncIterator[OwnRedis]:
-    async with own_redis(unused_tcp_port) as server:
-        yield server
 
 
 def with_quota(settings: Settings, quota: int) -> Settings:

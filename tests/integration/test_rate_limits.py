@@ -23,7 +23,7 @@ from nexus_graph.rate import Rate
 from nexus_graph.statements import lua
 from nexus_graph.telemetry import RATE_DECISIONS
 from tests.stage.graphing import PATIENCE_SECONDS
-from tests.stage.redis import OwnRedis, own_redis
+from tests.stage.redis import OwnRedis
 from tests.unit.door.test_window import arrivals
 
 PEER = "198.51.100.7"
@@ -275,12 +275,6 @@ async def test_what_is_counted_ahead_never_passes_the_limit(settings: Settings, 
             held[one] += answer[1]
             assert used + sum(held) <= amount
         assert used + sum(held) > 0.9 * amount
-
-
-@pytest.fixture
-async def own(unused_tcp_port: int) -> AsyncIterator[OwnRedis]:
-    async with own_redis(unused_tcp_port) as server:
-        yield server
 
 
 def at_once(limits: RateLimits, principal: Principal = STRANGER, peer: str = PEER) -> bool:

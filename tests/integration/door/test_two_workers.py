@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
 from urllib.parse import urlsplit
@@ -17,7 +16,7 @@ from nexus_graph.door.permissions import Role
 from nexus_graph.store.database import Connection
 from tests.stage.callers import key_for
 from tests.stage.graphing import PATIENCE_SECONDS
-from tests.stage.redis import own_redis
+from tests.stage.redis import OwnRedis
 from tests.stage.running import ServeProcess
 
 EFFECTIVE_SECONDS = 1.0
@@ -82,21 +81,12 @@ def _owners(parent: int, lines: list[Line]) -> dict[int, list[Line]]:
     return found
 
 
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
-        port: int = taken.getsockname()[1]
-        return port
-
-
 async def test_keys_and_limits_hold_in_both_while_redis_is_stopped(
-    settings: Settings, project: Path, owner: Connection
+    settings: Settings, project: Path, owner: Connection, own: OwnRedis
 ) -> None:
     revoked, lasting = [await key_for(settings, Role.SERVICE) for _ in range(2)]
     shared, apart = [await key_for(settings, Role.STEWARD) for _ in range(2)]
-    async with (
-        own_redis(free_port()) as redis,
-        two_workers(redis.reached(settings), project) as owners,
-    ):
+    async with two_workers(own.reached(settings), project) as owners:
         lines = [line for of_one in owners.values() for line in of_one]
 
         async def statuses(key: str) -> set[int]:
@@ -113,7 +103,7 @@ async def test_keys_and_limits_hold_in_both_while_redis_is_stopped(
         together = [await line.status(shared) for line in _in_turn(owners, 3 * LIMIT)]
         assert together == [200] * LIMIT + [429] * 2 * LIMIT, "both count in Redis"
 
-        await redis.kill()
+        await own.kill()
         assert await statuses(lasting) == {200}
         for of_one in owners.values():
             alone = [await line.status(apart) for line in (of_one * 2 * LIMIT)[: 2 * LIMIT]]
