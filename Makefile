@@ -11,7 +11,7 @@ LOCK = $(BIN)/python -m uv pip compile --universal --python-version 3.11 --gener
 	--no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test drill check format bench bench-full schema graphiql lock demo clean
+.PHONY: help setup up test drill check format bench bench-full schema settings graphiql lock demo clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
