@@ -1,4 +1,4 @@
-"""What a request of v2 asks for: members of the body and of the URL, each known and named once."""
+"""What a request of REST asks for: members of the body and of the URL, each known and named once."""
 
 import re
 from collections.abc import Mapping
@@ -19,7 +19,6 @@ QUERY_MAX_BYTES: Final = 8 * 1024
 
 _has_bare_plus = re.compile(rb"=\+[0-9]").search
 """The beginning of a phone number that a client did not escape."""
-_is_number = re.compile(r"[0-9]{1,19}").fullmatch
 
 
 def body_of(post: Post, shape: type[msgspec.Struct]) -> dict[str, Any]:
@@ -41,13 +40,17 @@ def require_known(given: Mapping[str, object], shape: type[msgspec.Struct], what
         raise InvalidRequest(f"{what} has {members} that v2 does not know; it knows {', '.join(known)}")
 
 
-def query_of(post: Post, shape: type[msgspec.Struct]) -> dict[str, str]:
-    """The URL's parameters, as text: those of the shape that were given. Raises InvalidRequest."""
+def query_of(
+    post: Post, shape: type[msgspec.Struct], *, max_bytes: int = QUERY_MAX_BYTES, has_phones: bool = True
+) -> dict[str, str]:
+    """The URL's parameters, as text: those of the shape that were given. With `has_phones` a + before a digit is
+    refused. Raises InvalidRequest.
+    """
     if not post.query:
         return {}
-    if len(post.query) > QUERY_MAX_BYTES:
-        raise InvalidRequest(f"the URL's query is too long: at most {QUERY_MAX_BYTES} bytes")
-    if _has_bare_plus(post.query):
+    if len(post.query) > max_bytes:
+        raise InvalidRequest(f"the URL's query is too long: at most {max_bytes} bytes")
+    if has_phones and _has_bare_plus(post.query):
         raise InvalidRequest("the URL holds a + before a digit, which means a blank there: write %2B for a +")
     try:
         pairs = parse_qsl(post.query.decode(), keep_blank_values=True, errors="strict")
@@ -62,18 +65,27 @@ def query_of(post: Post, shape: type[msgspec.Struct]) -> dict[str, str]:
     return found
 
 
-def whole_number(text: str | None, field: str) -> int | None:
-    """A whole number from 0 to SEQUENCE_MAX; None if there is no text. Raises InvalidArgument."""
+def number_of(text: str, most: int) -> int | None:
+    """The whole number from 0 to `most` that the text is, in no more digits than `most` has; None if it is none."""
+    if not (text.isascii() and text.isdigit()) or len(text) > len(str(most)):
+        return None
+    number = int(text)
+    return None if number > most else number
+
+
+def whole_number(text: str | None, field: str, *, most: int = SEQUENCE_MAX) -> int | None:
+    """A whole number from 0 to `most`; None if there is no text. Raises InvalidArgument."""
     if text is None:
         return None
-    if not _is_number(text) or int(text) > SEQUENCE_MAX:
-        raise InvalidArgument(f"{field} must be a whole number from 0 to {SEQUENCE_MAX}", field=field)
-    return int(text)
+    number = number_of(text, most)
+    if number is None:
+        raise InvalidArgument(f"{field} must be a whole number from 0 to {most}", field=field)
+    return number
 
 
-def page_size(text: str | None, settings: Settings) -> int:
-    """Items of a page. Raises InvalidArgument, PageTooLarge."""
-    limit = min(PAGE_DEFAULT, settings.page_max) if text is None else whole_number(text, "limit")
+def page_size(text: str | None, settings: Settings, *, most: int = SEQUENCE_MAX) -> int:
+    """Items of a page, NEXUS_PAGE_MAX at most. Raises InvalidArgument, also for a number past `most`; PageTooLarge."""
+    limit = min(PAGE_DEFAULT, settings.page_max) if text is None else whole_number(text, "limit", most=most)
     if not limit:
         raise InvalidArgument("limit must be at least 1", field="limit")
     if limit > settings.page_max:
