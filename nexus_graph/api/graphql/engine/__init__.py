@@ -1,8 +1,8 @@
 """From a request to its answers, whatever carried the request.
 
-In the order of a request: `persisted` finds the text of the document, `documents` parses the text once, `gate` bounds
-what the document may ask for, `leniency` relaxes one rule of validation, `plans` and `completion` compile the
-operation, `execution` executes it, by its plan or by graphql-core. A request that is not executed ends in a `refusal`.
+In the order of a request: `persisted` finds the text of the document, `documents` parses and validates the text once,
+`gate` bounds what the document may ask for, `plans` and `completion` compile the operation, `execution` executes it, by
+its plan or by graphql-core. A request that is not executed ends in a `refusal`.
 The door: `Answering`, with the values that go in and out of it.
 """
 
