@@ -3,17 +3,13 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Sequence
-from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from nexus_graph.api.http.answer import Answer, Header, StreamingAnswer, failed
 from nexus_graph.api.http.asgi import Endpoint
 from nexus_graph.api.http.request import Post
 from nexus_graph.telemetry import REST_CALLS
-
-_HEADERS_JOINED: Final = 64
-"""Sets of headers that are kept with those of an announcement: an endpoint has a few."""
 
 _calls: Counter[tuple[str, str]] = Counter()
 """Calls of this turn of the loop, by version and client."""
@@ -52,7 +48,6 @@ def counted(version: str, endpoint: Endpoint) -> Endpoint:
 
 def announcing(headers: Sequence[Header], endpoint: Endpoint) -> Endpoint:
     """The endpoint; every answer carries these headers, also a refusal."""
-    joined = lru_cache(maxsize=_HEADERS_JOINED)(lambda own: (*own, *headers))
 
     async def answer(post: Post) -> Answer:
         try:
@@ -61,7 +56,7 @@ def announcing(headers: Sequence[Header], endpoint: Endpoint) -> Endpoint:
             raise
         except Exception as error:  # noqa: BLE001 - it becomes the answer that it would become further out
             found = failed(error, post.request_id.text)
-        return Answer(found.status, found.body, found.content_type, joined(tuple(found.headers)))
+        return found.with_headers(headers)
 
     return answer
 
