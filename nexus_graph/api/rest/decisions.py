@@ -22,7 +22,7 @@ from nexus_graph.api.rest.shapes import (
     family_of,
 )
 from nexus_graph.config import Settings
-from nexus_graph.door.visited import visited, visited_ordered
+from nexus_graph.door.visited import visited_identify, visited_ordered
 from nexus_graph.errors import InvalidArgument, InvalidRequest, NexusError
 from nexus_graph.identifiers.normalize import identify_request
 from nexus_graph.identity import ordered
@@ -47,7 +47,7 @@ class Decisions:
         identity, visit = post.state["identity"], post.visit
         key = key_of(post, _ONE)
         if key is None:
-            return _identified(await visited(identity, visit).identify(request), request)
+            return _identified(await visited_identify(identity, visit)(request), request)
         (found,), is_replayed = await visited_ordered(identity, visit).once(key, [request])
         answer = _identified(found, request)
         return answer.with_headers(REPLAYED) if is_replayed else answer
