@@ -183,6 +183,21 @@ class ContactFilter:
     created_from: datetime | None = None
     created_before: datetime | None = None
 
+    @property
+    def order(self) -> Literal["email", "phone", "time"]:
+        """The list's order: by the identifier whose prefix the filter has, else by time of creation."""
+        if self.email_prefix is not None:
+            return "email"
+        return "time" if self.phone_prefix is None else "phone"
+
+    def place_of(self, contact: Contact) -> "ContactPlace":
+        """The contact's position in the list."""
+        if self.email_prefix is not None:
+            return ContactPlace(contact.email or "", contact.id)
+        if self.phone_prefix is not None:
+            return ContactPlace(contact.phone or "", contact.id)
+        return ContactPlace(contact.created_at, contact.id)
+
 
 @dataclass(frozen=True, slots=True)
 class ListedContact:

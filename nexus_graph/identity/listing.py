@@ -6,7 +6,7 @@ another server gave the page before.
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Final
 
 import asyncpg
 
@@ -35,14 +35,14 @@ class Listing:
 
     async def contacts(self, wanted: ContactFilter, *, after: ContactPlace | None, limit: int) -> list[ListedContact]:
         """The next live contacts, ordered by email if the filter has one, else by phone if it has one, else by time."""
-        order, filtered, first = _ordered(wanted)
-        rows = await self._fetch(f"contacts_by_{order}", *filtered, *(after or first), limit)
+        filtered, first = _parameters(wanted)
+        rows = await self._fetch(f"contacts_by_{wanted.order}", *filtered, *(after or first), limit)
         return [ListedContact(Contact(*columns), Precedence(how), family_id) for *columns, how, family_id in rows]
 
     async def count_contacts(self, wanted: ContactFilter) -> int | None:
         """How many there are in all; None past COUNTED_MAX."""
-        order, filtered, _ = _ordered(wanted)
-        return await self._count(f"count_by_{order}", *filtered)
+        filtered, _ = _parameters(wanted)
+        return await self._count(f"count_by_{wanted.order}", *filtered)
 
     async def events(
         self, family_id: int | None, *, after: int, limit: int, at_least: int | None = None
@@ -94,12 +94,10 @@ class Listing:
         return rows
 
 
-def _ordered(wanted: ContactFilter) -> tuple[Literal["email", "phone", "time"], tuple[object, ...], ContactPlace]:
-    """The order of the list, the filter's parameters, and the place before the first contact."""
-    created = wanted.created_from, wanted.created_before
-    if wanted.email_prefix is not None:
-        return "email", (wanted.email_prefix, *created), ContactPlace("", 0)
-    if wanted.phone_prefix is not None:
-        return "phone", (wanted.phone_prefix, *created), ContactPlace("", 0)
-    since = wanted.created_from or _EVER[0]
-    return "time", (since, wanted.created_before or _EVER[1]), ContactPlace(since, 0)
+def _parameters(wanted: ContactFilter) -> tuple[tuple[object, ...], ContactPlace]:
+    """The filter's parameters, and the place before the first contact, in the list's order."""
+    if wanted.order == "time":
+        since = wanted.created_from or _EVER[0]
+        return (since, wanted.created_before or _EVER[1]), ContactPlace(since, 0)
+    prefix = wanted.email_prefix if wanted.order == "email" else wanted.phone_prefix
+    return (prefix, wanted.created_from, wanted.created_before), ContactPlace("", 0)

@@ -1,6 +1,5 @@
 """GET /v2/contacts: contacts by what an identifier begins with, or by time, page by page."""
 
-from datetime import datetime
 from http import HTTPStatus
 
 from nexus_graph.api import cursors
@@ -12,7 +11,7 @@ from nexus_graph.config import Settings
 from nexus_graph.door.visited import visited
 from nexus_graph.errors import InvalidArgument
 from nexus_graph.identifiers import normalize
-from nexus_graph.model import ContactFilter, ContactPlace, ListedContact
+from nexus_graph.model import ContactFilter
 
 
 class ContactsRoute:
@@ -28,10 +27,10 @@ class ContactsRoute:
         wanted = _wanted(given.get("emailPrefix"), given.get("phonePrefix"))
         place = None
         if after := given.get("after"):
-            place = cursors.place(after, by_time=wanted.email_prefix is None and wanted.phone_prefix is None)
+            place = cursors.place(after, by_time=wanted.order == "time")
         listing = visited(post.state["identity"], post.visit).listing
         found = await listing.contacts(wanted, after=place, limit=size + 1)
-        next_page = cursors.encode_place(_place_of(found[size - 1], wanted)) if len(found) > size else None
+        next_page = cursors.encode_place(wanted.place_of(found[size - 1].contact)) if len(found) > size else None
         page = ContactPage([contact_of(one.contact, one.precedence) for one in found[:size]], next_page)
         return Answer(HTTPStatus.OK, encode(page))
 
@@ -43,13 +42,3 @@ def _wanted(email_prefix: str | None, phone_prefix: str | None) -> ContactFilter
         None if email_prefix is None else normalize.email_prefix(email_prefix),
         None if phone_prefix is None else normalize.phone_prefix(phone_prefix),
     )
-
-
-def _place_of(listed: ListedContact, wanted: ContactFilter) -> ContactPlace:
-    contact = listed.contact
-    by: str | datetime | None = contact.created_at
-    if wanted.email_prefix is not None:
-        by = contact.email
-    elif wanted.phone_prefix is not None:
-        by = contact.phone
-    return ContactPlace(by or "", contact.id)

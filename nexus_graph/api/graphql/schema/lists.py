@@ -55,13 +55,7 @@ class ListedContactConnection(Connection[model.ListedContact, Contact, ListedCon
         return [Contact(contact=one.contact, precedence=LinkPrecedence[one.precedence.name]) for one in items]
 
     def cursor_of(self, item: model.ListedContact) -> str:
-        contact = item.contact
-        by: str | datetime = contact.created_at
-        if self.wanted.email_prefix is not None:
-            by = contact.email or ""
-        elif self.wanted.phone_prefix is not None:
-            by = contact.phone or ""
-        return cursors.encode_place(model.ContactPlace(by, contact.id))
+        return cursors.encode_place(self.wanted.place_of(item.contact))
 
 
 async def contacts_page(
@@ -70,8 +64,7 @@ async def contacts_page(
     """A page of the contacts that the filter lets through. Raises InvalidArgument, InvalidIdentifier, Unavailable."""
     size = page_size(first, context.settings)
     wanted = _wanted(given or ContactFilter())
-    by_time = wanted.email_prefix is None and wanted.phone_prefix is None
-    place = None if not after else cursors.place(after, by_time=by_time)
+    place = None if not after else cursors.place(after, by_time=wanted.order == "time")
     found = await context.identity.listing.contacts(wanted, after=place, limit=size + 1)
     return ListedContactConnection(
         wanted=wanted, items=found[:size], more_before=place is not None, more_after=len(found) > size
