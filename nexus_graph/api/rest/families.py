@@ -1,5 +1,6 @@
 """GET /v2/families, /v2/families/{contactId}, /v2/contacts/{id}: a client may keep the answers and revalidate them."""
 
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
@@ -9,7 +10,6 @@ from nexus_graph.api.http.request import Post
 from nexus_graph.api.rest.asked import query_of, whole_number
 from nexus_graph.api.rest.shapes import AtLeast, FamilyQuery, contact_of, encoded_family
 from nexus_graph.config import Settings
-from nexus_graph.door.visit import Visit
 from nexus_graph.door.visited import visited
 from nexus_graph.errors import InvalidArgument, InvalidIdentifier, NotFound
 from nexus_graph.identifiers import normalize
@@ -52,18 +52,14 @@ class FamilyRoutes:
         contact = None if family is None else next((one for one in family.contacts if one.id == contact_id), None)
         if family is None or contact is None:
             raise NotFound("no such contact")
-        if answer := _unchanged(post, family):
-            return answer
         precedence = Precedence.PRIMARY if contact is family.primary else Precedence.SECONDARY
-        return Answer(HTTPStatus.OK, encode(contact_of(contact, precedence)), headers=_headers(post.visit, family))
+        return _answer(post, family, lambda: encode(contact_of(contact, precedence)))
 
     async def _family(self, post: Post, key: FamilyKey, at_least: str | None) -> Answer:
         family = await _read(post, key, at_least)
         if family is None:
             raise NotFound("no such family")
-        if answer := _unchanged(post, family):
-            return answer
-        return Answer(HTTPStatus.OK, encoded_family(family), headers=_headers(post.visit, family))
+        return _answer(post, family, lambda: encoded_family(family))
 
     def _key(self, name: str, text: str) -> FamilyKey:
         if name == "contactId":
@@ -79,13 +75,11 @@ async def _read(post: Post, key: FamilyKey, at_least: str | None) -> Family | No
     return await families.family(key, at_least=whole_number(at_least, _AT_LEAST))
 
 
-def _unchanged(post: Post, family: Family) -> Answer | None:
-    """304 for a client that has this version, as its caller sees it (RFC 9110, section 13.1.2); else None."""
-    headers = _headers(post.visit, family)
-    return Answer(HTTPStatus.NOT_MODIFIED, b"", headers=headers) if has_tag(post, headers[0][1]) else None
-
-
-def _headers(visit: Visit, family: Family) -> tuple[Header, ...]:
+def _answer(post: Post, family: Family, encoded: Callable[[], bytes]) -> Answer:
+    """The body that `encoded` makes; 304 for a client that has this version of the family, as its caller sees it."""
     # No two families have an event, and so a version, in common. The tag is weak: any encoding of the answer bears it.
-    view = b"masked" if visit.sees_masked else b"full"
-    return ((b"etag", b'W/"%d-%b"' % (family.version, view)), *_OF_ONE_CALLER)
+    tag = b'W/"%d-%b"' % (family.version, b"masked" if post.visit.sees_masked else b"full")
+    headers = ((b"etag", tag), *_OF_ONE_CALLER)
+    if has_tag(post, tag):
+        return Answer(HTTPStatus.NOT_MODIFIED, b"", headers=headers)
+    return Answer(HTTPStatus.OK, encoded(), headers=headers)
