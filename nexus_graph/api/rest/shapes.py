@@ -24,6 +24,9 @@ Id = Annotated[str, Meta(description="A global id: opaque, and unique among all 
 Version = Annotated[
     int, Meta(ge=0, description="Grows with every change of the family. Give it as `atLeast` to read your own write.")
 ]
+Newness = Annotated[
+    int, Meta(ge=0, le=SEQUENCE_MAX, description="Answer no older than this version, as a write returned it.")
+]
 Outcome = Literal["CREATED", "LINKED", "MERGED", "MATCHED", "REFUSED"]
 Reason = Annotated[
     str | None,
@@ -56,12 +59,7 @@ class BatchBody(msgspec.Struct, forbid_unknown_fields=True):
 class AtLeast(msgspec.Struct, rename="camel"):
     """How new the answer must be."""
 
-    at_least: (
-        Annotated[
-            int, Meta(ge=0, le=SEQUENCE_MAX, description="Answer no older than this version, as a write returned it.")
-        ]
-        | None
-    ) = None
+    at_least: Newness | None = None
 
 
 class FamilyQuery(msgspec.Struct, rename="camel"):
@@ -72,12 +70,7 @@ class FamilyQuery(msgspec.Struct, rename="camel"):
     contact_id: Annotated[
         str | None, Meta(description="Any contact of the family: its number in the record, or its global id.")
     ] = None
-    at_least: (
-        Annotated[
-            int, Meta(ge=0, le=SEQUENCE_MAX, description="Answer no older than this version, as a write returned it.")
-        ]
-        | None
-    ) = None
+    at_least: Newness | None = None
 
 
 class ContactsQuery(msgspec.Struct, rename="camel"):
