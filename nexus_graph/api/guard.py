@@ -22,8 +22,8 @@ class Right(NamedTuple):
     is_open: bool = False
     """Served without credentials too."""
     is_audited: bool = False
-    """The guard notes every answer. Other endpoints note themselves what they read or change, and the guard what became
-    of a call of which they noted nothing, but of those that are open."""
+    """The guard notes every answer. Otherwise the endpoint notes what it reads or changes; if a call is refused or
+    fails and the endpoint noted nothing, the guard notes it, unless the route is open."""
 
 
 RIGHTS: Final[dict[str, Right]] = {

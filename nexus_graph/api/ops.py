@@ -26,7 +26,7 @@ REMEMBERED_SECONDS: Final = 0.5
 _LOG = log("health")
 
 Check = Callable[[], Awaitable[Condition | bool | None]]
-"""The check of a server: False and an error are down, whatever else is no condition is well."""
+"""The check of a server: a Condition is reported as it is; False and an error mean down; None and True mean well."""
 
 _Checked = tuple[Condition, float]
 """What a check found, and the seconds that it took."""
@@ -217,7 +217,7 @@ async def metrics(post: Post) -> Answer:
 
 
 class Migrated:
-    """True if every migration of this release is applied. Once true it stays true. Raises what the record raises."""
+    """Down until every migration of this release is applied, then well for good. Raises what the record raises."""
 
     def __init__(self, record: Record) -> None:
         self._record = record

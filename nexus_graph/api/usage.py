@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 LEAST_SECONDS: Final = 1.0
-"""The shortest stretch over which a share of a processor says something."""
+"""The shortest time over which the percentage is taken: a shorter one would jump between extremes."""
 
 _STATM: Final = Path("/proc/self/statm")
 
@@ -22,7 +22,7 @@ class Usage(msgspec.Struct, frozen=True, rename="camel"):
     cpu_seconds: float
     """Processor time since the start."""
     cpu_percent: float
-    """Part of one processor since somebody last asked."""
+    """Percent of one processor since the last reading, at least LEAST_SECONDS ago."""
 
 
 class UsageMeter:
