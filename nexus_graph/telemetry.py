@@ -138,9 +138,9 @@ KEY_SET_READ_AT = Gauge(
 LOG_LINES_LOST = Counter("nexus_log_lines_lost_total", "Lines that could not be written to the log")
 
 CORRELATION_ID: Final[ContextVar[str]] = ContextVar("correlation_id")
+"""The correlation id of the current request; every log line of the request carries the id."""
 TRACE_ID: Final[ContextVar[str]] = ContextVar("trace_id")
 """Of the request's traceparent, where it has one."""
-"""The correlation id of the current request; every log line of the request carries the id."""
 
 
 def count_together() -> None:
