@@ -1,4 +1,4 @@
--- Idempotency-Key (nexus_graph/identity/once.py): the answer to a write that named a key, for whoever sends the same
+-- Idempotency-Key (nexus_graph/identity/ordered.py): the answer to a write that named a key, for a caller who sends the same
 -- request with the same key again. Key, hash and answer are stored by the transaction of the write, so either all of them
 -- are there or nothing was written. Like contacts, the answers hold identifiers; each is deleted once it has expired.
 CREATE TABLE idempotency_keys (
