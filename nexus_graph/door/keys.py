@@ -221,7 +221,7 @@ class ApiKeys:
         if monotonic() > self._good_until:
             raise _unavailable()
         key = self._keys.get(principal.name.removeprefix("key:").encode(), _NOBODY)
-        return not key.revoked and time() < key.ends_at and key.principal.roles == principal.roles
+        return key.works() and key.principal.roles == principal.roles
 
     def _refusal(self, check: Check, key_id: str | None) -> NexusError:
         _CHECKS[check].inc()
