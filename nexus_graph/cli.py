@@ -387,7 +387,7 @@ def keys_create(
     from nexus_graph.commands.keys import run_create
 
     lasts = None if expires is None else seconds_in(expires)
-    raise typer.Exit(run_create(_settings(data_dir), name, role, lasts, as_json=json))
+    _run_and_exit(_settings(data_dir), lambda settings: run_create(settings, name, role, lasts, as_json=json))
 
 
 @keys_app.command("list")
@@ -395,7 +395,7 @@ def keys_list(*, data_dir: DataDir = _DATA_DIR, json: Json = False) -> None:
     """Print all keys that work and those that ended last, each with the hour of its last use."""
     from nexus_graph.commands.keys import run_list
 
-    raise typer.Exit(run_list(_settings(data_dir), as_json=json))
+    _run_and_exit(_settings(data_dir), lambda settings: run_list(settings, as_json=json))
 
 
 @keys_app.command("revoke")
@@ -403,7 +403,7 @@ def keys_revoke(key_id: KeyId, *, data_dir: DataDir = _DATA_DIR, json: Json = Fa
     """End a key for good. Every process refuses it within a second, and closes what it opened within half a minute."""
     from nexus_graph.commands.keys import run_revoke
 
-    raise typer.Exit(run_revoke(_settings(data_dir), key_id, as_json=json))
+    _run_and_exit(_settings(data_dir), lambda settings: run_revoke(settings, key_id, as_json=json))
 
 
 @keys_app.command("rotate")
@@ -424,8 +424,10 @@ def keys_rotate(
     from nexus_graph.commands.keys import run_rotate
 
     lasts = None if expires is None else seconds_in(expires)
-    settings = _settings(data_dir)
-    raise typer.Exit(run_rotate(settings, key_id, seconds_in(overlap), lasts, as_json=json))
+    _run_and_exit(
+        _settings(data_dir),
+        lambda settings: run_rotate(settings, key_id, seconds_in(overlap), lasts, as_json=json),
+    )
 
 
 @audit_app.command("verify")

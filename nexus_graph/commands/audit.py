@@ -1,10 +1,9 @@
-"""`nexus-graph audit`: the trail verified, exported, and cut."""
+"""`nexus-graph audit`: the trail verified, exported, and cut, by the schema's owner, who alone may read the trail."""
 
 import csv
 import json
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
@@ -15,7 +14,7 @@ from nexus_graph.config import Settings
 from nexus_graph.door.audit_chain import Fault, Head, Report, StoredEntry, Walk, read_head, walked
 from nexus_graph.failures import CANNOT_GO_ON, say, without_traceback
 from nexus_graph.statements import sql
-from nexus_graph.store.database import CONNECTION_LOST, Connection, connect, is_busy
+from nexus_graph.store.database import Connection, is_busy, open_connection
 
 Format = Literal["jsonl", "csv"]
 
@@ -45,7 +44,10 @@ def retain(settings: Settings, *, months: int, as_json: bool = False) -> int:
 async def _verify(settings: Settings, path: Path | None, *, as_json: bool) -> int:
     # Before the chain is read: entries come in meanwhile, and the file is never ahead of what is stored.
     kept, unreadable = _head_of(path)
-    async with _opened(settings) as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+    async with (
+        open_connection(settings) as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
         report = await _walk(connection, kept)
     if unreadable:
         report.add(Fault.FILE_UNREADABLE)
@@ -88,7 +90,7 @@ async def _export(settings: Settings, first: datetime | None, until: datetime | 
     table = csv.writer(sys.stdout)
     if form == "csv":
         table.writerow(StoredEntry._fields)
-    async with _opened(settings) as connection, connection.transaction(readonly=True):
+    async with open_connection(settings) as connection, connection.transaction(readonly=True):
         async for entry in _entries(connection, first, until):
             shown: dict[str, object] = entry._asdict() | {"hash": entry.hash.hex()}
             if form == "csv":
@@ -99,7 +101,7 @@ async def _export(settings: Settings, first: datetime | None, until: datetime | 
 
 
 async def _retain(settings: Settings, months: int, *, as_json: bool) -> int:
-    async with _opened(settings) as connection:
+    async with open_connection(settings) as connection:
         ((month, moment),) = await connection.fetch(sql("audit_month"), months)
         async with connection.transaction(readonly=True):
             walk = Walk(await _stubs(connection))
@@ -129,16 +131,3 @@ def _print_dropped(dropped: list[str], report: Report, *, as_json: bool) -> None
         sys.stdout.write(f"dropped {', '.join(dropped)}: {report.entries:,} entries, up to {report.head.seq:,}\n")
     else:
         sys.stdout.write("nothing to drop\n")
-
-
-@asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[Connection]:
-    """A connection as the schema's owner: nobody else reads the trail. Raises Unavailable."""
-    connection = await connect(settings)
-    try:
-        yield connection
-    finally:
-        try:
-            await connection.close(timeout=settings.connect_timeout_seconds)
-        except (*CONNECTION_LOST, TimeoutError):
-            connection.terminate()

@@ -3,106 +3,79 @@
 A new key goes to stdout, alone on its line, and everything about it to stderr: `KEY=$(nexus-graph keys create …)`.
 """
 
-import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from nexus_graph.config import Settings
 from nexus_graph.door.issuing import Issued, Listed, Made, create, listed, revoke, rotate
 from nexus_graph.door.permissions import Role
-from nexus_graph.errors import Unavailable
-from nexus_graph.failures import without_traceback
-from nexus_graph.store.database import CONNECTION_LOST, Connection, connect, is_servers_trouble, reason, where
+from nexus_graph.store.database import Connection, away, is_servers_trouble, open_connection
 
 _T = TypeVar("_T")
 
 
-def run_create(
+async def run_create(
     settings: Settings, name: str, roles: list[Role], lasts_seconds: float | None, *, as_json: bool = False
 ) -> int:
-    """Exit code 0 once the key works, or 1 with a reason."""
-
-    def command(_settings: Settings) -> int:
-        made = _asked(settings, lambda connection: create(connection, name, roles, lasts_seconds))
-        if as_json:
-            _print_json(_with_text(made))
-        else:
-            _show(made)
-        return 0
-
-    return without_traceback(settings, command)
+    """Returns 0 once the key works."""
+    made = await _asked(settings, lambda connection: create(connection, name, roles, lasts_seconds))
+    if as_json:
+        _print_json(_with_text(made))
+    else:
+        _show(made)
+    return 0
 
 
-def run_rotate(
+async def run_rotate(
     settings: Settings, key_id: str, overlap_seconds: float, lasts_seconds: float | None, *, as_json: bool = False
 ) -> int:
-    """Exit code 0 once the new key works, or 1 with a reason."""
-
-    def command(_settings: Settings) -> int:
-        former, made = _asked(
-            settings,
-            lambda connection: rotate(connection, key_id, overlap_seconds=overlap_seconds, lasts_seconds=lasts_seconds),
-        )
-        if as_json:
-            _print_json(_with_text(made) | {"replaces": former.id, "replaced_works_until": _iso(former.expires_at)})
-        else:
-            _show(made)
-            _tell(f"the former key, {former.id}, works until {_time(former.expires_at)} UTC")
-        return 0
-
-    return without_traceback(settings, command)
+    """Returns 0 once the new key works."""
+    former, made = await _asked(
+        settings,
+        lambda connection: rotate(connection, key_id, overlap_seconds=overlap_seconds, lasts_seconds=lasts_seconds),
+    )
+    if as_json:
+        _print_json(_with_text(made) | {"replaces": former.id, "replaced_works_until": _iso(former.expires_at)})
+    else:
+        _show(made)
+        _tell(f"the former key, {former.id}, works until {_time(former.expires_at)} UTC")
+    return 0
 
 
-def run_revoke(settings: Settings, key_id: str, *, as_json: bool = False) -> int:
-    """Exit code 0 once the key is revoked, or 1 with a reason."""
-
-    def command(_settings: Settings) -> int:
-        key = _asked(settings, lambda connection: revoke(connection, key_id))
-        if as_json:
-            _print_json(_facts(key))
-        else:
-            sys.stdout.write(f"revoked {key.id} ({key.name}): every process refuses it within a second\n")
-        return 0
-
-    return without_traceback(settings, command)
+async def run_revoke(settings: Settings, key_id: str, *, as_json: bool = False) -> int:
+    """Returns 0 once the key is revoked."""
+    key = await _asked(settings, lambda connection: revoke(connection, key_id))
+    if as_json:
+        _print_json(_facts(key))
+    else:
+        sys.stdout.write(f"revoked {key.id} ({key.name}): every process refuses it within a second\n")
+    return 0
 
 
-def run_list(settings: Settings, *, as_json: bool = False) -> int:
-    """Exit code 0, or 1 with a reason."""
-
-    def command(_settings: Settings) -> int:
-        keys = _asked(settings, listed)
-        if as_json:
-            _print_json([_facts(key) | {"works": works} for key, works in keys])
-        elif keys:
-            sys.stdout.write(_table(keys))
-        else:
-            sys.stdout.write("no keys: make one with `nexus-graph keys create --name NAME --role ROLE`\n")
-        return 0
-
-    return without_traceback(settings, command)
+async def run_list(settings: Settings, *, as_json: bool = False) -> int:
+    """Returns 0."""
+    keys = await _asked(settings, listed)
+    if as_json:
+        _print_json([_facts(key) | {"works": works} for key, works in keys])
+    elif keys:
+        sys.stdout.write(_table(keys))
+    else:
+        sys.stdout.write("no keys: make one with `nexus-graph keys create --name NAME --role ROLE`\n")
+    return 0
 
 
-def _asked(settings: Settings, verb: Callable[[Connection], Awaitable[_T]]) -> _T:
-    """What the verb gives, by a connection of the record's owner. Raises Unavailable."""
-
-    async def asked() -> _T:
-        connection = await connect(settings)
+async def _asked(settings: Settings, verb: Callable[[Connection], Awaitable[_T]]) -> _T:
+    """What the verb gives, by a connection of the record's owner. Raises KeyRefused, Unavailable."""
+    async with open_connection(settings) as connection:
         try:
             return await verb(connection)
         except Exception as error:
             if not is_servers_trouble(error):
                 raise
-            raise Unavailable(f"PostgreSQL at {where(settings, 'direct')} {reason(error)}") from error
-        finally:
-            with suppress(*CONNECTION_LOST, TimeoutError):
-                await connection.close(timeout=settings.connect_timeout_seconds)
-
-    return asyncio.run(asked())
+            raise away(settings, "direct", error) from error
 
 
 def _with_text(made: Made) -> dict[str, Any]:

@@ -169,8 +169,7 @@ class ApiKeys:
             self._disconnect()
             if not database.is_servers_trouble(error):
                 raise
-            place = database.where(self._settings, "direct")
-            raise Unavailable(f"PostgreSQL at {place} {database.reason(error)}") from error
+            raise database.away(self._settings, "direct", error) from error
         self._watching = asyncio.create_task(self._watch())
 
     async def close(self) -> None:

@@ -6,7 +6,7 @@ import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
@@ -160,6 +160,11 @@ def _words(error: BaseException) -> str:
     return type(error).__name__
 
 
+def away(settings: Settings, server: Server, error: BaseException) -> Unavailable:
+    """The error that tells a user which server is away, and why."""
+    return Unavailable(f"PostgreSQL at {where(settings, server)} {reason(error)}")
+
+
 async def connect_pool(settings: Settings, *, role: Role | None, size: int, server: Server = "primary") -> Pool:
     """A pool of `size` connections that act as `role` (None: as the login itself). Raises Unavailable, and UnfitLogin
     where a pooler keeps us from giving the session its settings and the login does not bring them.
@@ -198,6 +203,19 @@ async def connect(settings: Settings, server: Server = "direct") -> Connection:
     except Exception as error:
         raise _unavailable(settings, server, error) from error
     return connection
+
+
+@asynccontextmanager
+async def open_connection(settings: Settings, server: Server = "direct") -> AsyncIterator[Connection]:
+    """`connect`, and close the connection: in order if the server answers within the time of a connection, else at
+    once.
+    """
+    connection = await connect(settings, server)
+    try:
+        yield connection
+    finally:
+        with suppress(*CONNECTION_LOST):
+            await connection.close(timeout=settings.connect_timeout_seconds)
 
 
 @asynccontextmanager
@@ -270,9 +288,9 @@ def _connecting(settings: Settings, server: Server) -> dict[str, Any]:
 
 def _unavailable(settings: Settings, server: Server, error: Exception) -> Exception:
     """The error for a connection that failed to open."""
-    place = where(settings, server)
     if is_servers_trouble(error) and (isinstance(error, ssl.SSLError) or not isinstance(error, ValueError)):
-        return Unavailable(f"PostgreSQL at {place} {reason(error)}")
+        return away(settings, server, error)
+    place = where(settings, server)
     if _sqlstate(error) == _NO_SUCH_ROLE:
         return Unavailable(f"PostgreSQL at {place} does not know our roles: run `nexus-graph migrate`")
     if isinstance(error, ValueError | UnicodeError):

@@ -13,9 +13,9 @@ import asyncpg
 
 from nexus_graph import statements, telemetry
 from nexus_graph.config import Settings
-from nexus_graph.errors import Code, NexusError, Unavailable
+from nexus_graph.errors import Code, NexusError
 from nexus_graph.statements import sql
-from nexus_graph.store.database import CONNECTION_LOST, Connection, connect, is_servers_trouble, reason, where
+from nexus_graph.store.database import CONNECTION_LOST, Connection, away, is_servers_trouble, open_connection
 from nexus_graph.store.record import Record
 
 _NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
@@ -97,18 +97,16 @@ async def pending(connection: "Connection | Record") -> list[str]:
 
 async def migrate_database(settings: Settings) -> list[str]:
     """`migrate` on a connection of its own, as the login that owns the schema. Raises Unavailable, MigrationError."""
-    connection = await connect(settings)
-    try:
-        return await migrate(connection)
-    except Exception as error:
-        if is_servers_trouble(error):
-            raise Unavailable(f"PostgreSQL at {where(settings, 'direct')} {reason(error)}") from error
-        if not isinstance(error, asyncpg.PostgresError):
-            raise
-        raise MigrationError(f"a migration failed ({telemetry.error_name(error)}); nothing of it was kept") from error
-    finally:
-        with suppress(*CONNECTION_LOST):
-            await connection.close(timeout=settings.connect_timeout_seconds)
+    async with open_connection(settings) as connection:
+        try:
+            return await migrate(connection)
+        except Exception as error:
+            if is_servers_trouble(error):
+                raise away(settings, "direct", error) from error
+            if not isinstance(error, asyncpg.PostgresError):
+                raise
+            said = telemetry.error_name(error)
+            raise MigrationError(f"a migration failed ({said}); nothing of it was kept") from error
 
 
 async def _landed(connection: "Connection | Record", known: list[Migration]) -> set[int]:
