@@ -445,7 +445,7 @@ def audit_verify(
     """Check every entry of the trail, and print its head; exit 1 if any was changed, removed or forged."""
     from nexus_graph.commands.audit import verify as run
 
-    raise typer.Exit(run(_settings(data_dir), head_file=head_file, as_json=json))
+    _run_and_exit(_settings(data_dir), lambda settings: run(settings, head_file=head_file, as_json=json))
 
 
 @audit_app.command("export")
@@ -466,7 +466,7 @@ def audit_export(
     from nexus_graph.commands.audit import export as run
 
     first, until = (moment and moment.replace(tzinfo=UTC) for moment in (first, until))
-    raise typer.Exit(run(_settings(data_dir), first=first, until=until, form=form))
+    _run_and_exit(_settings(data_dir), lambda settings: run(settings, first=first, until=until, form=form))
 
 
 @audit_app.command("retain")
@@ -479,7 +479,7 @@ def audit_retain(
     """Drop older months of the trail. What is kept still verifies; exit 1, with nothing dropped, if these do not."""
     from nexus_graph.commands.audit import retain as run
 
-    raise typer.Exit(run(_settings(data_dir), months=months, as_json=json))
+    _run_and_exit(_settings(data_dir), lambda settings: run(settings, months=months, as_json=json))
 
 
 @schema_app.command("export")

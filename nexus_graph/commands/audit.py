@@ -12,7 +12,7 @@ import msgspec
 
 from nexus_graph.config import Settings
 from nexus_graph.door.audit_chain import Fault, Head, Report, StoredEntry, Walk, read_head, walked
-from nexus_graph.failures import CANNOT_GO_ON, say, without_traceback
+from nexus_graph.failures import CANNOT_GO_ON, say
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Connection, is_busy, open_connection
 
@@ -25,25 +25,10 @@ LOCKS_WAIT_MS: Final = 1_000
 """How long a retention waits for exports under way; no entry is stored meanwhile."""
 
 
-def verify(settings: Settings, *, head_file: Path | None = None, as_json: bool = False) -> int:
-    """Exit code 0 if the chain is whole, else 1 and a report. `head_file`: default is that of the settings."""
-    path = head_file or settings.audit_head_file
-    return without_traceback(settings, lambda settings: _verify(settings, path, as_json=as_json))
-
-
-def export(settings: Settings, *, first: datetime | None, until: datetime | None, form: Format) -> int:
-    """Print the entries that were stored from `first` until before `until`, in order. Exit code 0."""
-    return without_traceback(settings, lambda settings: _export(settings, first, until, form))
-
-
-def retain(settings: Settings, *, months: int, as_json: bool = False) -> int:
-    """Drop all months but this one and so many before it. Exit code 1 if what would be dropped does not verify."""
-    return without_traceback(settings, lambda settings: _retain(settings, months, as_json=as_json))
-
-
-async def _verify(settings: Settings, path: Path | None, *, as_json: bool) -> int:
+async def verify(settings: Settings, *, head_file: Path | None = None, as_json: bool = False) -> int:
+    """Returns 0 if the chain is whole, else 1 and a report. `head_file`: default is that of the settings."""
     # Before the chain is read: entries come in meanwhile, and the file is never ahead of what is stored.
-    kept, unreadable = _head_of(path)
+    kept, unreadable = _head_of(head_file or settings.audit_head_file)
     async with (
         open_connection(settings) as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
@@ -86,7 +71,8 @@ async def _entries(
         yield StoredEntry(*row)
 
 
-async def _export(settings: Settings, first: datetime | None, until: datetime | None, form: Format) -> int:
+async def export(settings: Settings, *, first: datetime | None, until: datetime | None, form: Format) -> int:
+    """Print the entries that were stored from `first` until before `until`, in order. Returns 0."""
     table = csv.writer(sys.stdout)
     if form == "csv":
         table.writerow(StoredEntry._fields)
@@ -100,7 +86,8 @@ async def _export(settings: Settings, first: datetime | None, until: datetime | 
     return 0
 
 
-async def _retain(settings: Settings, months: int, *, as_json: bool) -> int:
+async def retain(settings: Settings, *, months: int, as_json: bool = False) -> int:
+    """Drop all months but this one and so many before it. Returns 1 if what would be dropped does not verify."""
     async with open_connection(settings) as connection:
         ((month, moment),) = await connection.fetch(sql("audit_month"), months)
         async with connection.transaction(readonly=True):

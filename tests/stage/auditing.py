@@ -1,6 +1,5 @@
 """The audit trail as tests write, read and tamper with it."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -102,7 +101,7 @@ async def verified(
 ) -> tuple[Found, dict[str, Any]]:
     """What `audit verify` finds, and its whole answer. Its exit code agrees."""
     capsys.readouterr()
-    code = await asyncio.to_thread(commands.verify, settings, head_file=head_file, as_json=True)
+    code = await commands.verify(settings, head_file=head_file, as_json=True)
     printed, said = capsys.readouterr()
     assert said == ""
     answer = json.loads(printed)

@@ -159,7 +159,7 @@ async def test_a_report_for_people_names_faults_and_the_head(
     settings: Settings, pool: Pool, trail: Path, capsys: Capsys
 ) -> None:
     await tampered(pool, "DELETE FROM audit_log WHERE seq IN (7, 12, 13); DELETE FROM audit_head")
-    assert await asyncio.to_thread(commands.verify, settings) == 1
+    assert await commands.verify(settings) == 1
     digest = (await pool.fetchval("SELECT hash FROM audit_log WHERE seq = 20")).hex()
     assert capsys.readouterr().out.splitlines() == [
         "entry 7: missing",
@@ -199,7 +199,7 @@ async def old_trail(pool: Pool, clock: Clock, tmp_path: Path) -> Path:
 
 
 async def _retained(settings: Settings, capsys: Capsys, months: int) -> dict[str, Any]:
-    assert await asyncio.to_thread(commands.retain, settings, months=months, as_json=True) == 0
+    assert await commands.retain(settings, months=months, as_json=True) == 0
     answer: dict[str, Any] = json.loads(capsys.readouterr().out)
     return answer
 
@@ -292,7 +292,7 @@ async def test_months_that_do_not_verify_are_not_dropped(
 ) -> None:
     await tampered(pool, "UPDATE audit_log SET outcome = 'refused' WHERE seq = 3")
     before = await pool.fetch("SELECT * FROM audit_log")
-    assert await asyncio.to_thread(commands.retain, settings, months=1) == 1
+    assert await commands.retain(settings, months=1) == 1
     assert "do not verify, and nothing was dropped" in capsys.readouterr().err
     assert await pool.fetch("SELECT * FROM audit_log") == before
 
@@ -303,7 +303,7 @@ async def test_a_retention_waits_for_no_export_to_end(
     before = await _tables(pool)
     async with pool.acquire() as reading, reading.transaction():
         await reading.fetch("SELECT FROM audit_log")
-        assert await asyncio.to_thread(commands.retain, settings, months=1) == 1
+        assert await commands.retain(settings, months=1) == 1
     assert "try again" in capsys.readouterr().err
     assert await _tables(pool) == before
     assert (await verified(settings, capsys))[0] == []
@@ -313,7 +313,7 @@ async def _exported(
     settings: Settings, capsys: Capsys, first: datetime | None = None, until: datetime | None = None
 ) -> list[dict[str, Any]]:
     capsys.readouterr()
-    assert await asyncio.to_thread(commands.export, settings, first=first, until=until, form="jsonl") == 0
+    assert await commands.export(settings, first=first, until=until, form="jsonl") == 0
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
@@ -334,7 +334,7 @@ async def test_an_export_holds_each_entry_once_and_the_times_have_no_seam(
 
 
 async def test_an_export_as_csv(settings: Settings, pool: Pool, trail: Path, capsys: Capsys) -> None:
-    assert await asyncio.to_thread(commands.export, settings, first=None, until=None, form="csv") == 0
+    assert await commands.export(settings, first=None, until=None, form="csv") == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [int(row["seq"]) for row in rows] == list(range(1, 21))
     assert rows[6]["family_ids"] == "7 8"
@@ -351,7 +351,7 @@ async def test_an_export_streams(
         with (tmp_path / "export.jsonl").open("w", encoding="utf-8") as file:
             monkeypatch.setattr(sys, "stdout", file)
             tracemalloc.start()
-            await asyncio.to_thread(commands.export, settings, first=None, until=None, form="jsonl")
+            await commands.export(settings, first=None, until=None, form="jsonl")
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
             monkeypatch.undo()
