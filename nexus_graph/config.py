@@ -324,7 +324,8 @@ class Settings(BaseSettings):
     # Audit trail
     audit: Literal["off", "on", "strict"] = "on"
     """Calls that cannot be audited, as PostgreSQL is away or slow and the queue is full, are answered, counted and told
-    of in the trail later (`on`), or refused with 503 (`strict`). `off`: no call is audited."""
+    of in the trail later (`on`), or refused with 503 (`strict`; without valid credentials once the queue is half full).
+    `off`: no call is audited."""
     audit_queue_max_entries: int = Field(50_000, ge=1)
     """Entries of a process that wait to be stored, about 300 bytes each: ten seconds of 5,000 calls a second."""
     audit_head_file: Path | None = None

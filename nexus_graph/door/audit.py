@@ -140,7 +140,8 @@ class Audit:
 
     `on`: past the queue's bound entries are dropped and counted, and an entry AUDIT_LOST tells how many, once it can be
     stored. `strict`: such a call gets 503 instead of its answer, and so does every call while the record is away; the
-    entries of calls that were answered before wait until the record is back. `off`: nothing is kept.
+    entries of calls that were answered before wait until the record is back. Callers without valid credentials get 503
+    once the queue is half full. `off`: nothing is kept.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -173,6 +174,14 @@ class Audit:
             self._waiting.append(entry)
         else:
             self._dropped()
+
+    def record_stranger(self, entry: Entry) -> None:
+        """`record`, for a caller without valid credentials. Where `strict`, raises once the queue is half full: such
+        callers do not take the room of those whom the door lets in.
+        """
+        if self._is_strict and 2 * len(self._waiting) >= self._room:
+            self._refuse()
+        self.record(entry)
 
     def check_room(self) -> None:
         """Raises what `record` would raise, before anything is done for the caller."""

@@ -93,7 +93,8 @@ class Door:
             return standing if isinstance(standing, Standing) else await standing
         except RateLimited:
             security_log.limited(principal.name)
-            self.audit.record(Entry(principal.name, What.OTHER, Outcome.LIMITED, request_id, (), now()))
+            record = self.audit.record_stranger if principal is STRANGER else self.audit.record
+            record(Entry(principal.name, What.OTHER, Outcome.LIMITED, request_id, (), now()))
             raise
 
     def is_live(self, principal: Principal) -> bool:
@@ -107,7 +108,7 @@ class Door:
         peer = self.limits.peer_of(address, headers)
         await self.spend(STRANGER, peer, request_id=request_id)
         security_log.login_failed("credentials", self.limits.alias_of(peer))
-        self.audit.record(Entry(STRANGER.name, What.ENTER, Outcome.UNAUTHENTICATED, request_id, (), now()))
+        self.audit.record_stranger(Entry(STRANGER.name, What.ENTER, Outcome.UNAUTHENTICATED, request_id, (), now()))
 
     def _key_refused(self, check: Check, key_id: str | None) -> None:
         if key_id is not None:

@@ -181,6 +181,30 @@ async def test_a_full_queue_refuses_where_strict(quick: Settings, pool: Pool) ->
         audit.record(entry(21))
 
 
+async def test_strangers_leave_half_of_the_queue_to_others_where_strict(quick: Settings, pool: Pool) -> None:
+    audit = Audit(quick.model_copy(update={"audit": "strict"}))
+    for number in range(10):
+        audit.record_stranger(entry(number, who="anonymous"))
+    with pytest.raises(Overloaded):
+        audit.record_stranger(entry(10, who="anonymous"))
+    for number in range(10, 20):
+        audit.check_room()
+        audit.record(entry(number))
+    await audit.start()
+    await _until_stored(pool, 21)
+    audit.record_stranger(entry(20, who="anonymous"))
+    await audit.close()
+    assert await _numbers(pool, "anonymous") == [*range(10), 20]
+    assert await _numbers(pool) == list(range(10, 20))
+
+
+async def test_strangers_are_audited_by_the_whole_queue_where_not_strict(quick: Settings, pool: Pool) -> None:
+    async with auditing(quick) as audit:
+        for number in range(19):
+            audit.record_stranger(entry(number, who="anonymous"))
+    assert await _numbers(pool, "anonymous") == list(range(19))
+
+
 async def test_off_keeps_nothing(quick: Settings, pool: Pool) -> None:
     async with auditing(quick.model_copy(update={"audit": "off"})) as audit:
         for number in range(30):

@@ -241,3 +241,22 @@ async def test_strict_answers_nobody_whom_it_cannot_audit(
     assert await pool.fetchval("SELECT count(*) FROM contacts") == 2
     answered = "SELECT count(*) FROM audit_log WHERE (what, outcome) = ('identify', 'answered')"
     assert await pool.fetchval(answered) >= room + 1
+
+
+async def test_where_strict_strangers_keep_no_one_else_out(
+    settings: Settings, keys: dict[Role, str], pool: Pool
+) -> None:
+    """The trail's head is locked by somebody else. Refused logins and limit hits take half of the queue at most."""
+    async with guarded_api(settings, audit="strict", audit_queue_max_entries=6, rate_limit="2/hour") as server:
+        await stored(pool, server, keys[Role.ADMIN])
+        async with (
+            pool.acquire() as locking,
+            calling(server, keys[Role.ADMIN]) as client,
+            calling(server, "nxk_nothing") as stranger,
+        ):
+            await locking.execute("BEGIN; SELECT FROM audit_head FOR UPDATE")
+            refused = [(await stranger.post("/identify", json=ADA)).status_code for _ in range(5)]
+            answered = [(await client.post("/identify", json=ADA)).status_code for _ in range(4)]
+            await locking.execute("ROLLBACK")
+    assert refused == [401, 401, 429, 503, 503]
+    assert answered == [200, 200, 200, 503]
