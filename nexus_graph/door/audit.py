@@ -74,7 +74,7 @@ class What(StrEnum):
     KEY_ROTATE = "key-rotate"
     KEY_REVOKE = "key-revoke"
     OTHER = "other"
-    """A route of which none of these speaks, where it was refused."""
+    """A call of any other route, where it was refused."""
 
     AUDIT_START = "audit-start"
     """A process began to append."""

@@ -25,7 +25,7 @@ WAIT_SECONDS: Final = 0.05
 """Seconds that Redis has to answer before callers go on without it."""
 
 CONNECT_SECONDS: Final = 1.0
-"""Seconds that Redis has to answer when nobody waits: at the start, and when it may be back."""
+"""Seconds that Redis has to answer while no caller waits: at the start, and when Redis may be back."""
 
 _LOG = telemetry.log("door")
 _TROUBLE: Final = (RedisError, OSError, TimeoutError)
@@ -35,7 +35,7 @@ class SharedCounts:
     """Runs scripts in Redis, each in time or not at all."""
 
     def __init__(self, settings: Settings, *, on_away: Callable[[], None], on_back: Callable[[], None]) -> None:
-        """`on_away` and `on_back` are called when it is in trouble, and when it is over."""
+        """`on_away` is called when Redis fails, `on_back` when Redis answers again."""
         self._wait_seconds = WAIT_SECONDS
         self._away_seconds = AWAY_SECONDS
         self._redis = open_redis(settings, timeout_seconds=CONNECT_SECONDS)

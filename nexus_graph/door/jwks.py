@@ -83,7 +83,7 @@ class Jwks:
         await asyncio.shield(self._reading_begun())
 
     def _reading_begun(self) -> asyncio.Task[None]:
-        """The read under way, begun if there is none: whoever waits for it may leave."""
+        """The read under way, begun if there is none. A caller that stops waiting does not end the read."""
         if self._reading is None:
             self._reading = asyncio.create_task(self._read(self._clock()))
             self._reading.add_done_callback(self._read_ended)

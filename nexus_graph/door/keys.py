@@ -142,8 +142,8 @@ class ApiKeys:
     def __init__(
         self, settings: Settings, *, on_refused: Callable[[Check, str | None], None] = lambda _check, _key_id: None
     ) -> None:
-        """`on_refused` hears why a key was refused, for the security log. It is told the id of a key that was revoked
-        or has expired, as its bearer knew the secret; else None: anyone can write an id.
+        """`on_refused` gets the reason why a key was refused, for the security log, and the id of a key that was
+        revoked or has expired, as its bearer knew the secret; of other keys None: anyone can write an id.
         """
         self._settings = settings
         self._on_refused = on_refused

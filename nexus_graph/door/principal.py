@@ -8,7 +8,7 @@ from nexus_graph.door.permissions import Permission, Role, grants_of
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A caller whose credentials were checked, or nobody in particular."""
+    """A caller whose credentials were checked, or an anonymous one."""
 
     name: str
     """For audit, limits and logs: `key:<id>`, `user:<32 hexadecimal digits of a hash of issuer and subject>`, or

@@ -166,7 +166,7 @@ class _Policy:
         return None
 
     def was_used(self, count: _Count) -> None:
-        """The count has grown: whoever used a part of the limit is a regular from now on."""
+        """The count has grown: a caller who used an eighth of the limit is a regular from now on."""
         window = count.window
         if window.now + window.before < self._regular_from or count.name not in self._newcomers:
             return
@@ -308,7 +308,7 @@ class RateLimits:
         return count
 
     def _asked(self, count: _Count, cost: int, now: float) -> "asyncio.Future[Standing]":
-        """Ask Redis, together with whoever else asks."""
+        """Ask Redis, in one call with the others that ask now."""
         wanted = 0
         if not count.asking:
             is_often = now - count.asked_at < _OFTEN_SECONDS

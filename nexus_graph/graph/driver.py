@@ -77,7 +77,7 @@ def open_driver(settings: Settings, *, connect_seconds: float | None = None) -> 
 
 
 class _Login(AsyncAuthManager):
-    """The login whose password stands in a file. The driver logs open connections in anew once the password changes."""
+    """The login whose password stands in a file. The driver logs open connections in again when it changes."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
