@@ -14,7 +14,7 @@ from nexus_graph.graph.projection import project
 from nexus_graph.graph.repair import repair
 from nexus_graph.graph.states import FamilyState, read_states
 from nexus_graph.store.database import Pool
-from tests.stage.graphing import Pair, findings, identify, picture, soft_delete
+from tests.stage.graphing import Pair, changed, findings, identify, picture, soft_delete
 
 A, B, C = ("a@x.example", "+15550000001"), ("b@x.example", "+15550000002"), ("c@x.example", "+15550000003")
 # Eight events are told of a family; with the one that the graph shows that makes seven steps.
@@ -46,8 +46,7 @@ class Graph:
 
     async def changed(self) -> list[FamilyState]:
         """What a relay would now read; the outbox is empty afterwards."""
-        rows = await self.pool.fetch("DELETE FROM outbox RETURNING family_id")
-        return await read_states(self.pool, sorted({row["family_id"] for row in rows}))
+        return await changed(self.pool)
 
     async def catch_up(self) -> Written:
         return await self.project(await self.changed())

@@ -21,7 +21,7 @@ from nexus_graph.graph.states import read_states
 from nexus_graph.model import Family, FamilyKey, Source
 from nexus_graph.statements import sql
 from nexus_graph.store.database import Pool
-from tests.stage.graphing import PATIENCE_SECONDS, gate_before_graph, identify, soft_delete
+from tests.stage.graphing import PATIENCE_SECONDS, catch_up, gate_before_graph, identify, soft_delete
 
 PEOPLE = [
     ("a@x.example", "+15550000001"),
@@ -43,11 +43,6 @@ async def graph(driver: AsyncDriver, settings: Settings) -> AsyncIterator[GraphF
     await families.close()
 
 
-async def _catch_up(pool: Pool, driver: AsyncDriver, settings: Settings) -> None:
-    rows = await pool.fetch("DELETE FROM outbox RETURNING family_id")
-    await project(driver, await read_states(pool, sorted({row["family_id"] for row in rows})), settings)
-
-
 async def _record(pool: Pool, contact_id: int) -> Family:
     (row,) = await pool.fetch(sql("family_of_contact"), [contact_id])
     return Family.of_columns(*row[1:])
@@ -66,7 +61,7 @@ async def test_every_key_finds_the_family_that_the_record_has(
     pool: Pool, driver: AsyncDriver, settings: Settings, graph: GraphFamilies
 ) -> None:
     await identify(pool, *PEOPLE)
-    await _catch_up(pool, driver, settings)
+    await catch_up(pool, driver, settings)
     rows = await pool.fetch("SELECT id, email, phone_number FROM contacts")
     for row in rows:
         keys = [_contact(row["id"])]
@@ -103,7 +98,7 @@ async def test_evidence_alone_holds_a_family_together(
     pool: Pool, driver: AsyncDriver, settings: Settings, graph: GraphFamilies
 ) -> None:
     await identify(pool, *PEOPLE[3:6])
-    await _catch_up(pool, driver, settings)
+    await catch_up(pool, driver, settings)
     family = await graph.family(FamilyKey("email", "c@x.example"))
     assert family is not None
     assert [contact.id for contact in family.contacts] == [1, 2]
@@ -114,7 +109,7 @@ async def test_what_only_a_deleted_contact_carried_leads_nowhere_as_in_the_recor
 ) -> None:
     await identify(pool, *PEOPLE[:3])
     await soft_delete(pool, 3)
-    await _catch_up(pool, driver, settings)
+    await catch_up(pool, driver, settings)
     assert await graph.family(FamilyKey("email", "b@x.example")) is None
     assert await graph.family(_contact(3)) is None
     found = await driver.execute_query("MATCH (:Email {value: 'b@x.example'})-[r]-() RETURN type(r) AS type")
@@ -128,7 +123,7 @@ async def test_links_and_places_are_not_walked(
     pool: Pool, driver: AsyncDriver, settings: Settings, graph: GraphFamilies
 ) -> None:
     await identify(pool, ("a@x.example", None), ("b@x.example", None))
-    await _catch_up(pool, driver, settings)
+    await catch_up(pool, driver, settings)
     await driver.execute_query("MATCH (a:Contact {id: 1}), (b:Contact {id: 2}) CREATE (b)-[:LINKED_TO]->(a)")
     family = await graph.family(_contact(1))
     assert family is not None
@@ -152,7 +147,7 @@ async def test_a_family_that_does_not_add_up_is_not_given(
     pool: Pool, driver: AsyncDriver, settings: Settings, graph: GraphFamilies, tear: str
 ) -> None:
     await identify(pool, *PEOPLE)
-    await _catch_up(pool, driver, settings)
+    await catch_up(pool, driver, settings)
     assert await graph.family(_contact(1)) is not None
     torn = REGISTRY.get_sample_value("nexus_graph_reads_in_doubt_total", {"cause": "torn"}) or 0
     await driver.execute_query(TORN[tear])
@@ -164,7 +159,7 @@ async def test_keys_that_nothing_has_are_none_and_harm_nobody(
     pool: Pool, driver: AsyncDriver, settings: Settings, graph: GraphFamilies
 ) -> None:
     await identify(pool, *PEOPLE)
-    await _catch_up(pool, driver, settings)
+    await catch_up(pool, driver, settings)
     keys = [
         _contact(10**30),
         _contact(-(10**30)),
@@ -184,7 +179,7 @@ async def test_keys_of_one_family_share_a_walk(
     pool: Pool, driver: AsyncDriver, settings: Settings, graph: GraphFamilies
 ) -> None:
     await identify(pool, *PEOPLE)
-    await _catch_up(pool, driver, settings)
+    await catch_up(pool, driver, settings)
     one = [_contact(1), _contact(2), _contact(3), FamilyKey("email", "b@x.example"), FamilyKey("phone", "+15550000001")]
     other = [_contact(4), FamilyKey("phone", "+15550000004")]
     families = await asyncio.gather(*(graph.family(key) for key in (*one, *other)))
@@ -199,7 +194,7 @@ async def test_a_key_that_the_shared_walk_did_not_meet_is_not_answered(
 ) -> None:
     """Said to be of the family, and tied to nobody of it: what is said only spares walks."""
     await identify(pool, *PEOPLE)
-    await _catch_up(pool, driver, settings)
+    await catch_up(pool, driver, settings)
     await driver.execute_query("MATCH (f:Family {id: 1}) CREATE (:Contact {id: 99})-[:IN_FAMILY]->(f)")
     for keys in ([1, 2, 99], [99, 2, 1]):
         found = await asyncio.gather(*(graph.family(_contact(key)) for key in keys))
@@ -211,7 +206,7 @@ async def test_a_node_that_lacks_what_every_contact_has_is_in_no_family(
     pool: Pool, driver: AsyncDriver, settings: Settings, graph: GraphFamilies
 ) -> None:
     await identify(pool, ("a@x.example", "+15550000001"), ("a@x.example", "+15550000002"))
-    await _catch_up(pool, driver, settings)
+    await catch_up(pool, driver, settings)
     await driver.execute_query("MATCH (c:Contact {id: 2}) REMOVE c.createdAt")
     assert await graph.family(_contact(1)) is None
 
@@ -220,7 +215,7 @@ async def test_concurrent_readers_share_a_statement_and_equal_keys_a_walk(
     pool: Pool, driver: AsyncDriver, settings: Settings, graph: GraphFamilies
 ) -> None:
     await identify(pool, *PEOPLE)
-    await _catch_up(pool, driver, settings)
+    await catch_up(pool, driver, settings)
     labels = {"queue": "graph"}
     batches = REGISTRY.get_sample_value("nexus_batch_size_count", labels) or 0
     requests = REGISTRY.get_sample_value("nexus_batch_size_sum", labels) or 0
@@ -236,7 +231,7 @@ async def test_who_asks_during_the_walk_of_a_shared_family_is_told_what_it_finds
     pool: Pool, driver: AsyncDriver, settings: Settings, graph: GraphFamilies
 ) -> None:
     await identify(pool, *PEOPLE)
-    await _catch_up(pool, driver, settings)
+    await catch_up(pool, driver, settings)
     first = [asyncio.create_task(graph.family(_contact(1))) for _ in range(2)]
     await asyncio.sleep(0)  # they have asked
     await asyncio.sleep(0)  # and their walk is under way
@@ -259,7 +254,7 @@ async def test_who_asks_during_the_walk_of_a_shared_family_is_told_what_it_finds
 
 async def test_neo4j_away_is_unavailable_and_back_is_back(pool: Pool, driver: AsyncDriver, settings: Settings) -> None:
     await identify(pool, *PEOPLE)
-    await _catch_up(pool, driver, settings)
+    await catch_up(pool, driver, settings)
     async with gate_before_graph(settings) as (gate, through), open_driver(through) as gated:
         families = GraphFamilies(gated, through)
         assert await families.family(_contact(1)) is not None
@@ -315,7 +310,7 @@ async def test_the_walk_is_planned_as_one_that_visits_each_node_once(
 ) -> None:
     if filled:
         await identify(pool, *PEOPLE)
-        await _catch_up(pool, driver, settings)
+        await catch_up(pool, driver, settings)
     # What is planned while the graph is empty is used when it has filled.
     await driver.execute_query("CALL db.clearQueryCaches()")
     parameters = (

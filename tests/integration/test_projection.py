@@ -16,7 +16,7 @@ from nexus_graph.graph.states import FamilyState, read_states
 from nexus_graph.graph.verify import Finding
 from nexus_graph.statements import cypher
 from nexus_graph.store.database import Pool
-from tests.stage.graphing import findings, identify, picture, shown, soft_delete
+from tests.stage.graphing import changed, findings, identify, picture, shown, soft_delete
 
 EMAILS = PHONES = 7
 STEPS = 60
@@ -34,12 +34,6 @@ def _plant(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
     monkeypatch.setattr(graph, "cypher", lambda asked: text if asked == name else cypher(asked))
 
 
-async def _changed(pool: Pool) -> list[FamilyState]:
-    """The states that a relay would now read; the outbox is empty afterwards."""
-    rows = await pool.fetch("DELETE FROM outbox RETURNING family_id")
-    return await read_states(pool, sorted({row["family_id"] for row in rows}))
-
-
 async def _history(pool: Pool, rng: random.Random) -> list[FamilyState]:
     """A random life of the record: every state on the way."""
     history = []
@@ -50,7 +44,7 @@ async def _history(pool: Pool, rng: random.Random) -> list[FamilyState]:
             email = rng.choice([None, *(f"e{n}@x.example" for n in range(EMAILS))])
             phone = rng.choice(["+15550000000", *(f"+1555000000{n}" for n in range(PHONES))])
             await identify(pool, (email, phone))
-        history += await _changed(pool)
+        history += await changed(pool)
     return history
 
 
@@ -111,10 +105,10 @@ async def _adverse(pool: Pool, driver: AsyncDriver, settings: Settings) -> list[
         pool, ("a@x.example", "+15550000001"), ("b@x.example", "+15550000002"), ("b@x.example", "+15550000003")
     )
     await identify(pool, ("c@x.example", "+15550000002"), ("c@x.example", "+15550000003"))
-    before = {state["id"]: state for state in await _changed(pool)}
+    before = {state["id"]: state for state in await changed(pool)}
     assert before[2]["pairs"]
     await identify(pool, ("a@x.example", "+15550000002"))
-    after = {state["id"]: state for state in await _changed(pool)}
+    after = {state["id"]: state for state in await changed(pool)}
     for state in (after[1], before[2], after[2], before[1], before[2]):
         await project(driver, [state], settings)
     return await findings(pool, driver)
@@ -138,12 +132,12 @@ async def test_a_step_that_does_not_compare_is_caught(
 async def _race(pool: Pool, driver: AsyncDriver, settings: Settings) -> int:
     """A newer state is being written when an older one arrives. How far the version that remains is behind."""
     await identify(pool, ("a@x.example", "+15550000001"))
-    (before,) = await _changed(pool)
+    (before,) = await changed(pool)
     await project(driver, [before], settings)
     await identify(pool, ("a@x.example", "+15550000002"))
-    (older,) = await _changed(pool)
+    (older,) = await changed(pool)
     await identify(pool, ("a@x.example", "+15550000003"))
-    (newer,) = await _changed(pool)
+    (newer,) = await changed(pool)
     assert before["version"] < older["version"] < newer["version"]
 
     async with driver.session() as session, await session.begin_transaction() as transaction:
@@ -186,11 +180,11 @@ async def test_a_merged_family_that_is_revived_is_a_family_again(
     pool: Pool, driver: AsyncDriver, settings: Settings
 ) -> None:
     await identify(pool, ("a@x.example", "+15550000001"), ("b@x.example", "+15550000002"))
-    apart = await _changed(pool)
+    apart = await changed(pool)
     await identify(pool, ("a@x.example", "+15550000002"))
-    merged = await _changed(pool)
+    merged = await changed(pool)
     await soft_delete(pool, 1)
-    revived = await _changed(pool)
+    revived = await changed(pool)
     assert {state["id"]: state["live"] for state in merged} == {1: True, 2: False}
     assert {state["id"]: state["live"] for state in revived} == {1: False, 2: True}
 
@@ -206,9 +200,9 @@ async def test_a_merged_family_that_is_revived_is_a_family_again(
 
 async def test_a_tombstone_holds_nothing_personal(pool: Pool, driver: AsyncDriver, settings: Settings) -> None:
     await identify(pool, ("a@x.example", "+15550000001"))
-    await project(driver, await _changed(pool), settings)
+    await project(driver, await changed(pool), settings)
     await soft_delete(pool, 1)
-    (gone,) = await _changed(pool)
+    (gone,) = await changed(pool)
     await project(driver, [gone], settings)
     nodes, edges = await picture(driver)
     assert nodes == [repr([["Family", "Tombstone"], [("id", 1), ("version", gone["version"])]])]
@@ -218,7 +212,7 @@ async def test_a_tombstone_holds_nothing_personal(pool: Pool, driver: AsyncDrive
 async def test_the_same_state_again_changes_nothing(pool: Pool, driver: AsyncDriver, settings: Settings) -> None:
     await identify(pool, ("a@x.example", "+15550000001"), ("b@x.example", "+15550000002"), ("a@x.example", None))
     await identify(pool, ("a@x.example", "+15550000002"))
-    states = await _changed(pool)
+    states = await changed(pool)
     await project(driver, states, settings)
     before = await picture(driver)
     await project(driver, states, settings)
@@ -233,7 +227,7 @@ async def test_an_identifier_of_a_deleted_contact_lives_on_in_evidence_only(
     )
     await soft_delete(pool, 2)
     await soft_delete(pool, 3)
-    await project(driver, await _changed(pool), settings)
+    await project(driver, await changed(pool), settings)
     found = await driver.execute_query(
         "MATCH (p:Phone {value: '+15550000002'}) RETURN COUNT { (p)<-[:HAS_PHONE]-() } AS held, "
         "COUNT { (p)<-[:SEEN_WITH]-() } AS seen"
@@ -276,7 +270,7 @@ async def test_plans_seek_in_indexes_and_compare_after_the_lock(
     """Whatever the graph holds when they are made: they are used for some time after it has grown."""
     if people:
         await identify(pool, *((f"p{n}@x.example", f"+1555{n:07d}") for n in range(people)))
-        await project(driver, await _changed(pool), settings)
+        await project(driver, await changed(pool), settings)
     await driver.execute_query("CALL db.clearQueryCaches()")
     for name in SEEKING:
         with subtests.test(name):

@@ -10,12 +10,10 @@ from neo4j import AsyncDriver
 from nexus_graph.commands.copies import verify_graph
 from nexus_graph.config import Settings
 from nexus_graph.failures import without_traceback
-from nexus_graph.graph.projection import project
 from nexus_graph.graph.repair import PASSES_MAX, repair
-from nexus_graph.graph.states import read_states
 from nexus_graph.graph.verify import sample_drift, verify
 from nexus_graph.store.database import Pool
-from tests.stage.graphing import findings, identify, outbox_rows, picture, relaying, soft_delete
+from tests.stage.graphing import catch_up, findings, identify, outbox_rows, picture, relaying, soft_delete
 
 # Family 1: contacts 1, 2 and 3, the last of them by evidence only; it was family 3. Family 4: contacts 4 and 5; the
 # second was family 5. Family 6 is gone.
@@ -184,18 +182,13 @@ PLANTED: dict[str, tuple[str, set[tuple[str, int | None, str]]]] = {
 }  # fmt: skip
 
 
-async def _catch_up(pool: Pool, driver: AsyncDriver, settings: Settings) -> None:
-    rows = await pool.fetch("DELETE FROM outbox RETURNING family_id")
-    await project(driver, await read_states(pool, sorted({row["family_id"] for row in rows})), settings)
-
-
 @pytest.fixture
 async def agreeing(pool: Pool, driver: AsyncDriver, settings: Settings) -> Settings:
     """Both stores hold the people above, and agree."""
     await identify(pool, *PEOPLE)
     gone = await pool.fetchval("SELECT id FROM contacts WHERE email = 'e@x.example'")
     await soft_delete(pool, gone)
-    await _catch_up(pool, driver, settings)
+    await catch_up(pool, driver, settings)
     assert await findings(pool, driver) == []
     return settings
 

@@ -8,6 +8,8 @@ from typing import Any
 from neo4j import AsyncDriver
 
 from nexus_graph.config import Settings
+from nexus_graph.graph.projection import project
+from nexus_graph.graph.states import FamilyState, read_states
 from nexus_graph.graph.verify import Finding, verify
 from nexus_graph.store.database import Pool
 from nexus_graph.store.lease import RELAY_KEY
@@ -36,6 +38,17 @@ async def soft_delete(pool: Pool, contact_id: int) -> None:
 
 async def outbox_rows(pool: Pool) -> list[int]:
     return [row["seq"] for row in await pool.fetch("SELECT seq FROM outbox ORDER BY seq")]
+
+
+async def changed(pool: Pool) -> list[FamilyState]:
+    """The states that a relay would now read; the outbox is empty afterwards."""
+    rows = await pool.fetch("DELETE FROM outbox RETURNING family_id")
+    return await read_states(pool, sorted({row["family_id"] for row in rows}))
+
+
+async def catch_up(pool: Pool, driver: AsyncDriver, settings: Settings) -> None:
+    """Write all changes to the graph, as a relay would."""
+    await project(driver, await changed(pool), settings)
 
 
 async def findings(pool: Pool, driver: AsyncDriver) -> list[Finding]:
