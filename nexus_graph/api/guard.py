@@ -80,7 +80,8 @@ def guarded(endpoint: Endpoint, right: Right, *, passes_faults: bool = False) ->
                 visit.note(right.what, _outcome_of(found.status))
         elif right.is_audited:
             visit.note(right.what, Outcome.ANSWERED)
-        return found if visit.standing is None else found.with_headers(visit.standing.headers())
+        standing = visit.standing
+        return found if standing is None else found.with_headers(standing.headers())
 
     return answer
 

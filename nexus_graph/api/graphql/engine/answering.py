@@ -99,12 +99,13 @@ class Answering:
         if result.errors:
             answer["errors"] = [field_error(error, request_id.text) for error in result.errors]
         cost: dict[str, Any] = {"requested": prepared.cost, "max": self._settings.graphql_cost_max}
-        if visit.standing is not None:
+        standing = visit.standing
+        if standing is not None:
             cost["throttleStatus"] = {
-                "limit": visit.standing.limit,
-                "remaining": visit.standing.remaining,
-                "resetSeconds": visit.standing.reset_seconds,
-                "windowSeconds": visit.standing.window_seconds,
+                "limit": standing.limit,
+                "remaining": standing.remaining,
+                "resetSeconds": standing.reset_seconds,
+                "windowSeconds": standing.window_seconds,
             }
         answer["extensions"] = {"cost": cost}
         return answer
