@@ -16,7 +16,7 @@ from nexus_graph.api.http.answer import graphql_error, masked
 from nexus_graph.api.http.request import RequestId
 from nexus_graph.config import Settings
 from nexus_graph.door.audit import Outcome, What
-from nexus_graph.door.visit import OPEN, Visit
+from nexus_graph.door.visit import Visit
 from nexus_graph.door.visited import visited
 from nexus_graph.errors import Code, InvalidRequest
 
@@ -45,7 +45,7 @@ class Answering:
         self._documents = Documents(schema, settings)
         self._persisted = Persisted(settings)
 
-    async def prepare(self, request: Request, state: Mapping[str, Any], visit: Visit = OPEN) -> PreparedOperation:
+    async def prepare(self, request: Request, state: Mapping[str, Any], visit: Visit) -> PreparedOperation:
         """The operation that the request asks for. Raises RequestError, InvalidRequest."""
         redis = state["redis"]
         try:
@@ -58,7 +58,7 @@ class Answering:
         return prepared
 
     async def answer(
-        self, prepared: PreparedOperation, state: Mapping[str, Any], request_id: RequestId, visit: Visit = OPEN
+        self, prepared: PreparedOperation, state: Mapping[str, Any], request_id: RequestId, visit: Visit
     ) -> dict[str, Any]:
         """The one answer to a query or mutation. Raises RequestError if the variables do not fit, RateLimited."""
         await visit.charge_operation(prepared.price)
@@ -70,7 +70,7 @@ class Answering:
         return self._answered(result, prepared, request_id, visit)
 
     async def answers(
-        self, prepared: PreparedOperation, state: Mapping[str, Any], request_id: RequestId, visit: Visit = OPEN
+        self, prepared: PreparedOperation, state: Mapping[str, Any], request_id: RequestId, visit: Visit
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Every answer to a subscription, or the one to a query or mutation. Raises RequestError, RateLimited."""
         if prepared.kind is not OperationType.SUBSCRIPTION:
